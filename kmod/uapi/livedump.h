@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
+/*
+ * livedump's ABI: the only definition of what the module and its clients
+ * share. livedump/abi.py mirrors it and a test compares the two.
+ *
+ * Control is a generic netlink family in the initial network namespace; the
+ * snapshot itself is read from LIVEDUMP_IMAGE_PATH, a seekable ELF64 core.
+ */
+#ifndef _UAPI_LIVEDUMP_H
+#define _UAPI_LIVEDUMP_H
+
+#include <linux/types.h>
+
+#define LIVEDUMP_ABI 1
+
+#define LIVEDUMP_GENL_NAME "livedump"
+#define LIVEDUMP_GENL_VERSION 1
+#define LIVEDUMP_GENL_GROUP "events"
+
+#define LIVEDUMP_IMAGE_PATH "/proc/livedump"
+
+/* Our ELF note: name and type; its descriptor is struct livedump_report. */
+#define LIVEDUMP_NOTE_NAME "LIVEDUMP"
+#define LIVEDUMP_NOTE_TYPE 1
+
+enum livedump_cmd {
+	LIVEDUMP_CMD_UNSPEC,
+	LIVEDUMP_CMD_STATUS,	/* -> state, report, owner, error */
+	LIVEDUMP_CMD_SNAPSHOT,	/* strategy, pool, owner fd, flags, max hold */
+	LIVEDUMP_CMD_RELEASE,	/* -> final report */
+	LIVEDUMP_CMD_LOST,	/* dump: one LOST_PFN for each message */
+	LIVEDUMP_CMD_EVENT,	/* multicast: event, state, report, reason */
+	__LIVEDUMP_CMD_MAX,
+};
+
+enum livedump_attr {
+	LIVEDUMP_ATTR_UNSPEC,
+	LIVEDUMP_ATTR_PAD,
+	LIVEDUMP_ATTR_STATE,		/* u32, enum livedump_state */
+	LIVEDUMP_ATTR_STRATEGY,		/* u32, enum livedump_strategy */
+	LIVEDUMP_ATTR_FLAGS,		/* u32, LIVEDUMP_F_* */
+	LIVEDUMP_ATTR_OWNER_FD,		/* u32, the sender's open image file */
+	LIVEDUMP_ATTR_OWNER_PID,	/* u32, 0 when persistent */
+	LIVEDUMP_ATTR_POOL_BYTES,	/* u64, 0 = default */
+	LIVEDUMP_ATTR_MAX_HOLD_MS,	/* u32, 0 = no limit */
+	LIVEDUMP_ATTR_REPORT,		/* binary, struct livedump_report */
+	LIVEDUMP_ATTR_ERROR,		/* string, why the last request failed */
+	LIVEDUMP_ATTR_EVENT,		/* u32, enum livedump_event */
+	LIVEDUMP_ATTR_REASON,		/* u32, enum livedump_reason */
+	LIVEDUMP_ATTR_LOST_PFN,		/* u64, page frame number */
+	__LIVEDUMP_ATTR_MAX,
+};
+
+enum livedump_state {
+	LIVEDUMP_STATE_IDLE,
+	LIVEDUMP_STATE_PREPARED,
+	LIVEDUMP_STATE_HOLDING,
+	LIVEDUMP_STATE_RELEASING,
+};
+
+enum livedump_strategy {
+	LIVEDUMP_STRATEGY_DEFAULT,
+	LIVEDUMP_STRATEGY_EAGER,	/* every 4 KiB entry, inside the stop */
+};
+
+/* Keep the snapshot when its owner goes away; only RELEASE ends it then. */
+#define LIVEDUMP_F_PERSIST 1
+
+enum livedump_event {
+	LIVEDUMP_EVENT_SNAPSHOT,	/* the stop is over, state is holding */
+	LIVEDUMP_EVENT_POOL_LOW,	/* less than a tenth of the pool is left */
+	LIVEDUMP_EVENT_LOST,		/* the pool is exhausted: pages are lost */
+	LIVEDUMP_EVENT_RELEASE,		/* everything restored, state is idle */
+};
+
+/* Why a snapshot was released. */
+enum livedump_reason {
+	LIVEDUMP_REASON_NONE,
+	LIVEDUMP_REASON_REQUEST,	/* LIVEDUMP_CMD_RELEASE */
+	LIVEDUMP_REASON_OWNER,		/* the owner's file was closed */
+	LIVEDUMP_REASON_TIMEOUT,	/* MAX_HOLD_MS is over */
+	LIVEDUMP_REASON_SYSTEM,		/* suspend, hibernation, reboot */
+	LIVEDUMP_REASON_FAILED,		/* the snapshot could not be taken */
+};
+
+enum livedump_verdict {
+	LIVEDUMP_VERDICT_PENDING,	/* still held: not known yet */
+	LIVEDUMP_VERDICT_COMPLETE,	/* every covered page is as it was */
+	LIVEDUMP_VERDICT_LOST,		/* pages are missing, see pages_lost */
+	LIVEDUMP_VERDICT_UNPROVEN,	/* a hook was missed, see hooks_missed */
+};
+
+/* What handled a fault of ours; field `outcome` of the fault tracepoint. */
+enum livedump_outcome {
+	LIVEDUMP_OUTCOME_SAVED,		/* first write: copied by this fault */
+	LIVEDUMP_OUTCOME_ALREADY,	/* saved before, only unprotected */
+	LIVEDUMP_OUTCOME_LOST,		/* no room left in the pool */
+	LIVEDUMP_OUTCOME_RELEASING,	/* the snapshot is being released */
+};
+
+enum livedump_leaf {
+	LIVEDUMP_LEAF_4K,
+	LIVEDUMP_LEAF_2M,
+	LIVEDUMP_LEAF_1G,
+	__LIVEDUMP_LEAF_MAX,
+};
+
+/*
+ * The receipt of a snapshot: netlink attribute and ELF note. Little-endian,
+ * no padding. Costs are in ns of the time stamp counter. Pages are counted
+ * once, by what the image holds for them; `live` and `unguarded` are counted
+ * on top of that: a page of theirs may change under a reader.
+ */
+struct livedump_report {
+	__u32 abi;
+	__u32 size;			/* of this structure, bytes */
+	__u32 state;			/* enum livedump_state */
+	__u32 strategy;			/* enum livedump_strategy */
+	__u32 verdict;			/* enum livedump_verdict */
+	__u32 flags;			/* LIVEDUMP_F_* */
+	__u64 instant_realtime_ns;	/* CLOCK_REALTIME of the instant */
+	__u64 instant_boottime_ns;	/* CLOCK_BOOTTIME of the instant */
+	__u64 instant_monotonic_ns;	/* CLOCK_MONOTONIC of the instant */
+
+	/* downtime and its phases, ns; stop covers the four after prepare */
+	__u64 prepare_ns;		/* everything before, no downtime */
+	__u64 rendezvous_ns;		/* all CPUs to reach the stop */
+	__u64 save_ns;			/* sensitive memory copied */
+	__u64 protect_ns;		/* entries changed */
+	__u64 flush_ns;			/* every CPU's whole TLB */
+	__u64 stop_ns;			/* stop_machine(), call to return */
+	__u64 release_ns;		/* 0 while held */
+	__u64 attempts;			/* stops tried, 1 = the first worked */
+	__u64 nmis;			/* NMIs seen inside the stop */
+
+	/* page-table entries */
+	__u64 entries_protected;
+	__u64 entries_restored;		/* by release, not by faults */
+	__u64 entries_late;		/* found tagged after release: 0 */
+	__u64 leaves_before[__LIVEDUMP_LEAF_MAX];	/* direct map */
+	__u64 leaves_after[__LIVEDUMP_LEAF_MAX];	/* while held */
+
+	/* pages of RAM, by what the image holds */
+	__u64 pages_ram;
+	__u64 pages_saved_stop;
+	__u64 pages_saved_fault;
+	__u64 pages_saved_hook;
+	__u64 pages_in_place;		/* not written yet */
+	__u64 pages_own;		/* livedump's memory: zeros */
+	__u64 pages_unreadable;		/* offline, poisoned, unmapped: zeros */
+	__u64 pages_lost;		/* no room in the pool: zeros */
+	/* on top: pages that the image holds but does not guard */
+	__u64 pages_live;		/* mapped by vmalloc, modules, vmemmap */
+	__u64 pages_unguarded;		/* mapped or pinned by user space */
+
+	/* faults of ours, and what they cost */
+	__u64 faults;
+	__u64 faults_already;		/* saved by somebody else before */
+	__u64 fault_copy_ns;		/* sum */
+	__u64 fault_total_ns;		/* sum, probe entry to unprotected */
+	__u64 fault_max_ns;
+	__u64 trace_skipped;		/* faults without a trace event */
+	__u64 hooks_missed;		/* hooked kernel calls not seen */
+
+	__u64 pool_pages;
+	__u64 pool_used;
+};
+
+#endif /* _UAPI_LIVEDUMP_H */
