@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* The only home of what differs between kernels and of unexported symbols. */
+#ifndef _LIVEDUMP_COMPAT_H
+#define _LIVEDUMP_COMPAT_H
+
+#include <linux/mm_types.h>
+#include <linux/sched.h>
+
+/* Unexported kernel symbols, resolved once by ld_compat_init(). */
+struct ld_syms {
+	struct mm_struct *init_mm;
+	unsigned long text;		/* _text, start of the kernel image */
+	unsigned long end;		/* _end */
+	unsigned char *vmcoreinfo_data;
+	size_t vmcoreinfo_size;
+	unsigned long pcpu_base;
+	const unsigned long *pcpu_unit_offsets;
+	unsigned long pcpu_unit_size;
+	size_t task_struct_size;
+	unsigned long espfix_waddr;	/* per-CPU offset; 0 where there is none */
+	unsigned long set_memory_4k;
+	unsigned long idle_task;
+	unsigned long nohz_full_running;
+	unsigned long init_on_alloc;	/* struct static_key */
+};
+
+extern struct ld_syms ld_syms;
+
+int ld_compat_init(void);
+
+/**
+ * ld_machine_refusal() - what about this machine livedump does not handle
+ *
+ * Return: NULL when a snapshot may be taken, else a sentence for the user.
+ */
+const char *ld_machine_refusal(void);
+
+/* True when pages are zeroed through the direct map before they are reused. */
+bool ld_init_on_alloc(void);
+
+int ld_set_memory_4k(unsigned long addr, int numpages);
+struct task_struct *ld_idle_task(int cpu);
+
+/**
+ * ld_call() - call an unexported kernel function
+ *
+ * Goes through a pushed return address: with kernel IBT the function may carry
+ * no ENDBR, so that an indirect call to it is fatal. Returns are not tracked.
+ */
+unsigned long ld_call(unsigned long fn, unsigned long arg0, unsigned long arg1);
+
+/* Pages with a type (buddy, page table, ...) reuse the field of mapcount. */
+static inline bool ld_page_has_type(const struct page *page)
+{
+	return page_has_type((struct page *)page);
+}
+
+/* Head of struct cpa_data, arch/x86/mm/pat/set_memory.c; 6.1 to 7.3. */
+struct ld_cpa_data {
+	unsigned long *vaddr;
+	pgd_t *pgd;
+	pgprot_t mask_set;
+	pgprot_t mask_clr;
+	unsigned long numpages;
+	unsigned long curpage;
+	unsigned long pfn;
+	unsigned int flags;
+	unsigned int force_bits;
+	struct page **pages;
+};
+
+#define LD_CPA_ARRAY 2
+#define LD_CPA_PAGES_ARRAY 4
+
+#endif

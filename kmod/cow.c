@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <linux/atomic.h>
+#include <linux/kprobes.h>
+#include <linux/mm.h>
+#include <linux/vmalloc.h>
+
+#include "cow.h"
+
+/*
+ * All of it is vmalloc memory: the direct map, which we protect, is never
+ * written here. The tail pages of the index and pool are ours alone.
+ */
+static struct {
+	u32 *index;
+	void *pool;
+	unsigned long max_pfn;
+	int pool_pages;
+	atomic_t used;
+	atomic_t lost;
+} cow;
+
+int ld_cow_init(unsigned long max_pfn, u64 pool_bytes)
+{
+	u64 pages = min_t(u64, pool_bytes >> PAGE_SHIFT, INT_MAX);
+
+	/* Pages of the pool are read only after they were written. */
+	cow.pool = __vmalloc(pages << PAGE_SHIFT,
+			     GFP_KERNEL | __GFP_NOWARN | __GFP_NORETRY);
+	cow.index = vzalloc(array_size(max_pfn, sizeof(*cow.index)));
+	if (!cow.pool || !cow.index) {
+		ld_cow_exit();
+		return -ENOMEM;
+	}
+	cow.max_pfn = max_pfn;
+	cow.pool_pages = pages;
+	ld_cow_mark_own(cow.pool, pages << PAGE_SHIFT);
+	ld_cow_mark_own(cow.index, max_pfn * sizeof(*cow.index));
+	return 0;
+}
+
+void ld_cow_exit(void)
+{
+	vfree(cow.pool);
+	vfree(cow.index);
+	cow.pool = NULL;
+	cow.index = NULL;
+	cow.max_pfn = 0;
+	cow.pool_pages = 0;
+	atomic_set(&cow.used, 0);
+	atomic_set(&cow.lost, 0);
+}
+
+static enum ld_save notrace lose(unsigned long pfn)
+{
+	u32 slot = cmpxchg(&cow.index[pfn], LD_SLOT_NONE, LD_SLOT_LOST);
+
+	if (slot == LD_SLOT_NONE)
+		atomic_inc(&cow.lost);
+	return slot == LD_SLOT_NONE || slot == LD_SLOT_LOST ? LD_LOST :
+							      LD_ALREADY;
+}
+NOKPROBE_SYMBOL(lose);
+
+enum ld_save notrace ld_cow_save(unsigned long pfn)
+{
+	int page;
+	u32 slot;
+
+	slot = READ_ONCE(cow.index[pfn]);
+	if (slot)
+		return slot == LD_SLOT_LOST ? LD_LOST : LD_ALREADY;
+
+	page = atomic_fetch_add_unless(&cow.used, 1, cow.pool_pages);
+	if (page == cow.pool_pages)
+		return lose(pfn);
+	copy_page(cow.pool + ((unsigned long)page << PAGE_SHIFT),
+		  __va(PFN_PHYS(pfn)));
+	/* cmpxchg() is a full barrier: who sees the slot sees the copy. */
+	slot = cmpxchg(&cow.index[pfn], LD_SLOT_NONE, page + 1);
+	/* A loser's page of the pool stays unused: races are rare. */
+	return slot ? LD_ALREADY : LD_SAVED;
+}
+NOKPROBE_SYMBOL(ld_cow_save);
+
+bool ld_cow_mark(unsigned long pfn, u32 slot)
+{
+	return !cmpxchg(&cow.index[pfn], LD_SLOT_NONE, slot);
+}
+
+void ld_cow_mark_own(const void *area, unsigned long bytes)
+{
+	unsigned long offset;
+
+	for (offset = 0; offset < bytes; offset += PAGE_SIZE) {
+		unsigned long pfn = vmalloc_to_pfn(area + offset);
+
+		if (pfn < cow.max_pfn)
+			ld_cow_mark(pfn, LD_SLOT_OWN);
+		if (!(offset & (SZ_64M - 1)))
+			cond_resched();
+	}
+}
+
+u32 notrace ld_cow_slot(unsigned long pfn)
+{
+	return READ_ONCE(cow.index[pfn]);
+}
+NOKPROBE_SYMBOL(ld_cow_slot);
+
+u64 ld_cow_count(u32 slot)
+{
+	unsigned long pfn;
+	u64 count = 0;
+
+	for (pfn = 0; pfn < cow.max_pfn; pfn++)
+		count += cow.index[pfn] == slot;
+	return count;
+}
+
+const void *ld_cow_page(u32 slot)
+{
+	return cow.pool + ((unsigned long)(slot - 1) << PAGE_SHIFT);
+}
+
+unsigned long notrace ld_cow_max_pfn(void)
+{
+	return cow.max_pfn;
+}
+NOKPROBE_SYMBOL(ld_cow_max_pfn);
+
+u64 ld_cow_pool_pages(void)
+{
+	return cow.pool_pages;
+}
+
+u64 ld_cow_pool_used(void)
+{
+	return atomic_read(&cow.used);
+}
+
+u64 ld_cow_pages_lost(void)
+{
+	return atomic_read(&cow.lost);
+}

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* The probe on the page-fault path: is it ours? Save, then unprotect. */
+#ifndef _LIVEDUMP_FAULT_H
+#define _LIVEDUMP_FAULT_H
+
+#include "protect.h"
+
+/* What the fault path counts, summed over all CPUs. */
+struct ld_fault_stats {
+	u64 faults;
+	u64 already;
+	u64 saved;
+	u64 hook_saved;
+	u64 copy_tsc;
+	u64 total_tsc;
+	u64 max_tsc;
+	u64 trace_skipped;
+};
+
+/**
+ * ld_fault_register() - start to look at kernel page faults
+ *
+ * Return: 0, -ENOENT when the kernel lacks exceptions:page_fault_kernel.
+ */
+int ld_fault_register(void);
+/* Stop, and wait until no CPU is inside the probe. */
+void ld_fault_unregister(void);
+
+/* From here on faults save pages; the leader calls it inside the stop. */
+void ld_fault_hold(const struct ld_strategy *strategy);
+/* From here on faults only unprotect. */
+void ld_fault_releasing(void);
+/* Nothing is protected: faults are the kernel's own. */
+void ld_fault_idle(void);
+
+/*
+ * A hook saw a page that is about to change behind the protection: save it
+ * and make it writable. Any context.
+ */
+void ld_fault_save_for_hook(unsigned long pfn);
+
+void ld_fault_stats_reset(void);
+void ld_fault_stats_read(struct ld_fault_stats *sum);
+
+u64 ld_tsc_to_ns(u64 cycles);
+void ld_tsc_init(void);
+
+#endif

@@ -1,0 +1,384 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <linux/elf.h>
+#include <linux/elfcore.h>
+#include <linux/mm.h>
+#include <linux/proc_fs.h>
+#include <linux/rwsem.h>
+#include <linux/sched/signal.h>
+#include <linux/security.h>
+#include <linux/slab.h>
+#include <linux/uio.h>
+#include <linux/vmalloc.h>
+
+#include "compat.h"
+#include "cow.h"
+#include "image.h"
+#include "ranges.h"
+#include "session.h"
+#include "stop.h"
+
+#define VMCOREINFO_NOTE "VMCOREINFO"
+#define CORE_NOTE "CORE"
+
+/* An open file, so that netlink can tell ours from others. */
+struct reader {
+	struct list_head list;
+	struct file *file;
+	void *bounce;			/* one page: never a saved page itself */
+};
+
+static struct {
+	struct proc_dir_entry *entry;
+	struct rw_semaphore gate;	/* readers in, close() out */
+	bool open;
+	const struct ld_strategy *strategy;
+	void *header;
+	size_t header_size;
+	loff_t size;
+	spinlock_t lock;		/* of readers */
+	struct list_head readers;
+} image;
+
+/* ---- headers and notes ---- */
+
+static size_t note_size(const char *name, size_t desc)
+{
+	return sizeof(struct elf64_note) + ALIGN(strlen(name) + 1, 4) +
+	       ALIGN(desc, 4);
+}
+
+static void *add_note(void *at, const char *name, u32 type, const void *desc,
+		      size_t size)
+{
+	struct elf64_note *note = at;
+
+	note->n_namesz = strlen(name) + 1;
+	note->n_descsz = size;
+	note->n_type = type;
+	at += sizeof(*note);
+	memcpy(at, name, note->n_namesz);
+	at += ALIGN(note->n_namesz, 4);
+	memcpy(at, desc, size);
+	return at + ALIGN(size, 4);
+}
+
+static size_t phdrs_size(void)
+{
+	/* notes, kernel text, one for each range of RAM */
+	return (2 + ld_ranges_count()) * sizeof(struct elf64_phdr);
+}
+
+static size_t notes_size(void)
+{
+	return num_online_cpus() *
+		       note_size(CORE_NOTE, sizeof(struct elf_prstatus)) +
+	       note_size(VMCOREINFO_NOTE, ld_syms.vmcoreinfo_size) +
+	       note_size(LIVEDUMP_NOTE_NAME, sizeof(struct livedump_report));
+}
+
+int ld_image_prepare(void)
+{
+	image.header_size = PAGE_ALIGN(sizeof(struct elf64_hdr) +
+				       phdrs_size() + notes_size());
+	image.header = vzalloc(image.header_size);
+	if (!image.header)
+		return -ENOMEM;
+	image.size = image.header_size + PFN_PHYS(ld_ranges_pages());
+	ld_cow_mark_own(image.header, image.header_size);
+	return 0;
+}
+
+void ld_image_free(void)
+{
+	vfree(image.header);
+	image.header = NULL;
+	image.header_size = 0;
+	image.size = 0;
+}
+
+static void fill_ehdr(struct elf64_hdr *ehdr, int phnum)
+{
+	memcpy(ehdr->e_ident, ELFMAG, SELFMAG);
+	ehdr->e_ident[EI_CLASS] = ELFCLASS64;
+	ehdr->e_ident[EI_DATA] = ELFDATA2LSB;
+	ehdr->e_ident[EI_VERSION] = EV_CURRENT;
+	ehdr->e_type = ET_CORE;
+	ehdr->e_machine = EM_X86_64;
+	ehdr->e_version = EV_CURRENT;
+	ehdr->e_phoff = sizeof(*ehdr);
+	ehdr->e_ehsize = sizeof(*ehdr);
+	ehdr->e_phentsize = sizeof(struct elf64_phdr);
+	ehdr->e_phnum = phnum;
+}
+
+/* p_align stays 0: crash takes the file for a kdump by that. */
+static void fill_load(struct elf64_phdr *phdr, loff_t offset, u64 vaddr,
+		      u64 paddr, u64 bytes)
+{
+	phdr->p_type = PT_LOAD;
+	phdr->p_flags = PF_R | PF_W | PF_X;
+	phdr->p_offset = offset;
+	phdr->p_vaddr = vaddr;
+	phdr->p_paddr = paddr;
+	phdr->p_filesz = bytes;
+	phdr->p_memsz = bytes;
+}
+
+/* File offset of a physical address; 0 when it is not RAM. */
+static loff_t offset_of(phys_addr_t paddr)
+{
+	loff_t offset = image.header_size;
+	int i;
+
+	for (i = 0; i < ld_ranges_count(); i++) {
+		const struct ld_range *range = ld_range_at(i);
+		u64 start = PFN_PHYS(range->start_pfn);
+		u64 end = PFN_PHYS(range->end_pfn);
+
+		if (paddr >= start && paddr < end)
+			return offset + (paddr - start);
+		offset += end - start;
+	}
+	return 0;
+}
+
+static void fill_loads(struct elf64_phdr *phdr)
+{
+	u64 text = __pa(ld_syms.text);
+	loff_t offset = image.header_size;
+	int i;
+
+	/* The kernel's own mapping of its image: the same bytes of the file. */
+	fill_load(phdr++, offset_of(text), ld_syms.text, text,
+		  ld_syms.end - ld_syms.text);
+	for (i = 0; i < ld_ranges_count(); i++) {
+		const struct ld_range *range = ld_range_at(i);
+		u64 paddr = PFN_PHYS(range->start_pfn);
+		u64 bytes = PFN_PHYS(range->end_pfn) - paddr;
+
+		fill_load(phdr++, offset, (unsigned long)__va(paddr), paddr,
+			  bytes);
+		offset += bytes;
+	}
+}
+
+static void *fill_notes(void *at, const struct livedump_report *report)
+{
+	int cpu;
+
+	for_each_online_cpu(cpu)
+		at = add_note(at, CORE_NOTE, NT_PRSTATUS,
+			      &ld_stop_cpu(cpu)->status,
+			      sizeof(struct elf_prstatus));
+	at = add_note(at, VMCOREINFO_NOTE, 0, ld_syms.vmcoreinfo_data,
+		      ld_syms.vmcoreinfo_size);
+	return add_note(at, LIVEDUMP_NOTE_NAME, LIVEDUMP_NOTE_TYPE, report,
+			sizeof(*report));
+}
+
+static void set_size(loff_t size)
+{
+	struct reader *reader;
+
+	proc_set_size(image.entry, size);
+	spin_lock(&image.lock);
+	list_for_each_entry(reader, &image.readers, list)
+		i_size_write(file_inode(reader->file), size);
+	spin_unlock(&image.lock);
+}
+
+void ld_image_open(const struct ld_strategy *strategy,
+		   const struct livedump_report *report)
+{
+	struct elf64_hdr *ehdr = image.header;
+	struct elf64_phdr *phdr = image.header + sizeof(*ehdr);
+	void *notes = (void *)phdr + phdrs_size();
+
+	fill_ehdr(ehdr, 2 + ld_ranges_count());
+	phdr->p_type = PT_NOTE;
+	phdr->p_offset = notes - image.header;
+	phdr->p_filesz = fill_notes(notes, report) - notes;
+	phdr->p_memsz = phdr->p_filesz;
+	fill_loads(phdr + 1);
+
+	down_write(&image.gate);
+	image.strategy = strategy;
+	image.open = true;
+	up_write(&image.gate);
+	set_size(image.size);
+}
+
+void ld_image_close(void)
+{
+	down_write(&image.gate);
+	image.open = false;
+	up_write(&image.gate);
+	set_size(0);
+}
+
+/* ---- reading ---- */
+
+static unsigned long pfn_at(loff_t offset)
+{
+	unsigned long pages = offset >> PAGE_SHIFT;
+	int i;
+
+	for (i = 0; i < ld_ranges_count(); i++) {
+		const struct ld_range *range = ld_range_at(i);
+		unsigned long count = range->end_pfn - range->start_pfn;
+
+		if (pages < count)
+			return range->start_pfn + pages;
+		pages -= count;
+	}
+	return 0;
+}
+
+/*
+ * The page as it was at the instant. In place is right only if nobody saved it
+ * meanwhile: savers publish before they let the writer go on.
+ */
+static const void *page_at_instant(unsigned long pfn, void *bounce)
+{
+	u32 slot = ld_cow_slot(pfn);
+
+	if (slot == LD_SLOT_NONE) {
+		if (!image.strategy->is_readable(pfn) ||
+		    copy_from_kernel_nofault(bounce, __va(PFN_PHYS(pfn)),
+					     PAGE_SIZE))
+			memset(bounce, 0, PAGE_SIZE);
+		/* The copy before the slot; pairs with ld_cow_save()'s cmpxchg */
+		smp_rmb();
+		slot = ld_cow_slot(pfn);
+		if (slot == LD_SLOT_NONE)
+			return bounce;
+	}
+	if (slot >= LD_SLOT_SPECIAL)
+		return page_address(ZERO_PAGE(0));
+	return ld_cow_page(slot);
+}
+
+/* Copy up to the end of the header, or of one page. */
+static ssize_t read_some(struct reader *reader, loff_t pos,
+			 struct iov_iter *to)
+{
+	size_t within, bytes;
+	const void *from;
+
+	if (pos < image.header_size) {
+		bytes = min_t(size_t, image.header_size - pos,
+			      iov_iter_count(to));
+		return copy_to_iter(image.header + pos, bytes, to);
+	}
+	within = pos & ~PAGE_MASK;
+	bytes = min_t(size_t, PAGE_SIZE - within, iov_iter_count(to));
+	from = page_at_instant(pfn_at(pos - image.header_size),
+			       reader->bounce);
+	return copy_to_iter(from + within, bytes, to);
+}
+
+static ssize_t image_read(struct kiocb *iocb, struct iov_iter *to)
+{
+	struct reader *reader = iocb->ki_filp->private_data;
+	ssize_t done = 0;
+
+	if (down_read_killable(&image.gate))
+		return -EINTR;
+	if (!image.open)
+		done = -ENODATA;
+	while (image.open && iov_iter_count(to) && iocb->ki_pos < image.size) {
+		ssize_t bytes;
+
+		bytes = read_some(reader, iocb->ki_pos, to);
+		if (!bytes || fatal_signal_pending(current)) {
+			done = done ?: -EFAULT;
+			break;
+		}
+		iocb->ki_pos += bytes;
+		done += bytes;
+		cond_resched();
+	}
+	up_read(&image.gate);
+	return done;
+}
+
+static loff_t image_llseek(struct file *file, loff_t offset, int whence)
+{
+	return fixed_size_llseek(file, offset, whence, image.size);
+}
+
+/* ---- open files ---- */
+
+static int image_file_open(struct inode *inode, struct file *file)
+{
+	struct reader *reader;
+	int err;
+
+	if (!capable(CAP_SYS_ADMIN) || !capable(CAP_SYS_RAWIO))
+		return -EPERM;
+	err = security_locked_down(LOCKDOWN_KCORE);
+	if (err)
+		return err;
+	reader = kzalloc(sizeof(*reader), GFP_KERNEL);
+	if (!reader)
+		return -ENOMEM;
+	reader->bounce = vmalloc(PAGE_SIZE);
+	if (!reader->bounce) {
+		kfree(reader);
+		return -ENOMEM;
+	}
+	reader->file = file;
+	file->private_data = reader;
+	spin_lock(&image.lock);
+	list_add(&reader->list, &image.readers);
+	i_size_write(inode, image.open ? image.size : 0);
+	spin_unlock(&image.lock);
+	return 0;
+}
+
+static int image_file_release(struct inode *inode, struct file *file)
+{
+	struct reader *reader = file->private_data;
+
+	ld_session_file_closed(file);
+	spin_lock(&image.lock);
+	list_del(&reader->list);
+	spin_unlock(&image.lock);
+	vfree(reader->bounce);
+	kfree(reader);
+	return 0;
+}
+
+bool ld_image_is_file(const struct file *file)
+{
+	struct reader *reader;
+	bool found = false;
+
+	spin_lock(&image.lock);
+	list_for_each_entry(reader, &image.readers, list)
+		found |= reader->file == file;
+	spin_unlock(&image.lock);
+	return found;
+}
+
+static const struct proc_ops image_ops = {
+	.proc_open = image_file_open,
+	.proc_release = image_file_release,
+	.proc_read_iter = image_read,
+	.proc_lseek = image_llseek,
+};
+
+int ld_image_init(void)
+{
+	init_rwsem(&image.gate);
+	spin_lock_init(&image.lock);
+	INIT_LIST_HEAD(&image.readers);
+	image.entry = proc_create("livedump", 0400, NULL, &image_ops);
+	return image.entry ? 0 : -ENOMEM;
+}
+
+void ld_image_exit(void)
+{
+	proc_remove(image.entry);
+	image.entry = NULL;
+}

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* The ELF view of the snapshot: LIVEDUMP_IMAGE_PATH. */
+#ifndef _LIVEDUMP_IMAGE_H
+#define _LIVEDUMP_IMAGE_H
+
+#include <linux/fs.h>
+#include "protect.h"
+
+int ld_image_init(void);
+void ld_image_exit(void);
+
+/* Reserve room for headers and notes, before the stop; 0 or -ENOMEM. */
+int ld_image_prepare(void);
+void ld_image_free(void);
+
+/* Fill in headers and notes, and let readers in. */
+void ld_image_open(const struct ld_strategy *strategy,
+		   const struct livedump_report *report);
+/* Keep readers out; returns when the last one has left. */
+void ld_image_close(void);
+
+/* True when @file is an open file of the image. */
+bool ld_image_is_file(const struct file *file);
+
+#endif

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <linux/mm.h>
+#include <linux/pgtable.h>
+
+#include "compat.h"
+#include "pgwalk.h"
+
+static void walk_table(struct ld_walk *walk, const u64 *table, int level,
+		       unsigned long addr)
+{
+	unsigned long size = ld_level_size(level);
+	int i;
+
+	for (i = 0; i < PTRS_PER_PTE; i++, addr += size) {
+		u64 entry = READ_ONCE(table[i]);
+		unsigned long pfn;
+
+		if (addr + (size - 1) < walk->start || addr > walk->last)
+			continue;
+		if (!(entry & _PAGE_PRESENT))
+			continue;
+		if (level == 1 || (level < 4 && (entry & _PAGE_PSE))) {
+			if (walk->leaf)
+				walk->leaf(walk, entry, level, addr);
+			continue;
+		}
+		pfn = (entry & PTE_PFN_MASK) >> PAGE_SHIFT;
+		if (walk->table && !walk->table(walk, pfn, level - 1, addr))
+			continue;
+		/* At most four deep: one call for each level. */
+		walk_table(walk, __va(PFN_PHYS(pfn)), level - 1, addr);
+	}
+}
+
+void ld_walk_kernel(struct ld_walk *walk)
+{
+	int levels = pgtable_l5_enabled() ? 5 : 4;
+	const u64 *top = (const u64 *)ld_syms.init_mm->pgd;
+	unsigned long size = ld_level_size(levels);
+	int i;
+
+	/* The upper half of the top table is the kernel's. */
+	for (i = PTRS_PER_PGD / 2; i < PTRS_PER_PGD; i++) {
+		unsigned long addr = (unsigned long)i * size;
+		u64 entry = READ_ONCE(top[i]);
+		unsigned long pfn;
+
+		if (levels == 4)
+			addr |= 0xffffUL << 48;
+		else
+			addr |= 0xfeUL << 56;
+		if (addr + (size - 1) < walk->start || addr > walk->last)
+			continue;
+		if (!(entry & _PAGE_PRESENT))
+			continue;
+		pfn = (entry & PTE_PFN_MASK) >> PAGE_SHIFT;
+		if (walk->table && !walk->table(walk, pfn, levels - 1, addr))
+			continue;
+		walk_table(walk, __va(PFN_PHYS(pfn)), levels - 1, addr);
+	}
+}

@@ -1,0 +1,339 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A witness for the tests: it knows what a consistent image must look like,
+ * and shares no code with what it judges.
+ *
+ * - Writers keep an order between slab pages. Each writer has WRITER_PAGES
+ *   pages and writes 1, 2, 3, ... to the first, then the second, ... of them,
+ *   so at every instant the values never rise along the row, and first and
+ *   last differ by at most 1.
+ * - A kprobe inside the stop writes down the list of tasks.
+ * - The direct map's permissions, page by page, are read with the kernel's own
+ *   lookup_address().
+ *
+ * Files in /proc/livedump_witness/: writers (text), control (write "start",
+ * "stop", "poke ROW PAGE VALUE"), values (text), tasks (text), directmap
+ * (binary, one byte for each page frame).
+ */
+#include <linux/delay.h>
+#include <linux/io.h>
+#include <linux/kprobes.h>
+#include <linux/kthread.h>
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/pgtable.h>
+#include <linux/proc_fs.h>
+#include <linux/sched/signal.h>
+#include <linux/seq_file.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+#include <linux/vmalloc.h>
+
+#define WRITERS 4
+#define WRITER_PAGES 64
+#define MAX_TASKS 32768
+
+struct row {
+	u64 *page[WRITER_PAGES];	/* the value is the first word */
+	struct task_struct *writer;
+};
+
+struct task_record {
+	pid_t pid;
+	char comm[TASK_COMM_LEN];
+};
+
+static struct row rows[WRITERS];
+static struct task_record *tasks;
+static unsigned int nr_tasks, dropped_tasks;
+static struct proc_dir_entry *folder;
+static DEFINE_MUTEX(control_lock);
+
+/* ---- writers ---- */
+
+static int write_row(void *data)
+{
+	struct row *row = data;
+	u64 value = *row->page[0];
+	int i;
+
+	while (!kthread_should_stop()) {
+		value++;
+		for (i = 0; i < WRITER_PAGES; i++) {
+			/* Nobody sees a later page before this one. */
+			smp_store_release(row->page[i], value);
+			if (!(i % 8))
+				cond_resched();
+		}
+		usleep_range(50, 200);
+	}
+	return 0;
+}
+
+static void stop_writers(void)
+{
+	int i;
+
+	for (i = 0; i < WRITERS; i++) {
+		if (rows[i].writer)
+			kthread_stop(rows[i].writer);
+		rows[i].writer = NULL;
+	}
+}
+
+static int start_writers(void)
+{
+	int i;
+
+	for (i = 0; i < WRITERS; i++) {
+		struct task_struct *writer;
+
+		if (rows[i].writer)
+			continue;
+		writer = kthread_run(write_row, &rows[i], "witness/%d", i);
+		if (IS_ERR(writer)) {
+			stop_writers();
+			return PTR_ERR(writer);
+		}
+		rows[i].writer = writer;
+	}
+	return 0;
+}
+
+static int make_rows(void)
+{
+	int i, j;
+
+	/* By column, so that the pages of a row lie far from each other. */
+	for (j = 0; j < WRITER_PAGES; j++) {
+		for (i = 0; i < WRITERS; i++) {
+			rows[i].page[j] = kzalloc(PAGE_SIZE, GFP_KERNEL);
+			if (!rows[i].page[j])
+				return -ENOMEM;
+		}
+	}
+	return 0;
+}
+
+static void free_rows(void)
+{
+	int i, j;
+
+	for (i = 0; i < WRITERS; i++)
+		for (j = 0; j < WRITER_PAGES; j++)
+			kfree(rows[i].page[j]);
+}
+
+/* "row page paddr vaddr" */
+static int writers_show(struct seq_file *m, void *unused)
+{
+	int i, j;
+
+	for (i = 0; i < WRITERS; i++)
+		for (j = 0; j < WRITER_PAGES; j++)
+			seq_printf(m, "%d %d %llx %lx\n", i, j,
+				   (u64)virt_to_phys(rows[i].page[j]),
+				   (unsigned long)rows[i].page[j]);
+	return 0;
+}
+
+/* "row page value", read slowly, as a plain copy of live memory would */
+static int values_show(struct seq_file *m, void *unused)
+{
+	int i, j;
+
+	for (i = 0; i < WRITERS; i++) {
+		for (j = 0; j < WRITER_PAGES; j++) {
+			seq_printf(m, "%d %d %llu\n", i, j,
+				   READ_ONCE(*rows[i].page[j]));
+			cond_resched();
+		}
+	}
+	return 0;
+}
+
+static int write_value(const char *command)
+{
+	unsigned int row, page;
+	u64 value;
+
+	if (sscanf(command, "poke %u %u %llu", &row, &page, &value) != 3 ||
+	    row >= WRITERS || page >= WRITER_PAGES || rows[row].writer)
+		return -EINVAL;
+	WRITE_ONCE(*rows[row].page[page], value);
+	return 0;
+}
+
+static ssize_t control_write(struct file *file, const char __user *buffer,
+			     size_t count, loff_t *ppos)
+{
+	char command[64] = {};
+	int err = 0;
+
+	if (count >= sizeof(command))
+		return -EINVAL;
+	if (copy_from_user(command, buffer, count))
+		return -EFAULT;
+	mutex_lock(&control_lock);
+	if (!strncmp(command, "start", 5))
+		err = start_writers();
+	else if (!strncmp(command, "stop", 4))
+		stop_writers();
+	else
+		err = write_value(command);
+	mutex_unlock(&control_lock);
+	return err ?: count;
+}
+
+/* ---- tasks, written down inside the stop ---- */
+
+static int inside_stop(struct kprobe *probe, struct pt_regs *regs)
+{
+	struct task_struct *group, *task;
+
+	nr_tasks = 0;
+	dropped_tasks = 0;
+	for_each_process_thread(group, task) {
+		struct task_record *record = &tasks[nr_tasks];
+
+		if (nr_tasks == MAX_TASKS) {
+			dropped_tasks++;
+			continue;
+		}
+		record->pid = task->pid;
+		memcpy(record->comm, task->comm, TASK_COMM_LEN);
+		nr_tasks++;
+	}
+	return 0;
+}
+
+static struct kprobe stop_probe = {
+	.symbol_name = "livedump_instant",
+	.pre_handler = inside_stop,
+};
+
+/* "pid comm" */
+static int tasks_show(struct seq_file *m, void *unused)
+{
+	unsigned int i;
+
+	if (dropped_tasks)
+		return -EOVERFLOW;
+	for (i = 0; i < nr_tasks; i++)
+		seq_printf(m, "%d %s\n", tasks[i].pid, tasks[i].comm);
+	return 0;
+}
+
+/* ---- the direct map, as the kernel's own walker sees it ---- */
+
+#define DM_PRESENT 1
+#define DM_RW 2
+#define DM_NX 4
+#define DM_DIRTY 8
+#define DM_SOFTW1 16
+#define DM_SOFTW2 32
+#define DM_SOFTW3 64
+
+static u8 permissions(unsigned long pfn)
+{
+	unsigned int level;
+	pte_t *entry = lookup_address((unsigned long)__va(PFN_PHYS(pfn)),
+				      &level);
+	u64 value = entry ? pte_val(READ_ONCE(*entry)) : 0;
+
+	if (!(value & _PAGE_PRESENT))
+		return 0;
+	return DM_PRESENT | (value & _PAGE_RW ? DM_RW : 0) |
+	       (value & _PAGE_NX ? DM_NX : 0) |
+	       (value & _PAGE_DIRTY ? DM_DIRTY : 0) |
+	       (value & _PAGE_SOFTW1 ? DM_SOFTW1 : 0) |
+	       (value & _PAGE_SOFTW2 ? DM_SOFTW2 : 0) |
+	       (value & _PAGE_SOFTW3 ? DM_SOFTW3 : 0);
+}
+
+static ssize_t directmap_read(struct file *file, char __user *buffer,
+			      size_t count, loff_t *ppos)
+{
+	unsigned long end = PHYS_PFN(virt_to_phys(high_memory - 1)) + 1;
+	unsigned long pfn = *ppos, i;
+	u8 *bytes;
+
+	if (pfn >= end)
+		return 0;
+	count = min3(count, (size_t)SZ_64K, (size_t)(end - pfn));
+	bytes = kmalloc(count, GFP_KERNEL);
+	if (!bytes)
+		return -ENOMEM;
+	for (i = 0; i < count; i++)
+		bytes[i] = permissions(pfn + i);
+	i = copy_to_user(buffer, bytes, count);
+	kfree(bytes);
+	if (i)
+		return -EFAULT;
+	*ppos += count;
+	return count;
+}
+
+static const struct proc_ops directmap_ops = {
+	.proc_read = directmap_read,
+	.proc_lseek = default_llseek,
+};
+
+static const struct proc_ops control_ops = {
+	.proc_write = control_write,
+	.proc_lseek = noop_llseek,
+};
+
+static int make_files(void)
+{
+	folder = proc_mkdir("livedump_witness", NULL);
+	if (folder && proc_create_single("writers", 0400, folder, writers_show) &&
+	    proc_create_single("values", 0400, folder, values_show) &&
+	    proc_create_single("tasks", 0400, folder, tasks_show) &&
+	    proc_create("control", 0200, folder, &control_ops) &&
+	    proc_create("directmap", 0400, folder, &directmap_ops))
+		return 0;
+	return -ENOMEM;
+}
+
+static bool probing;
+
+static void witness_exit(void)
+{
+	proc_remove(folder);
+	if (probing)
+		unregister_kprobe(&stop_probe);
+	stop_writers();
+	vfree(tasks);
+	free_rows();
+}
+
+static int __init witness_init(void)
+{
+	int err = make_rows();
+
+	if (err)
+		goto fail;
+	err = -ENOMEM;
+	tasks = vzalloc(array_size(MAX_TASKS, sizeof(*tasks)));
+	if (!tasks)
+		goto fail;
+	err = register_kprobe(&stop_probe);
+	if (err)
+		goto fail;
+	probing = true;
+	err = make_files();
+	if (err)
+		goto fail;
+	return 0;
+fail:
+	witness_exit();
+	return err;
+}
+
+module_init(witness_init);
+module_exit(witness_exit);
+
+MODULE_DESCRIPTION("A witness for livedump's tests");
+MODULE_AUTHOR("The livedump developers");
+MODULE_LICENSE("GPL");
