@@ -1,0 +1,111 @@
+# Every target does its own set-up and may be repeated. `make help` lists them.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+.NOTPARALLEL:
+
+SYSTEM_PYTHON := /usr/bin/python3
+PYTHON := build/venv/bin/python
+PYTEST := $(PYTHON) -m pytest
+VM := $(PYTHON) -m tools.vm
+
+# For `make vm`: KERNEL=6.12 MEMORY=4G CPUS=2 CMD='...'
+KERNEL ?= 6.1
+MEMORY ?= 2G
+CPUS ?= 2
+CMD ?=
+
+# Bytecode goes to build/, never into the tree; the guest shares it.
+export PYTHONPYCACHEPREFIX := $(CURDIR)/build/pycache
+
+PY_FOLDERS := livedump tools tests
+GUEST_TEST := $(PYTEST) -p no:cacheprovider tests/guest
+
+.PHONY: help
+help: ## This list
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
+
+.PHONY: setup
+setup: ## Packages, build/venv, kernels and their headers, the report's assets
+	@if ! [ -x $(SYSTEM_PYTHON) ]; then \
+		[ "$$(id -u)" = 0 ] || { echo "setup: error: as root: apt-get install python3" >&2; exit 1; }; \
+		apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -qy install python3; \
+	fi
+	@$(SYSTEM_PYTHON) -m tools.setup
+
+.PHONY: debug
+debug: setup ## Debian's vmlinux with debug information for 6.1 (860 MB, once)
+	@$(VM) fetch --debug 6.1
+
+.PHONY: kmod
+kmod: setup ## Build the kernel module for each kernel series
+	@for release in $$($(VM) kernels); do \
+		$(MAKE) -s -C kmod KRELEASE=$$release O=$(CURDIR)/build/kmod/$$release; \
+	done
+
+.PHONY: demo
+demo: debug kmod ## The main job: dump a stock kernel under load, and show what it cost
+	@$(PYTHON) -m tools.demo
+
+.PHONY: test
+test: test-unit test-vm test-guest test-smoke test-dump ## All tests
+
+.PHONY: test-unit
+test-unit: setup ## Unit tests, on the host
+	timeout 300 $(PYTEST) tests/unit
+
+.PHONY: test-vm
+test-vm: setup ## Real boots that prove tools.vm's verdicts
+	timeout 300 $(PYTEST) tests/vm
+
+.PHONY: test-guest
+test-guest: debug kmod ## Guest tests on 6.1, in full
+	$(VM) run --kernel 6.1 --memory 2G --disk build/test/6.1.img:4G --timeout 900 -- $(GUEST_TEST)
+
+.PHONY: test-smoke
+test-smoke: kmod ## Guest tests marked `smoke`, on 6.12
+	$(VM) run --kernel 6.12 --memory 2G --disk build/test/6.12.img:4G --timeout 420 -- $(GUEST_TEST) -m smoke
+
+.PHONY: test-dump
+test-dump: debug ## What crash and drgn make of the guest tests' dump, on the host
+	timeout 420 $(PYTEST) tests/dump
+
+.PHONY: lint
+lint: setup ## flake8, isort, black, mypy --strict; W=1, sparse and checkpatch on the module
+	$(PYTHON) -m flake8 $(PY_FOLDERS)
+	$(PYTHON) -m isort --check-only --quiet $(PY_FOLDERS)
+	$(PYTHON) -m black --check --line-length 100 $(PY_FOLDERS)
+	$(PYTHON) -m mypy $(PY_FOLDERS)
+	@for release in $$($(VM) kernels); do \
+		echo "W=1 and sparse on $$release"; \
+		$(MAKE) -s -C kmod lint KRELEASE=$$release O=$(CURDIR)/build/lint/$$release; \
+	done
+	$(PYTHON) -m tools.setup.checkpatch
+
+.PHONY: bench
+bench: kmod ## Compare the strategies, in one boot
+	@$(PYTHON) -m tools.bench
+
+.PHONY: vm
+vm: export VM_COMMAND := $(value CMD)
+vm: setup ## A root shell in the guest, or CMD='...' (also KERNEL=, MEMORY=, CPUS=)
+	@options=(--kernel $(KERNEL) --memory $(MEMORY) --cpus $(CPUS)); \
+	if [ -n "$$VM_COMMAND" ]; then \
+		$(VM) run "$${options[@]}" -- bash -c "$$VM_COMMAND"; \
+	else \
+		$(VM) shell "$${options[@]}"; \
+	fi
+
+.PHONY: install
+install: ## On a real machine: the module by DKMS, the commands in /usr/local/bin (root)
+	@$(SYSTEM_PYTHON) -m tools.setup.install install
+
+.PHONY: uninstall
+uninstall: ## Undo `make install`
+	@$(SYSTEM_PYTHON) -m tools.setup.install uninstall
+
+.PHONY: clean
+clean: ## Remove build/; downloads stay in the cache folder
+	rm -rf build

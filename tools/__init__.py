@@ -1,0 +1,1 @@
+"""Developer tools of livedump: set-up, virtual machines, demo, benchmarks. Never installed."""

@@ -1,0 +1,140 @@
+"""Fetch the pinned files of the HTML report from the npm registry: ``python -m
+tools.setup.assets``.
+
+livedump/analysis/assets.json says which packages, which file of each, and its hash. Packages are
+kept in the cache folder; the files end up in livedump/analysis/assets/, ignored by git and
+installed as package data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from tools.paths import ROOT, cache_dir
+
+MANIFEST = ROOT / "livedump" / "analysis" / "assets.json"
+TARGET = ROOT / "livedump" / "analysis" / "assets"
+
+
+class AssetError(Exception):
+    """A file could not be fetched, or is not the one that was pinned."""
+
+
+@dataclass(frozen=True)
+class Asset:
+    """One file of an npm package.
+
+    :param package: name and exact version of the package
+    :param member: path inside the package
+    :param sha256: of the file
+    """
+
+    package: str
+    version: str
+    member: str
+    file: str
+    sha256: str
+
+    @property
+    def tarball(self) -> str:
+        """Name that ``npm pack`` gives the package."""
+        return f"{self.package.lstrip('@').replace('/', '-')}-{self.version}.tgz"
+
+
+def load_manifest(path: Path = MANIFEST) -> list[Asset]:
+    """The pinned files."""
+    return [Asset(**entry) for entry in json.loads(path.read_text())["assets"]]
+
+
+def fetch(assets: list[Asset], target: Path = TARGET, cache: Path | None = None) -> list[Path]:
+    """Make sure that every asset is in *target*; returns the files that were written.
+
+    :raises AssetError: a package cannot be had, or a hash differs
+    """
+    cache = cache if cache is not None else cache_dir() / "npm"
+    written = []
+    for asset in assets:
+        file = target / asset.file
+        if file.is_file() and _sha256(file.read_bytes()) == asset.sha256:
+            continue
+        content = _extract(_package(asset, cache), asset)
+        target.mkdir(parents=True, exist_ok=True)
+        _write(file, content)
+        written.append(file)
+    return written
+
+
+def _package(asset: Asset, cache: Path) -> Path:
+    """The package's tarball in the cache, fetched when it is not there."""
+    tarball = cache / asset.tarball
+    if tarball.is_file():
+        return tarball
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache) as folder:
+        command = ["npm", "pack", f"{asset.package}@{asset.version}", "--silent"]
+        try:
+            done = subprocess.run(
+                [*command, "--pack-destination", folder],
+                cwd=folder,
+                capture_output=True,
+                text=True,
+            )
+        except FileNotFoundError as error:
+            raise AssetError("npm is missing: apt-get install npm") from error
+        if done.returncode:
+            raise AssetError(f"{' '.join(command)}: {done.stderr.strip() or 'failed'}")
+        os.replace(Path(folder) / asset.tarball, tarball)
+    return tarball
+
+
+def _extract(tarball: Path, asset: Asset) -> bytes:
+    """The asset's bytes, checked. A tarball that does not hold them is removed from the cache."""
+    try:
+        with tarfile.open(fileobj=io.BytesIO(tarball.read_bytes())) as archive:
+            member = archive.extractfile(asset.member)
+            content = member.read() if member is not None else b""
+    except (tarfile.TarError, KeyError, OSError, EOFError) as error:
+        tarball.unlink()
+        raise AssetError(f"{tarball} is damaged, removed: {error}") from error
+    found = _sha256(content)
+    if found != asset.sha256:
+        tarball.unlink()
+        raise AssetError(
+            f"{asset.member} of {asset.package}@{asset.version} has sha256 {found}, "
+            f"pinned is {asset.sha256}"
+        )
+    return content
+
+
+def _write(file: Path, content: bytes) -> None:
+    partial = file.with_name(f".{file.name}.partial-{os.getpid()}")
+    partial.write_bytes(content)
+    os.replace(partial, file)
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def main() -> int:
+    """Fetch what is missing; 0 when everything is there."""
+    try:
+        for file in fetch(load_manifest()):
+            print(f"assets: {file.relative_to(ROOT)}")
+    except AssetError as error:
+        print(f"assets: error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,137 @@
+"""`make install`, `make uninstall` on a real machine: the module by DKMS, commands in a venv.
+
+The Python package gets a venv of its own in /usr/local/lib/livedump, with links in /usr/local/bin.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from tools.paths import BUILD, ROOT
+from tools.setup.apt import missing
+from tools.setup.steps import SetupError, step
+from tools.setup.venv import SYSTEM_PYTHON
+
+NAME = "livedump"
+VERSION = "0.1.0"  # tests/unit/tools/test_setup.py: the one of setup.cfg
+SOURCES = Path("/usr/src") / f"{NAME}-{VERSION}"
+VENV = Path("/usr/local/lib") / NAME
+COMMANDS = ("livedump", "livedump-trace")
+BIN = Path("/usr/local/bin")
+
+
+def dkms_conf() -> str:
+    """dkms.conf for kmod/, whose Makefile builds out of tree into the folder O."""
+    return f"""\
+PACKAGE_NAME="{NAME}"
+PACKAGE_VERSION="{VERSION}"
+BUILT_MODULE_NAME[0]="{NAME}"
+BUILT_MODULE_LOCATION[0]="out/"
+DEST_MODULE_LOCATION[0]="/updates/dkms"
+MAKE[0]="make KRELEASE=$kernelver O=$dkms_tree/$PACKAGE_NAME/$PACKAGE_VERSION/build/out"
+CLEAN="rm -rf out"
+AUTOINSTALL="yes"
+"""
+
+
+def install() -> None:
+    """Build and install for the running kernel; DKMS does it again for later ones."""
+    release = platform.release()
+    needed = ["dkms", f"linux-headers-{release}", "python3-bpfcc", "python3-venv"]
+    if absent := missing(needed):
+        raise SetupError(f"missing packages. First: apt-get install {' '.join(absent)}")
+    _remove_module()
+    with step(f"building the module for {release} with DKMS"):
+        ignore = shutil.ignore_patterns("*.o", "*.ko", "*.mod*", ".*.cmd", "out")
+        shutil.copytree(ROOT / "kmod", SOURCES, ignore=ignore)
+        (SOURCES / "dkms.conf").write_text(dkms_conf(), encoding="ascii")
+        for action in ("add", "build", "install"):
+            _run(["dkms", action, "-m", NAME, "-v", VERSION, *_kernel(action, release)])
+    with step(f"installing the commands in {VENV}"):
+        _run(
+            [
+                SYSTEM_PYTHON,
+                "-m",
+                "venv",
+                "--clear",
+                "--system-site-packages",
+                str(VENV),
+            ]
+        )
+        pip = [
+            f"{VENV}/bin/python",
+            "-m",
+            "pip",
+            "--disable-pip-version-check",
+            "-q",
+            "install",
+        ]
+        _run([*pip, "setuptools>=64", "wheel"])
+        BUILD.mkdir(exist_ok=True)
+        shutil.rmtree(BUILD / "lib", ignore_errors=True)  # where setuptools gathers the files
+        _run([*pip, "--no-build-isolation", str(ROOT)])
+        for command in COMMANDS:
+            link = BIN / command
+            link.unlink(missing_ok=True)
+            link.symlink_to(VENV / "bin" / command)
+    print("installed. Next: livedump doctor")
+
+
+def uninstall() -> None:
+    """Remove all that install() made; what is not there is no error."""
+    if shutil.which("dkms"):
+        _remove_module()
+    for command in COMMANDS:
+        link = BIN / command
+        if link.is_symlink() and link.readlink() == VENV / "bin" / command:
+            link.unlink()
+    shutil.rmtree(VENV, ignore_errors=True)
+    print("uninstalled")
+
+
+def _kernel(action: str, release: str) -> list[str]:
+    return [] if action == "add" else ["-k", release]
+
+
+def _remove_module() -> None:
+    status = subprocess.run(
+        ["dkms", "status", "-m", NAME, "-v", VERSION],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if status.stdout.strip():
+        _run(["dkms", "remove", "-m", NAME, "-v", VERSION, "--all"])
+    shutil.rmtree(SOURCES, ignore_errors=True)
+
+
+def _run(command: list[str]) -> None:
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode:
+        output = (result.stdout + result.stderr).strip()
+        raise SetupError(f"'{' '.join(command)}' failed:\n{output}")
+
+
+def main(arguments: list[str]) -> int:
+    """`install` or `uninstall`; the exit status."""
+    actions = {"install": install, "uninstall": uninstall}
+    if len(arguments) != 1 or arguments[0] not in actions:
+        print("usage: python3 -m tools.setup.install install|uninstall", file=sys.stderr)
+        return 2
+    try:
+        if os.geteuid() != 0:
+            raise SetupError(f"make {arguments[0]} needs root")
+        actions[arguments[0]]()
+    except SetupError as error:
+        print(f"{arguments[0]}: error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,87 @@
+"""Kernels, machine sizes and boot flags, as data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+#: Kernel series we test on, oldest first. The newest ABI of each is resolved from apt.
+SERIES = ("6.1", "6.12")
+
+#: On every kernel command line. Later options win, so users' own come after these.
+KERNEL_ARGS = (
+    "loglevel=7",  # after virtme-ng's "quiet loglevel=1"
+    "oops=panic",  # with virtme-ng's panic=-1: a broken guest ends at once
+    "printk.devkmsg=on",  # do not drop what tests write to the log
+    "tsc=reliable",  # an emulated CPU lacks constant_tsc; else the clock source is the slow HPET
+)
+
+#: Modules that udev's coldplug would load and nobody needs (measured: 5 s of 15 under emulation).
+MODULE_BLACKLIST = (
+    # virtualisation inside the guest, power
+    *("kvm", "kvm_amd", "kvm_intel", "ccp", "powernow_k8", "acpi_cpufreq", "button"),
+    # checksums and ciphers in assembler
+    *("aesni_intel", "crc32_pclmul", "crct10dif_pclmul", "ghash_clmulni_intel"),
+    *("sha1_ssse3", "sha256_ssse3", "sha512_ssse3"),
+    # disks and optical drives that the machine type brings along
+    *("ahci", "sg", "sr_mod", "floppy"),
+    # input, graphics, sound, buses
+    *(
+        "bochs",
+        "drm",
+        "evdev",
+        "psmouse",
+        "serio_raw",
+        "pcspkr",
+        "snd_pcsp",
+        "i2c_i801",
+    ),
+    # watchdogs and other chips
+    *("iTCO_wdt", "i6300esb", "lpc_ich", "qemu_fw_cfg"),
+)
+
+#: QEMU's CPU model by accelerator. `max` has 5-level page tables.
+CPU_MODEL = {"kvm": "host", "tcg": "max"}
+ACCELERATOR = {"kvm": "kvm", "tcg": "tcg,thread=multi"}
+
+#: Options for QEMU beside those of virtme-ng.
+QEMU_ARGS = ("-nodefaults", "-no-user-config")
+
+#: Seconds a probe boot under KVM may take before we believe that it never ends.
+KVM_PROBE_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A raw virtio-blk disk. With a size, `path` is made anew: sparse and all zeros."""
+
+    path: Path
+    size_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class VmConfig:
+    """One machine. Everything has a default; `kernel` is a series or an exact release."""
+
+    kernel: str = SERIES[0]
+    memory: str = "2G"
+    cpus: int = 2
+    la57: bool = True
+    disks: tuple[Disk, ...] = ()
+    append: tuple[str, ...] = ()
+    timeout_s: float | None = None
+    env: dict[str, str] = field(default_factory=dict)
+    build_kmod: bool = True
+    accelerator: str | None = None  # "kvm", "tcg"; None: what a probe boot proves
+    name: str | None = None  # folder below build/vm; None: the series
+
+
+@dataclass(frozen=True)
+class VmResult:
+    """What a run came to. `status` is CMD's exit status."""
+
+    status: int
+    kernel_log: Path
+    seconds_to_ready: float
+    accelerator: str
+    release: str

@@ -1,0 +1,232 @@
+"""Debian's kernels: which is the newest of a series, and getting it into the cache folder."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tools.paths import cache_dir
+from tools.vm.config import SERIES
+from tools.vm.errors import VmError
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One stock kernel. Paths are where things will be, whether or not they are there yet."""
+
+    series: str
+    release: str
+
+    @property
+    def root(self) -> Path:
+        return cache_dir() / "kernels" / self.release
+
+    @property
+    def image(self) -> Path:
+        return self.root / "boot" / f"vmlinuz-{self.release}"
+
+    @property
+    def modules(self) -> Path:
+        return self.root / "lib" / "modules" / self.release
+
+    @property
+    def headers(self) -> Path:
+        return Path("/usr/src") / f"linux-headers-{self.release}"
+
+    @property
+    def vmlinux(self) -> Path:
+        return cache_dir() / "debug" / self.release / "vmlinux"
+
+    @property
+    def image_package(self) -> str:
+        return f"linux-image-{self.release}"
+
+    @property
+    def headers_package(self) -> str:
+        return f"linux-headers-{self.release}"
+
+    @property
+    def debug_package(self) -> str:
+        return f"linux-image-{self.release}-dbg"
+
+
+def series_of(release: str) -> str:
+    """The series of a release: "6.1.0-56-amd64" is of "6.1"."""
+    return ".".join(release.split(".")[:2])
+
+
+def _age(release: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", release)]
+
+
+def newest_first(package_names: Iterable[str], series: str) -> list[str]:
+    """Releases of `series` that have both a signed image and headers among the packages.
+
+    The plain amd64 flavour only: no -cloud, -rt, -unsigned or -dbg.
+    """
+    abi = rf"({re.escape(series)}\.\d+(?:-\d+|\+deb\d+)-amd64)"
+    images, headers = set(), set()
+    for name in package_names:
+        if match := re.fullmatch(f"linux-image-{abi}", name):
+            images.add(match[1])
+        elif match := re.fullmatch(f"linux-headers-{abi}", name):
+            headers.add(match[1])
+    return sorted(images & headers, key=_age, reverse=True)
+
+
+def _apt_names(series: str) -> list[str]:
+    pattern = rf"^linux-(image|headers)-{re.escape(series)}\."
+    try:
+        result = subprocess.run(
+            ["apt-cache", "search", "--names-only", pattern],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except FileNotFoundError:
+        return []
+    return [line.split(" ", 1)[0] for line in result.stdout.splitlines()]
+
+
+def _cached(series: str) -> list[str]:
+    folder = cache_dir() / "kernels"
+    if not folder.is_dir():
+        return []
+    found = [path.name for path in folder.iterdir() if series_of(path.name) == series]
+    whole = [release for release in found if Kernel(series, release).image.exists()]
+    return sorted(whole, key=_age, reverse=True)
+
+
+def resolve(wanted: str, latest: bool = False) -> Kernel:
+    """The kernel for a series ("6.1") or an exact release.
+
+    Of a series: the newest in the cache that has its headers installed. With `latest`, or if
+    there is none, the newest that apt knows; offline, the newest in the cache.
+    Raises VmError if there is no such kernel.
+    """
+    if wanted not in SERIES:
+        if not re.fullmatch(r"\d+\.\d+\..*-amd64", wanted):
+            raise VmError(f"unknown kernel {wanted!r}: give a series ({', '.join(SERIES)})")
+        return Kernel(series_of(wanted), wanted)
+    cached = [Kernel(wanted, release) for release in _cached(wanted)]
+    ready = [kernel for kernel in cached if kernel.headers.exists()]
+    if ready and not latest:
+        return ready[0]
+    if releases := newest_first(_apt_names(wanted), wanted):
+        return Kernel(wanted, releases[0])
+    if ready or cached:
+        return (ready or cached)[0]
+    raise VmError(
+        f"no kernel of series {wanted} in apt's lists or {cache_dir()}: run 'apt-get update'"
+    )
+
+
+@contextlib.contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """A scratch folder beside `target`; what `result` in it holds becomes `target` at the end."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".tmp-") as scratch:
+        yield Path(scratch)
+        if target.is_dir():
+            shutil.rmtree(target)
+        with contextlib.suppress(OSError):  # another process was quicker
+            os.replace(Path(scratch) / "result", target)
+
+
+def download(package: str) -> Path:
+    """The package's .deb in the cache folder, fetched with apt-get if it is not there."""
+    debs = cache_dir() / "debs"
+    if found := sorted(debs.glob(f"{package}_*.deb")):
+        return found[-1]
+    debs.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=debs, prefix=".tmp-") as scratch:
+        os.chmod(scratch, 0o755)
+        command = ["apt-get", "-qq", "-o", "APT::Sandbox::User=", "download", package]
+        result = subprocess.run(command, cwd=scratch, capture_output=True, text=True, check=False)
+        got = list(Path(scratch).glob("*.deb"))
+        if result.returncode or len(got) != 1:
+            raise VmError(f"cannot download {package} with apt-get: {result.stderr.strip()}")
+        return got[0].rename(debs / got[0].name)
+
+
+def _step(command: list[str]) -> None:
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise VmError(f"{command[0]} failed: {result.stderr.strip()}")
+
+
+def is_fetched(kernel: Kernel) -> bool:
+    """Whether the kernel is in the cache folder, whole."""
+    return kernel.image.exists() and (kernel.modules / "modules.dep").exists()
+
+
+def fetch(kernel: Kernel) -> Kernel:
+    """Put a kernel and its modules into the cache folder; instant when they are there."""
+    if is_fetched(kernel):
+        return kernel
+    deb = download(kernel.image_package)
+    with replacing(kernel.root) as scratch:
+        result = scratch / "result"
+        _step(["dpkg", "-x", str(deb), str(result)])
+        _step(["/sbin/depmod", "-b", str(result), kernel.release])
+        link = result / "lib" / "modules" / kernel.release / "build"
+        link.unlink(missing_ok=True)
+        link.symlink_to(kernel.headers)
+    if not kernel.image.exists():
+        raise VmError(f"{deb.name} holds no {kernel.image.name}")
+    deb.unlink(missing_ok=True)
+    return kernel
+
+
+def fetch_debug(kernel: Kernel) -> Path:
+    """Debian's vmlinux with debug information, in the cache folder (860 MB download)."""
+    if kernel.vmlinux.exists():
+        return kernel.vmlinux
+    deb = download(kernel.debug_package)
+    member = f"./usr/lib/debug/boot/vmlinux-{kernel.release}"
+    with replacing(kernel.vmlinux) as scratch:
+        with open(scratch / "result", "wb") as out:
+            # One member, then stop reading: 6 s instead of 98 for the whole archive.
+            with subprocess.Popen(
+                ["dpkg-deb", "--fsys-tarfile", str(deb)],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            ) as unpack:
+                tar = subprocess.run(
+                    ["tar", "-xO", "--occurrence=1", member],
+                    stdin=unpack.stdout,
+                    stdout=out,
+                    stderr=subprocess.PIPE,
+                    check=False,
+                )
+                unpack.terminate()
+        if tar.returncode:
+            raise VmError(f"{deb.name}: cannot extract {member}: {tar.stderr.decode().strip()}")
+    deb.unlink(missing_ok=True)
+    return kernel.vmlinux
+
+
+def require_headers(kernel: Kernel) -> None:
+    """Raise VmError, naming the package, unless the kernel's headers are installed."""
+    if not (kernel.headers / "Makefile").exists():
+        raise VmError(
+            f"headers of {kernel.release} are missing: run 'make setup' as root, "
+            f"or 'apt-get install {kernel.headers_package}'"
+        )
+
+
+def find_tool(name: str, package: str) -> str:
+    """Full path of a program; VmError naming its Debian package if it is not there."""
+    path = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
+    if path is None:
+        raise VmError(
+            f"{name} is missing: run 'make setup' as root, or 'apt-get install {package}'"
+        )
+    return path
