@@ -1,0 +1,220 @@
+"""``livedump snapshot``, ``status`` and ``release``."""
+
+from __future__ import annotations
+
+import re
+import time
+from contextlib import ExitStack
+from typing import Any
+
+import click
+
+from livedump import receipt
+from livedump.cli.common import emit, examples, json_option, progress_bar, spinner
+from livedump.cli.dump import EXIT_INCOMPLETE, render_result
+from livedump.cli.services import Services
+from livedump.control import Controller, Status
+from livedump.errors import SessionError
+from livedump.session import Session
+
+DEFAULT_MAX_HOLD = "10m"
+_POLL_S = 0.5
+
+_SIZES = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
+_TIMES_MS = {"ms": 1, "": 1000, "s": 1000, "m": 60_000, "h": 3_600_000}
+
+
+def parse_size(text: str) -> int:
+    """``512M``, ``1.5GiB``, ``65536`` -> bytes.
+
+    :raises click.BadParameter: it is none
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", text.strip().lower())
+    if found is None:
+        raise click.BadParameter(f"{text!r} is no size like 512M or 2G")
+    return int(float(found[1]) * (1 << _SIZES[found[2]]))
+
+
+def parse_duration_ms(text: str) -> int:
+    """``90``, ``90s``, ``10m``, ``1h``, ``500ms`` -> milliseconds.
+
+    :raises click.BadParameter: it is none, or more than the ABI's 32 bits
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|)", text.strip().lower())
+    if found is None:
+        raise click.BadParameter(f"{text!r} is no time like 90s or 10m")
+    milliseconds = int(float(found[1]) * _TIMES_MS[found[2]])
+    if milliseconds >= 1 << 32:
+        raise click.BadParameter(f"{text!r} is longer than 49 days")
+    return milliseconds
+
+
+def _size(_ctx: click.Context, _param: click.Parameter, value: str | None) -> int:
+    return 0 if value is None else parse_size(value)
+
+
+def _duration_ms(_ctx: click.Context, _param: click.Parameter, value: str | None) -> int | None:
+    return None if value is None else parse_duration_ms(value)
+
+
+def render_status(status: Status) -> str:
+    """State, owner and last error, then the short receipt."""
+    owner = "nobody, it persists" if status.persistent else f"process {status.owner_pid}"
+    head = [f"state    {status.state}"]
+    if status.state != "idle":
+        head.append(f"owner    {owner}")
+    elif status.reason != "none":
+        head.append(f"released {status.reason}")
+    if status.error:
+        head.append(f"error    {status.error}")
+    return "\n".join([*head, receipt.render(status.report)])
+
+
+@click.command(epilog=examples("livedump status", "livedump status --json | jq .report.stop_ns"))
+@json_option
+@click.pass_context
+def status(ctx: click.Context) -> None:
+    """Show the module's state and the receipt of the snapshot held now or last."""
+    services: Services = ctx.obj
+    with services.control() as control:
+        now = control.status()
+    emit(now.to_dict(), lambda: render_status(now))
+
+
+@click.command(epilog=examples("livedump release", "livedump release --json"))
+@json_option
+@click.pass_context
+def release(ctx: click.Context) -> None:
+    """Release the snapshot that is held, whoever took it."""
+    services: Services = ctx.obj
+    with services.control() as control:
+        final = control.release()
+    emit(final.to_dict(), lambda: "released\n" + render_status(final))
+
+
+@click.command(
+    epilog=examples(
+        "livedump snapshot                     take it, print the receipt, keep it",
+        "livedump snapshot --dump vmcore       snapshot, dump, release in one go",
+        "livedump snapshot --dump /dev/vdb     onto a block device",
+        "livedump snapshot --foreground        hold it until Ctrl-C",
+        "livedump snapshot --max-hold 2h --pool 1G",
+    )
+)
+@click.option(
+    "--strategy",
+    type=click.Choice(["eager"]),
+    default="eager",
+    show_default=True,
+    help="How memory is protected; eager changes every 4 KiB entry inside the stop.",
+)
+@click.option(
+    "--pool",
+    metavar="SIZE",
+    callback=_size,
+    help="Memory for copies of pages, e.g. 512M; default: chosen by the module.",
+)
+@click.option(
+    "--max-hold",
+    metavar="TIME",
+    callback=_duration_ms,
+    help=f"Released by itself after this time, 0 = never; default: {DEFAULT_MAX_HOLD}, "
+    "none with --dump and --foreground.",
+)
+@click.option("--dump", "target", metavar="FILE", help="Dump to FILE, then release.")
+@click.option("--force", is_flag=True, help="With --dump: replace an existing file.")
+@click.option("--foreground", is_flag=True, help="Hold the snapshot until Ctrl-C, then release.")
+@json_option
+@click.pass_context
+def snapshot(
+    ctx: click.Context,
+    strategy: str,
+    pool: int,
+    max_hold: int | None,
+    target: str | None,
+    force: bool,
+    foreground: bool,
+) -> None:
+    """Take a snapshot and print its receipt.
+
+    By default the snapshot is kept when this command ends, until `livedump release` or --max-hold.
+    With --dump or --foreground it belongs to this process and ends with it, however it ends.
+
+    Exit status 3 when --dump wrote a dump that is not complete.
+    """
+    services: Services = ctx.obj
+    if target and foreground:
+        raise click.UsageError("--dump and --foreground exclude each other")
+    if force and not target:
+        raise click.UsageError("--force needs --dump")
+    persist = not target and not foreground
+    if max_hold is None:
+        max_hold = parse_duration_ms(DEFAULT_MAX_HOLD) if persist else 0
+    session = Session(
+        strategy=strategy,
+        pool_bytes=pool,
+        max_hold_ms=max_hold,
+        persist=persist,
+        controller=services.control,
+        image_path=services.image_path,
+    )
+    with ExitStack() as stack:
+        with spinner("preparing and taking the snapshot"):
+            stack.enter_context(session)
+        taken = session.taken
+        if taken is None:
+            raise SessionError("the module gave no receipt", step="take snapshot")
+        if target:
+            _dump_and_release(ctx, session, target, force)
+        elif foreground:
+            _hold(services.control, session, taken)
+        else:
+            emit(
+                taken.to_dict(),
+                lambda: f"{receipt.render(taken.report)}\n"
+                "held until 'livedump release'; dump it with 'livedump dump FILE'",
+            )
+
+
+def _dump_and_release(ctx: click.Context, session: Session, target: str, force: bool) -> None:
+    with progress_bar("dumping") as progress:
+        result = session.dump(target, progress=progress, force=force)
+    with spinner("releasing"):
+        final = session.release()
+    # Release checks once more that nothing escaped; the dump's own note cannot know that.
+    proven = final.verdict == "complete"
+    data = {**result.to_dict(), "final": final.to_dict()}
+    data["complete"] = result.complete and proven
+    text = render_result(result)
+    if result.complete and not proven:
+        text += f"\nafter release: {receipt.verdict_line(final.report)}"
+    emit(data, text)
+    if not data["complete"]:
+        ctx.exit(EXIT_INCOMPLETE)
+
+
+def _hold(control: Any, session: Session, taken: Status) -> None:
+    """Wait for Ctrl-C (or for the snapshot's end), release, and print the final receipt."""
+    click.echo(receipt.render(taken.report), err=True)
+    click.echo("held by this process; Ctrl-C releases it", err=True)
+    instant = taken.report["instant_monotonic_ns"]
+    try:
+        while _still_held(control, instant):
+            time.sleep(_POLL_S)
+    except KeyboardInterrupt:
+        final = session.release()
+        emit(final.to_dict(), lambda: "released\n" + render_status(final))
+        return
+    now = session.status()
+    raise SessionError(
+        f"the snapshot was released by somebody else ({now.reason})",
+        step="hold snapshot",
+        remedy="A longer --max-hold may help" if now.reason == "timeout" else "",
+    )
+
+
+def _still_held(control: Any, instant: int) -> bool:
+    connection: Controller
+    with control() as connection:
+        now = connection.status()
+    return now.state == "holding" and now.report["instant_monotonic_ns"] == instant

@@ -1,0 +1,477 @@
+"""Checks of everything a snapshot needs, each with what to do about it.
+
+Every check looks below :attr:`Machine.root`, so that tests can feed it fake trees.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from livedump.errors import ModuleError
+from livedump.kmod import find_module
+from livedump.receipt import format_bytes
+
+OK = "ok"
+WARN = "warn"
+FAIL = "fail"
+
+_CAPABILITIES = {12: "CAP_NET_ADMIN", 17: "CAP_SYS_RAWIO", 21: "CAP_SYS_ADMIN"}
+_CAP_SYS_MODULE = 16
+
+#: Unexported symbols that the module looks up by name.
+SYMBOLS = (
+    "kallsyms_lookup_name",
+    "init_mm",
+    "vmcoreinfo_data",
+    "vmcoreinfo_size",
+    "pcpu_base_addr",
+    "pcpu_unit_offsets",
+    "idle_task",
+    "init_on_alloc",
+    "set_memory_4k",
+    "__change_page_attr_set_clr",
+)
+
+_CONFIG_WANTED = ("KPROBES", "KALLSYMS_ALL", "TRACEPOINTS", "VMAP_STACK", "SPARSEMEM_VMEMMAP")
+_CONFIG_REFUSED = ("DEBUG_PAGEALLOC", "PREEMPT_RT", "KASAN", "KMSAN")
+
+#: As in kmod/session.c: the smallest default pool, and what must stay free beside it.
+_MIN_POOL_BYTES = 64 << 20
+_MIN_FREE_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class Check:
+    """One prerequisite: ``status`` is ``"ok"``, ``"warn"`` or ``"fail"``."""
+
+    name: str
+    status: str
+    message: str
+    remedy: str = ""
+
+    def to_dict(self) -> dict[str, str]:
+        """As plain values, for ``--json``."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """An installed Python distribution, looked at without importing it."""
+
+    name: str
+    version: str
+    summary: str
+
+
+def installed_distribution(name: str) -> Distribution | None:
+    """The distribution *name* that pip would see, None when there is none."""
+    import importlib.metadata  # slow
+
+    try:
+        data = importlib.metadata.metadata(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    return Distribution(name, data["Version"] or "", data["Summary"] or "")
+
+
+def module_origin(name: str) -> str | None:
+    """Where ``import name`` would come from, without importing it; None when nowhere."""
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        return None
+    return spec.origin if spec is not None else None
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the checks look at; every part can be replaced by tests."""
+
+    root: Path = Path("/")
+    release: str = field(default_factory=platform.release)
+    arch: str = field(default_factory=platform.machine)
+    euid: int = field(default_factory=os.geteuid)
+    module_path: str | None = None
+    environ: dict[str, str] = field(default_factory=lambda: dict(os.environ))
+    which: Callable[[str], str | None] = shutil.which
+    distribution: Callable[[str], Distribution | None] = installed_distribution
+    origin: Callable[[str], str | None] = module_origin
+
+    def path(self, name: str) -> Path:
+        """*name* (absolute, without the slash) below the root."""
+        return self.root / name
+
+    def read(self, name: str) -> str | None:
+        """The file's text, None when it is missing or not readable."""
+        try:
+            return self.path(name).read_text(errors="replace")
+        except OSError:
+            return None
+
+    def config(self) -> dict[str, str] | None:
+        """The running kernel's build options, None when not to be found."""
+        places = (f"boot/config-{self.release}", f"lib/modules/{self.release}/build/.config")
+        text = next((text for text in map(self.read, places) if text is not None), None)
+        if text is None:
+            return None
+        return dict(re.findall(r"^CONFIG_(\w+)=(.*)$", text, re.MULTILINE))
+
+
+def run(machine: Machine | None = None) -> list[Check]:
+    """All checks, in the order in which problems are best solved."""
+    machine = machine or Machine()
+    return [check for function in CHECKS for check in function(machine)]
+
+
+def check_architecture(machine: Machine) -> Iterator[Check]:
+    """Only x86-64 is supported."""
+    if machine.arch == "x86_64":
+        yield Check("architecture", OK, "x86_64")
+    else:
+        yield Check("architecture", FAIL, f"{machine.arch}, only x86_64 is supported")
+
+
+def check_privileges(machine: Machine) -> Iterator[Check]:
+    """Root, and the capabilities that containers like to take away."""
+    remedy = "Run as root, outside of containers (sudo livedump ...)"
+    if machine.euid != 0:
+        yield Check("privileges", FAIL, f"running as user {machine.euid}, not root", remedy)
+        return
+    found = re.search(r"^CapEff:\s*([0-9a-f]+)", machine.read("proc/self/status") or "", re.M)
+    effective = int(found.group(1), 16) if found else 0
+    missing = [name for bit, name in _CAPABILITIES.items() if not effective >> bit & 1]
+    if missing:
+        yield Check("privileges", FAIL, f"root, but without {', '.join(missing)}", remedy)
+    elif not effective >> _CAP_SYS_MODULE & 1:
+        yield Check("privileges", WARN, "root, but without CAP_SYS_MODULE: cannot load", remedy)
+    else:
+        yield Check("privileges", OK, "root with all capabilities needed")
+
+
+def check_lockdown(machine: Machine) -> Iterator[Check]:
+    """Kernel lockdown forbids reading kernel memory or loading unsigned modules."""
+    text = machine.read("sys/kernel/security/lockdown")
+    if text is None:
+        yield Check("lockdown", OK, "not in this kernel, or securityfs is not mounted")
+        return
+    found = re.search(r"\[(\w+)\]", text)
+    mode = found.group(1) if found else "none"
+    if mode == "none":
+        yield Check("lockdown", OK, "off")
+    elif mode == "integrity":
+        yield Check(
+            "lockdown",
+            WARN,
+            "integrity: unsigned modules are refused",
+            "Sign the module with an enrolled key (mokutil), or turn off Secure Boot",
+        )
+    else:
+        yield Check(
+            "lockdown",
+            FAIL,
+            f"{mode}: kernel memory must not be read",
+            "Boot with lockdown=none, and without Secure Boot if that sets it",
+        )
+
+
+def _secure_boot(machine: Machine) -> bool:
+    for file in machine.path("sys/firmware/efi/efivars").glob("SecureBoot-*"):
+        try:
+            return file.read_bytes()[-1:] == b"\x01"
+        except OSError:
+            return False
+    return False
+
+
+def check_signature(machine: Machine) -> Iterator[Check]:
+    """Whether the kernel insists on signed modules."""
+    enforced = (machine.read("sys/module/module/parameters/sig_enforce") or "").strip() == "Y"
+    if enforced:
+        yield Check(
+            "signature",
+            FAIL if not _is_signed(machine) else OK,
+            "module signatures are enforced" + (", ours has one" if _is_signed(machine) else ""),
+            "" if _is_signed(machine) else "Sign the module with an enrolled key (mokutil)",
+        )
+    elif _secure_boot(machine):
+        yield Check(
+            "signature",
+            WARN,
+            "Secure Boot is on: it may lock the kernel down",
+            "If loading is refused, sign the module with an enrolled key (mokutil)",
+        )
+    else:
+        yield Check("signature", OK, "not enforced")
+
+
+def _is_signed(machine: Machine) -> bool:
+    try:
+        module = find_module(
+            machine.module_path, release=machine.release, root=machine.root, environ=machine.environ
+        )
+        with open(module.path, "rb") as file:
+            file.seek(-min(64, module.path.stat().st_size), os.SEEK_END)
+            return b"~Module signature appended~" in file.read()
+    except (ModuleError, OSError):
+        return False
+
+
+def check_module(machine: Machine) -> Iterator[Check]:
+    """The module: loaded, or there for this kernel."""
+    if machine.path("sys/module/livedump").is_dir():
+        yield Check("module", OK, "loaded")
+        return
+    try:
+        module = find_module(
+            machine.module_path, release=machine.release, root=machine.root, environ=machine.environ
+        )
+    except ModuleError as error:
+        yield Check("module", FAIL, error.cause, error.remedy)
+        return
+    if module.release and module.release != machine.release:
+        yield Check(
+            "module",
+            FAIL,
+            f"{module.path} was built for {module.release}, this is {machine.release}",
+            "Build it for this kernel: make kmod, or: dkms autoinstall",
+        )
+    else:
+        yield Check("module", OK, f"{module.path} ({module.origin}), not loaded")
+
+
+def check_headers(machine: Machine) -> Iterator[Check]:
+    """Kernel headers: the module is built with them, BCC compiles against them."""
+    build = machine.path(f"lib/modules/{machine.release}/build")
+    if (build / "Makefile").exists() or (build / "include").is_dir():
+        yield Check("headers", OK, str(build))
+    else:
+        yield Check(
+            "headers",
+            WARN,
+            f"no {build}: the module cannot be built, livedump-trace cannot run",
+            f"apt-get install linux-headers-{machine.release}",
+        )
+
+
+def check_btf(machine: Machine) -> Iterator[Check]:
+    """BTF, for tracing."""
+    if machine.path("sys/kernel/btf/vmlinux").exists():
+        yield Check("btf", OK, "/sys/kernel/btf/vmlinux")
+    else:
+        yield Check(
+            "btf",
+            WARN,
+            "no /sys/kernel/btf/vmlinux: some probes of livedump-trace are not available",
+            "Use a kernel with CONFIG_DEBUG_INFO_BTF=y",
+        )
+
+
+def check_bcc(machine: Machine) -> Iterator[Check]:
+    """BCC is Debian's python3-bpfcc; PyPI's `bcc` is a crystal-lattice tool."""
+    remedy = "apt-get install python3-bpfcc; use a venv of /usr/bin/python3 --system-site-packages"
+    origin = machine.origin("bcc")
+    if origin is None:
+        yield Check("bcc", WARN, "not installed: livedump-trace cannot record", remedy)
+        return
+    folder = Path(origin).parent
+    if not (folder / "libbcc.py").exists():
+        other = machine.distribution("bcc")
+        what = f" {other.version} ({other.summary})" if other else ""
+        yield Check(
+            "bcc",
+            FAIL,
+            f"{folder} is the wrong package: PyPI's bcc{what} is not the BPF Compiler Collection",
+            f"pip uninstall bcc; {remedy}",
+        )
+        return
+    yield Check("bcc", OK, str(folder))
+
+
+def check_symbols(machine: Machine) -> Iterator[Check]:
+    """kallsyms: the module looks up unexported symbols, symbolizers need addresses."""
+    text = machine.read("proc/kallsyms")
+    if not text:
+        yield Check("symbols", FAIL, "no /proc/kallsyms", "Use a kernel with CONFIG_KALLSYMS=y")
+        return
+    lines = (line.split() for line in text.splitlines())
+    known = {parts[2]: parts[0] for parts in lines if len(parts) >= 3}
+    missing = [name for name in SYMBOLS if name not in known]
+    if missing:
+        yield Check(
+            "symbols",
+            FAIL,
+            f"kallsyms has no {', '.join(missing)}",
+            "Use a kernel with CONFIG_KALLSYMS_ALL=y of a supported series (6.1, 6.12)",
+        )
+    elif not any(int(address, 16) for address in known.values()):
+        restrict = (machine.read("proc/sys/kernel/kptr_restrict") or "?").strip()
+        yield Check(
+            "symbols",
+            WARN,
+            f"kallsyms shows only zeros (kptr_restrict is {restrict}): stacks have no names",
+            "sysctl kernel.kptr_restrict=1, and run as root",
+        )
+    else:
+        yield Check("symbols", OK, f"all {len(SYMBOLS)} found")
+
+
+def check_tracepoint(machine: Machine) -> Iterator[Check]:
+    """The tracepoint that the module's probe sits on."""
+    name = "events/exceptions/page_fault_kernel"
+    places = ("sys/kernel/tracing", "sys/kernel/debug/tracing")
+    if any(machine.path(f"{place}/{name}").is_dir() for place in places):
+        yield Check("tracepoint", OK, "exceptions:page_fault_kernel")
+    elif not any(machine.path(f"{place}/events").is_dir() for place in places):
+        yield Check(
+            "tracepoint",
+            WARN,
+            "tracefs is not mounted: cannot tell, livedump-trace needs it",
+            "mount -t tracefs tracefs /sys/kernel/tracing",
+        )
+    else:
+        yield Check(
+            "tracepoint",
+            FAIL,
+            "the kernel has no tracepoint exceptions:page_fault_kernel",
+            "Use a kernel with CONFIG_TRACEPOINTS=y of a supported series (6.1, 6.12)",
+        )
+
+
+def check_config(machine: Machine) -> Iterator[Check]:
+    """Build options that the module relies on or refuses."""
+    config = machine.config()
+    if config is None:
+        yield Check(
+            "config",
+            WARN,
+            f"no /boot/config-{machine.release}: cannot tell what the kernel has",
+            "The module checks again when it is loaded",
+        )
+        return
+    missing = [name for name in _CONFIG_WANTED if config.get(name) != "y"]
+    refused = [name for name in _CONFIG_REFUSED if config.get(name) == "y"]
+    if missing or refused:
+        parts = [f"without CONFIG_{name}" for name in missing]
+        parts += [f"with CONFIG_{name}" for name in refused]
+        yield Check(
+            "config", FAIL, f"the kernel was built {', '.join(parts)}", "Use a stock Debian kernel"
+        )
+    else:
+        yield Check("config", OK, "all build options as needed")
+
+
+def check_init_on_alloc(machine: Machine) -> Iterator[Check]:
+    """With init_on_alloc off, pages that DMA reuses change without a fault."""
+    found = re.findall(r"(?:^|\s)init_on_alloc=(\S+)", machine.read("proc/cmdline") or "")
+    default = (machine.config() or {}).get("INIT_ON_ALLOC_DEFAULT_ON", "n") == "y"
+    enabled = found[-1] in ("1", "y", "on") if found else default
+    if enabled:
+        yield Check("init_on_alloc", OK, "on")
+    else:
+        yield Check(
+            "init_on_alloc",
+            WARN,
+            "off: free pages that devices write to while a snapshot is held are not saved",
+            "Boot with init_on_alloc=1",
+        )
+
+
+def _hypervisor(machine: Machine) -> str:
+    kind = (machine.read("sys/hypervisor/type") or "").strip()
+    if kind:
+        return kind
+    flags = re.search(r"^flags\s*:(.*)$", machine.read("proc/cpuinfo") or "", re.M)
+    if flags is None or " hypervisor" not in flags.group(1):
+        return "none"
+    name = (machine.read("sys/class/dmi/id/sys_vendor") or "").strip()
+    return name or "unknown"
+
+
+def check_hypervisor(machine: Machine) -> Iterator[Check]:
+    """Xen PV and encrypted guests are refused: page tables work differently there."""
+    name = _hypervisor(machine)
+    guest = (machine.read("sys/hypervisor/guest_type") or "").strip()
+    flags = (machine.read("proc/cpuinfo") or "").split()
+    if name == "xen" and guest in ("PV", "") and "PVH" not in guest:
+        yield Check("hypervisor", FAIL, "a Xen PV guest", "Run it as an HVM or PVH guest")
+    elif any(machine.path(f"dev/{device}").exists() for device in ("sev-guest", "tdx_guest")):
+        yield Check(
+            "hypervisor", FAIL, "a guest with encrypted memory", "Run it without SEV or TDX"
+        )
+    elif "svm" in flags and machine.path("sys/module/kvm_amd").is_dir():
+        yield Check(
+            "hypervisor",
+            WARN,
+            "KVM on AMD is loaded: a snapshot is refused while a virtual machine runs",
+            "Stop the virtual machines first",
+        )
+    else:
+        yield Check("hypervisor", OK, "bare metal" if name == "none" else f"a guest of {name}")
+
+
+def check_nohz_full(machine: Machine) -> Iterator[Check]:
+    """nohz_full CPUs take a lock before the probe can run."""
+    cpus = (machine.read("sys/devices/system/cpu/nohz_full") or "").strip()
+    if cpus in ("", "(null)"):
+        cpus = ""
+        found = re.search(r"(?:^|\s)nohz_full=(\S+)", machine.read("proc/cmdline") or "")
+        cpus = found.group(1) if found else ""
+    if cpus:
+        yield Check("nohz_full", FAIL, f"CPUs {cpus} run without a tick", "Boot without nohz_full=")
+    else:
+        yield Check("nohz_full", OK, "off")
+
+
+def check_memory(machine: Machine) -> Iterator[Check]:
+    """Memory for the pool of copies: the module's default is a quarter of RAM."""
+    text = machine.read("proc/meminfo") or ""
+    values = {key: int(kib) << 10 for key, kib in re.findall(r"^(\w+):\s+(\d+) kB", text, re.M)}
+    total, free = values.get("MemTotal"), values.get("MemAvailable")
+    if not total or free is None:
+        yield Check("memory", WARN, "cannot read /proc/meminfo")
+        return
+    pool = max(total // 4, _MIN_POOL_BYTES)
+    message = f"{format_bytes(free)} available, the default pool takes {format_bytes(pool)}"
+    if free < pool + _MIN_FREE_BYTES:
+        yield Check("memory", WARN, message, "Free some memory, or ask for a smaller pool (--pool)")
+    else:
+        yield Check("memory", OK, message)
+
+
+def check_tools(machine: Machine) -> Iterator[Check]:
+    """crash and drgn open dumps; they may live on another machine."""
+    if machine.which("crash"):
+        yield Check("crash", OK, str(machine.which("crash")))
+    else:
+        yield Check("crash", WARN, "not installed: needed to open dumps", "apt-get install crash")
+    if machine.origin("drgn"):
+        yield Check("drgn", OK, str(machine.origin("drgn")))
+    else:
+        yield Check("drgn", WARN, "not installed: needed to open dumps", "pip install drgn")
+
+
+CHECKS: tuple[Callable[[Machine], Iterator[Check]], ...] = (
+    check_architecture,
+    check_privileges,
+    check_lockdown,
+    check_signature,
+    check_module,
+    check_headers,
+    check_btf,
+    check_bcc,
+    check_symbols,
+    check_tracepoint,
+    check_config,
+    check_init_on_alloc,
+    check_hypervisor,
+    check_nohz_full,
+    check_memory,
+    check_tools,
+)

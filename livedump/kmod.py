@@ -1,0 +1,269 @@
+"""The kernel module: find it, load it, unload it; each failure with its reason and remedy."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import mmap
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from livedump.errors import ModuleError
+
+MODULE = "livedump"
+ENVIRONMENT = "LIVEDUMP_KO"
+
+_SYS_FINIT_MODULE = 313  # x86-64
+_SYS_DELETE_MODULE = 176
+
+#: Where DKMS and `make install` put modules, below /lib/modules/RELEASE.
+_INSTALLED = ("updates/dkms", "updates", "extra", "kernel/extra")
+
+_LOAD_REMEDIES: Mapping[int, tuple[str, str]] = {
+    errno.EPERM: (
+        "not permitted: no CAP_SYS_MODULE, or the kernel is locked down",
+        "Run as root; with Secure Boot sign the module, see 'livedump doctor'",
+    ),
+    errno.EKEYREJECTED: (
+        "the kernel requires a signature that the module lacks",
+        "Sign the module with a key that the machine trusts (mokutil), or turn off Secure Boot",
+    ),
+    errno.ENOKEY: (
+        "the module is signed with a key that this kernel does not know",
+        "Enrol the key (mokutil --import) and reboot",
+    ),
+    errno.ENOEXEC: (
+        "the module was built for another kernel, or is damaged",
+        "Build it for this kernel: make kmod, or: dkms autoinstall",
+    ),
+    errno.ENOENT: (
+        "the module needs a symbol that this kernel does not export",
+        "See the kernel log; build the module for this kernel",
+    ),
+    errno.EINVAL: ("the module refused its parameters or the kernel", "See the kernel log"),
+    errno.EOPNOTSUPP: ("the module refuses this machine", "Run 'livedump doctor'"),
+    errno.ENODEV: ("the module refuses this machine", "Run 'livedump doctor'"),
+    errno.ENOMEM: ("not enough memory", "Free some memory"),
+    errno.EEXIST: ("it is loaded already", ""),
+}
+
+_UNLOAD_REMEDIES: Mapping[int, tuple[str, str]] = {
+    errno.ENOENT: ("it is not loaded", ""),
+    errno.EBUSY: ("it is busy", "Release the snapshot first: livedump release"),
+    errno.EAGAIN: (
+        "a snapshot is held, or a program has /proc/livedump open",
+        "Release the snapshot (livedump release) and end that program",
+    ),
+    errno.EPERM: ("not permitted", "Run as root with CAP_SYS_MODULE"),
+}
+
+
+@dataclass(frozen=True)
+class ModuleFile:
+    """A module on disk.
+
+    :ivar origin: how it was found: ``"argument"``, ``"$LIVEDUMP_KO"`` or ``"installed"``
+    :ivar vermagic: what kernel it was built for; empty when the file does not say (compressed)
+    """
+
+    path: Path
+    origin: str
+    vermagic: str
+
+    @property
+    def release(self) -> str:
+        """The kernel release it was built for, empty when unknown."""
+        return self.vermagic.split(" ", 1)[0]
+
+    @property
+    def compressed(self) -> bool:
+        """The file is compressed: only modprobe can load it everywhere."""
+        return self.path.suffix != ".ko"
+
+
+class Kernel(Protocol):
+    """The system calls; each returns 0 or an errno."""
+
+    def load(self, path: Path) -> int: ...
+
+    def unload(self, name: str) -> int: ...
+
+    def log(self) -> KernelLog: ...
+
+
+class KernelLog:
+    """Collects what the kernel logs from now on.
+
+    :param path: /dev/kmsg; a file that cannot be opened collects nothing
+    """
+
+    def __init__(self, path: str = "/dev/kmsg") -> None:
+        try:
+            self._fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            os.lseek(self._fd, 0, os.SEEK_END)
+        except OSError:
+            self._fd = -1
+
+    def lines(self, word: str) -> list[str]:
+        """The messages since the start that contain *word*; closes the log."""
+        if self._fd < 0:
+            return []
+        lines = []
+        try:
+            while True:
+                record = os.read(self._fd, 8192).decode("utf-8", "replace")
+                if not record:
+                    break
+                text = record.split("\n", 1)[0].partition(";")[2]
+                if word in text:
+                    lines.append(text.strip())
+        except OSError:  # EAGAIN: no more
+            pass
+        finally:
+            os.close(self._fd)
+            self._fd = -1
+        return lines
+
+
+class RunningKernel:
+    """The kernel we run on."""
+
+    def __init__(self) -> None:
+        self._libc = ctypes.CDLL(None, use_errno=True)
+
+    def load(self, path: Path) -> int:
+        """finit_module(2), or modprobe for a compressed file."""
+        if path.suffix != ".ko":
+            done = subprocess.run(["modprobe", MODULE], capture_output=True, check=False)
+            return 0 if done.returncode == 0 else errno.ENOEXEC
+        with open(path, "rb") as file:
+            return self._call(_SYS_FINIT_MODULE, file.fileno(), b"", 0)
+
+    def unload(self, name: str) -> int:
+        """delete_module(2), never waiting for users to go away."""
+        return self._call(_SYS_DELETE_MODULE, name.encode(), os.O_NONBLOCK)
+
+    def log(self) -> KernelLog:
+        """A log that starts now."""
+        return KernelLog()
+
+    def _call(self, number: int, *args: int | bytes) -> int:
+        ctypes.set_errno(0)
+        return 0 if self._libc.syscall(ctypes.c_long(number), *args) == 0 else ctypes.get_errno()
+
+
+def read_vermagic(path: Path) -> str:
+    """The module's ``vermagic``, e.g. ``6.1.0-56-amd64 SMP preempt mod_unload modversions``."""
+    try:
+        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            if data[:4] != b"\x7fELF":
+                return ""
+            begin = data.find(b"\0vermagic=")
+            if begin < 0:
+                return ""
+            begin += len(b"\0vermagic=")
+            return data[begin : data.find(b"\0", begin)].decode("ascii", "replace").strip()
+    except (OSError, ValueError):
+        return ""
+
+
+def find_module(
+    path: str | os.PathLike[str] | None = None,
+    *,
+    release: str | None = None,
+    root: Path = Path("/"),
+    environ: Mapping[str, str] | None = None,
+) -> ModuleFile:
+    """The module file to load: *path*, then ``$LIVEDUMP_KO``, then what is installed for this
+    kernel.
+
+    :param path: a file, or a folder that holds livedump.ko; ``$LIVEDUMP_KO`` likewise
+    :param release: of the kernel, default the running one
+    :raises ModuleError: there is none
+    """
+    release = release or platform.release()
+    environ = os.environ if environ is None else environ
+    step = "find module"
+    named = ((path, "argument"), (environ.get(ENVIRONMENT) or None, f"${ENVIRONMENT}"))
+    for place, origin in named:
+        if place is None:
+            continue
+        file = Path(place)
+        file = file / f"{MODULE}.ko" if file.is_dir() else file
+        if not file.is_file():
+            raise ModuleError(
+                f"no {file} (given by {origin})",
+                step=step,
+                remedy="Build it with 'make kmod', or give another --module",
+                errno=errno.ENOENT,
+            )
+        return ModuleFile(file, origin, read_vermagic(file))
+    base = root / "lib/modules" / release
+    for folder in _INSTALLED:
+        for file in sorted((base / folder).glob(f"{MODULE}.ko*")):
+            return ModuleFile(file, "installed", read_vermagic(file))
+    raise ModuleError(
+        f"no {MODULE}.ko for kernel {release} below {base}",
+        step=step,
+        remedy="Install it ('make install'), or build it ('make kmod') and give --module PATH",
+        errno=errno.ENOENT,
+    )
+
+
+def is_loaded(root: Path = Path("/")) -> bool:
+    """True when the module is loaded."""
+    return (root / "sys/module" / MODULE).is_dir()
+
+
+def load(module: ModuleFile, *, kernel: Kernel | None = None, release: str | None = None) -> bool:
+    """Load *module*; False when a module of that name was loaded already.
+
+    :raises ModuleError: the kernel refused it, with the kernel's own words when it logged any
+    """
+    kernel = kernel or RunningKernel()
+    release = release or platform.release()
+    step = f"load {module.path}"
+    if module.release and module.release != release:
+        raise ModuleError(
+            f"it was built for kernel {module.release}, this is {release}",
+            step=step,
+            remedy="Build it for this kernel: make kmod, or: dkms autoinstall",
+            errno=errno.ENOEXEC,
+        )
+    log = kernel.log()
+    try:
+        code = kernel.load(module.path)
+    except OSError as error:
+        raise ModuleError(str(error.strerror), step=step, errno=error.errno or 0) from error
+    if code == errno.EEXIST:
+        return False
+    if code:
+        raise _module_error(code, _LOAD_REMEDIES, step, log)
+    return True
+
+
+def unload(*, kernel: Kernel | None = None) -> None:
+    """Unload the module.
+
+    :raises ModuleError: a snapshot is held, or it is not loaded
+    """
+    kernel = kernel or RunningKernel()
+    log = kernel.log()
+    code = kernel.unload(MODULE)
+    if code:
+        raise _module_error(code, _UNLOAD_REMEDIES, "unload module", log)
+
+
+def _module_error(
+    code: int, remedies: Mapping[int, tuple[str, str]], step: str, log: KernelLog
+) -> ModuleError:
+    cause, remedy = remedies.get(code, (os.strerror(code), "See the kernel log: dmesg"))
+    words = log.lines(MODULE)
+    if words:
+        cause = f"{cause}; the kernel says: {words[-1]}"
+    return ModuleError(cause, step=step, remedy=remedy, errno=code)

@@ -1,0 +1,235 @@
+"""The receipt of a snapshot as text: pure functions over a report (abi.ReportDict)."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from livedump import abi
+
+PAGE_BYTES = 4096
+
+_NS_UNITS = ((10**9, "s"), (10**6, "ms"), (10**3, "us"), (1, "ns"))
+_PHASES = ("rendezvous", "save", "protect", "flush")
+
+
+class Row(NamedTuple):
+    """One line of a table: what, how much, and what it means."""
+
+    name: str
+    value: str
+    explanation: str
+
+
+def _ns_unit(value_ns: int) -> tuple[int, str]:
+    return next((unit for unit in _NS_UNITS if value_ns >= unit[0]), _NS_UNITS[-1])
+
+
+def format_ns(value_ns: int) -> str:
+    """``64_700_000`` -> ``"64.7 ms"``."""
+    scale, unit = _ns_unit(value_ns)
+    return f"{value_ns} ns" if scale == 1 else f"{value_ns / scale:.1f} {unit}"
+
+
+def format_bytes(value_bytes: int) -> str:
+    """``2147483648`` -> ``"2.0 GiB"``."""
+    for shift, unit in ((40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")):
+        if value_bytes >= 1 << shift:
+            return f"{value_bytes / (1 << shift):.1f} {unit}"
+    return f"{value_bytes} B"
+
+
+def format_pages(pages: int) -> str:
+    """``524288`` -> ``"524,288 (2.0 GiB)"``."""
+    return f"{pages:,} ({format_bytes(pages * PAGE_BYTES)})"
+
+
+def verdict_name(report: abi.ReportDict) -> str:
+    """``pending``, ``complete``, ``lost``, ``unproven``, or the number of an unknown verdict."""
+    value = int(report["verdict"])
+    return abi.Verdict(value).name.lower() if value in list(abi.Verdict) else str(value)
+
+
+def strategy_name(report: abi.ReportDict) -> str:
+    """The strategy's name, or the number of an unknown one."""
+    value = int(report["strategy"])
+    return abi.Strategy(value).name.lower() if value in list(abi.Strategy) else str(value)
+
+
+def final_verdict(report: abi.ReportDict) -> abi.Verdict:
+    """The verdict that the counters prove, for a report read after the last page was.
+
+    Lost pages weigh more than missed hooks: what is missing is known.
+    """
+    if report["pages_lost"]:
+        return abi.Verdict.LOST
+    unproven = report["hooks_missed"] or report["entries_late"]
+    return abi.Verdict.UNPROVEN if unproven else abi.Verdict.COMPLETE
+
+
+def verdict_line(report: abi.ReportDict) -> str:
+    """The verdict and why, in one line."""
+    why = {
+        abi.Verdict.PENDING: "not known yet, the snapshot is (or was) still held",
+        abi.Verdict.COMPLETE: "every covered page is as it was at the instant",
+        abi.Verdict.LOST: f"{report['pages_lost']:,} pages had no room in the pool, zeros instead",
+        abi.Verdict.UNPROVEN: f"{report['hooks_missed']:,} hooked kernel calls were not seen, "
+        f"{report['entries_late']:,} entries found late",
+    }
+    value = int(report["verdict"])
+    reason = why[abi.Verdict(value)] if value in list(abi.Verdict) else "an unknown verdict"
+    return f"verdict {verdict_name(report)}: {reason}"
+
+
+def downtime_line(report: abi.ReportDict) -> str:
+    """The downtime with its phases, in one line, e.g.::
+
+    downtime 64.7 ms (rendezvous 0.3, save 12.1, protect 50.0, flush 0.2) after 1.2 s of preparation
+    """
+    stop_ns = int(report["stop_ns"])
+    scale, unit = _ns_unit(stop_ns)
+    digits = 0 if scale == 1 else 1
+    phases = ", ".join(f"{name} {report[f'{name}_ns'] / scale:.{digits}f}" for name in _PHASES)
+    line = f"downtime {stop_ns / scale:.{digits}f} {unit} ({phases})"
+    line += f" after {format_ns(int(report['prepare_ns']))} of preparation"
+    if report["attempts"] > 1:
+        line += f", at attempt {report['attempts']}"
+    if report["nmis"]:
+        line += f", {report['nmis']} NMIs inside the stop"
+    return line
+
+
+def _ns(report: abi.ReportDict, name: str, explanation: str) -> Row:
+    return Row(name, format_ns(int(report[f"{name}_ns"])), explanation)
+
+
+def _pages(report: abi.ReportDict, name: str, explanation: str) -> Row:
+    key = "pages_" + name.replace(" ", "_")
+    return Row(name, format_pages(int(report[key])), explanation)
+
+
+def downtime_rows(report: abi.ReportDict) -> list[Row]:
+    """The phases of the stop, and what lies before and after it."""
+    return [
+        _ns(report, "prepare", "everything before the stop, no downtime"),
+        _ns(report, "stop", "the downtime: stop_machine(), call to return"),
+        _ns(report, "rendezvous", "until every CPU had reached the stop"),
+        _ns(report, "save", "sensitive memory copied inside the stop"),
+        _ns(report, "protect", "page-table entries changed"),
+        _ns(report, "flush", "every CPU's whole TLB"),
+        _ns(report, "release", "permissions restored, no downtime; 0 while held"),
+        Row("attempts", f"{report['attempts']:,}", "stops tried, 1 = the first worked"),
+        Row("nmis", f"{report['nmis']:,}", "NMIs seen inside the stop"),
+    ]
+
+
+def page_rows(report: abi.ReportDict) -> list[Row]:
+    """Pages of RAM by what the image holds for them; the first is the sum of those that follow."""
+    return [
+        _pages(report, "ram", "all RAM, the sum of the classes below"),
+        _pages(report, "saved stop", "sensitive memory, copied inside the stop"),
+        _pages(report, "saved fault", "copied on the first write"),
+        _pages(report, "saved hook", "copied before a kernel mapping changed"),
+        _pages(report, "in place", "not written since, read from memory"),
+        _pages(report, "own", "livedump's own memory, zeros"),
+        _pages(report, "unreadable", "offline, poisoned or unmapped, zeros"),
+        _pages(report, "lost", "no room in the pool, zeros"),
+    ]
+
+
+def caveat_rows(report: abi.ReportDict) -> list[Row]:
+    """Pages that the image holds but that may be newer than the instant; counted on top."""
+    return [
+        _pages(report, "live", "also mapped by vmalloc, modules or vmemmap"),
+        _pages(report, "unguarded", "mapped or pinned by user space: stores unseen"),
+    ]
+
+
+def fault_rows(report: abi.ReportDict) -> list[Row]:
+    """Our faults, their cost, and the pool they fill."""
+    faults = int(report["faults"])
+    mean_ns = int(report["fault_total_ns"]) // faults if faults else 0
+    pool = f"{report['pool_used']:,} of {format_pages(int(report['pool_pages']))}"
+    return [
+        Row("faults", f"{faults:,}", "first writes to protected pages, and races for them"),
+        Row("already", f"{report['faults_already']:,}", "of these: somebody else had saved it"),
+        Row("fault mean", format_ns(mean_ns), "from the probe's entry to a writable page"),
+        Row("fault max", format_ns(int(report["fault_max_ns"])), "the slowest one"),
+        Row("untraced", f"{report['trace_skipped']:,}", "faults without a trace event"),
+        Row("hooks missed", f"{report['hooks_missed']:,}", "hooked kernel calls not seen"),
+        Row("pool used", pool, "pages for copies"),
+    ]
+
+
+def entry_rows(report: abi.ReportDict) -> list[Row]:
+    """Page-table entries and the direct map's leaf sizes."""
+
+    def leaves(key: str) -> str:
+        sizes = zip(("4K", "2M", "1G"), report[key], strict=False)
+        return ", ".join(f"{count:,} x {size}" for size, count in sizes)
+
+    return [
+        Row("protected", f"{report['entries_protected']:,}", "entries made read-only in the stop"),
+        Row("restored", f"{report['entries_restored']:,}", "by release, not by faults"),
+        Row("late", f"{report['entries_late']:,}", "found tagged after release, must be 0"),
+        Row("leaves before", leaves("leaves_before"), "direct map before the snapshot"),
+        Row("leaves after", leaves("leaves_after"), "direct map while held"),
+    ]
+
+
+def tables(report: abi.ReportDict) -> list[tuple[str, list[Row]]]:
+    """All tables of the receipt, each with its title."""
+    return [
+        ("Downtime", downtime_rows(report)),
+        ("Pages, by what the image holds", page_rows(report)),
+        ("Of these, not guarded: may be newer than the instant", caveat_rows(report)),
+        ("Faults while held", fault_rows(report)),
+        ("Page tables", entry_rows(report)),
+    ]
+
+
+def instant(report: abi.ReportDict) -> str:
+    """The wall-clock time of the instant, UTC, ISO 8601 to the microsecond."""
+    seconds, ns = divmod(int(report["instant_realtime_ns"]), 10**9)
+    when = datetime.fromtimestamp(seconds, tz=UTC).replace(microsecond=ns // 1000)
+    return when.isoformat()
+
+
+def format_rows(rows: list[Row], *, indent: int = 2) -> str:
+    """Rows as aligned text."""
+    names = max(len(row.name) for row in rows)
+    values = max(len(row.value) for row in rows)
+    return "\n".join(
+        f"{'':{indent}}{row.name:<{names}}  {row.value:>{values}}  {row.explanation}"
+        for row in rows
+    )
+
+
+def render(report: abi.ReportDict) -> str:
+    """The short receipt, one screen: instant, downtime, verdict, pages and caveats."""
+    if not report["instant_realtime_ns"]:
+        return "no snapshot was taken since the module was loaded"
+    rows = page_rows(report)
+    caveats = caveat_rows(report)
+    return "\n".join(
+        [
+            f"instant  {instant(report)} ({strategy_name(report)})",
+            downtime_line(report),
+            verdict_line(report),
+            "pages, by what the image holds:",
+            format_rows(rows),
+            "of these, not guarded (may be newer than the instant):",
+            format_rows(caveats),
+            f"pool     {report['pool_used']:,} of {format_pages(int(report['pool_pages']))} used, "
+            f"{report['faults']:,} faults",
+        ]
+    )
+
+
+def render_full(report: abi.ReportDict) -> str:
+    """Every table of the receipt."""
+    parts = [f"instant {instant(report)} ({strategy_name(report)})", downtime_line(report)]
+    parts.append(verdict_line(report))
+    for title, rows in tables(report):
+        parts.append(f"\n{title}\n{format_rows(rows)}")
+    return "\n".join(parts)

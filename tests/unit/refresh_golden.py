@@ -1,0 +1,85 @@
+"""Golden outputs: what they are, and ``python -m tests.unit.refresh_golden`` to refresh them.
+
+Read the difference before you commit it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from click.testing import CliRunner
+
+from livedump import doctor, receipt
+from livedump.cli.doctor import render
+from livedump.cli.main import cli
+from livedump.cli.snapshot import render_status
+from livedump.control import Status
+from tests.unit import images
+from tests.unit.fakes import FakeModule
+
+FOLDER = Path(__file__).with_name("golden")
+
+
+def outputs() -> dict[str, str]:
+    """File name -> text, everything that is kept."""
+    found = {"help.txt": _help([])}
+    for name in sorted(cli.commands):
+        found[f"help-{name}.txt"] = _help([name])
+    lost = images.report(pages_lost=128, verdict=2, attempts=2, nmis=1)
+    done = images.report(verdict=1, release_ns=3_000_000, entries_restored=498_990, state=0)
+    found["receipt.txt"] = receipt.render(done)
+    found["receipt-lost.txt"] = receipt.render(lost)
+    found["receipt-full.txt"] = receipt.render_full(done)
+    held = Status(state="holding", strategy="eager", flags=1, report=images.report())
+    found["status-idle.txt"] = render_status(Status(state="idle"))
+    found["status-held.txt"] = render_status(held)
+    found["doctor.txt"] = render(
+        [
+            doctor.Check("privileges", doctor.OK, "root with all capabilities needed"),
+            doctor.Check("btf", doctor.WARN, "no BTF", "Use another kernel"),
+            doctor.Check("symbols", doctor.FAIL, "kallsyms has no init_mm", "Use another kernel"),
+        ]
+    )
+    found["snapshot.txt"] = _run(["snapshot"])
+    found["errors.txt"] = _run(["release"])
+    return {name: text.rstrip("\n") + "\n" for name, text in found.items()}
+
+
+def _help(command: list[str]) -> str:
+    result = CliRunner(env={"COLUMNS": "80"}).invoke(
+        cli, [*command, "--help"], prog_name="livedump", terminal_width=80
+    )
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def _run(arguments: list[str]) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        module = FakeModule(Path(folder) / "proc")
+        result = CliRunner().invoke(cli, arguments, obj=module.services())
+    return result.output or f"{type(result.exception).__name__}: {result.exception}"
+
+
+def refresh() -> int:
+    """Write all files; returns how many changed."""
+    FOLDER.mkdir(exist_ok=True)
+    wanted = outputs()
+    changed = 0
+    for old in FOLDER.glob("*.txt"):
+        if old.name not in wanted:
+            old.unlink()
+            changed += 1
+    for name, text in wanted.items():
+        path = FOLDER / name
+        if not path.exists() or path.read_text() != text:
+            path.write_text(text)
+            sys.stdout.write(f"{os.path.relpath(path)}\n")
+            changed += 1
+    return changed
+
+
+if __name__ == "__main__":
+    sys.stdout.write(f"{refresh()} changed; read the difference before you commit it\n")

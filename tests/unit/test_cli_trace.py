@@ -1,0 +1,157 @@
+"""The command line of livedump-trace."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from livedump import trace
+from livedump.analysis import assets
+from livedump.cli import trace as cli
+from livedump.cli.common import command_main
+from livedump.trace.probes import Absent, Plan
+from tests.unit import samples
+
+
+def run(*arguments: str) -> int:
+    """Exit status of livedump-trace."""
+    with pytest.raises(SystemExit) as caught:
+        command_main(cli.cli, list(arguments))
+    assert isinstance(caught.value.code, int)
+    return caught.value.code
+
+
+class FakeRecorder:
+    """Records nothing; remembers what it was asked."""
+
+    config: trace.RecordConfig
+    status = 0
+    error: Exception | None = None
+
+    def __init__(self, config: trace.RecordConfig) -> None:
+        FakeRecorder.config = config
+        absent = (Absent("cow", "cow", "no tracepoint: the module is not loaded"),)
+        self.plan = Plan(("user",), (), absent)
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeRecorder]:
+    """livedump.trace without a kernel."""
+
+    def record(
+        config: trace.RecordConfig,
+        stop: threading.Event,
+        on_ready: object,
+        *,
+        recorder: FakeRecorder,
+    ) -> trace.RecordResult:
+        assert callable(on_ready)
+        on_ready(recorder.plan)
+        if FakeRecorder.error:
+            raise FakeRecorder.error
+        meta = {"losses_total": 3, "questions": ["user"], "absent": []}
+        return trace.RecordResult(config.output, FakeRecorder.status, "command", meta)
+
+    monkeypatch.setattr(FakeRecorder, "status", 0)
+    monkeypatch.setattr(FakeRecorder, "error", None)
+    monkeypatch.setattr(trace, "Recorder", FakeRecorder)
+    monkeypatch.setattr(trace, "record", record)
+    return FakeRecorder
+
+
+def test_record_returns_the_command_s_status(
+    fake: type[FakeRecorder], capfd: pytest.CaptureFixture[str]
+) -> None:
+    fake.status = 42
+    assert run("record", "-o", "out", "--kind", "cow,stop", "--", "make", "-j8", "--json") == 42
+    assert fake.config.command == ("make", "-j8", "--json")
+    assert fake.config.questions == ("cow", "stop")
+    assert fake.config.explicit == {"cow", "stop"}
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "recording: user\n" in err
+    assert "not recorded: cow: no tracepoint" in err
+    assert "recorded: out (3 losses)" in err
+
+
+def test_record_json(fake: type[FakeRecorder], capfd: pytest.CaptureFixture[str]) -> None:
+    assert run("record", "--json", "--duration", "2.5") == 0
+    assert fake.config.duration_s == 2.5
+    assert fake.config.explicit == frozenset()
+    found = json.loads(capfd.readouterr().out)
+    assert found["recording"].startswith("recording-20")
+    assert found["losses_total"] == 3
+
+
+def test_own_failures_have_their_own_status(
+    fake: type[FakeRecorder], capfd: pytest.CaptureFixture[str]
+) -> None:
+    fake.error = trace.TraceError("no headers", step="load BPF programs", remedy="Install them")
+    assert run("record", "--json", "--", "true") == cli.EXIT_RECORD == 125
+    out, err = capfd.readouterr()
+    assert "livedump-trace: error: load BPF programs: no headers. Install them.\n" in err
+    assert json.loads(out)["error"]["step"] == "load BPF programs"
+    fake.error = trace.CommandError("nope: command not found", step="run command", status=127)
+    assert run("record", "--", "nope") == 127
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("record", "--duration", "1", "--", "true"),
+        ("record", "--kind", "disk"),
+        ("record", "--kind", ","),
+        ("record", "--duration", "0"),
+        ("report",),
+    ],
+)
+def test_wrong_usage(arguments: tuple[str, ...], fake: type[FakeRecorder]) -> None:
+    assert run(*arguments) == 2
+
+
+def test_help_has_examples(capfd: pytest.CaptureFixture[str]) -> None:
+    for command in ("record", "report"):
+        assert run(command, "--help") == 0
+        assert "Examples:" in capfd.readouterr().out
+
+
+def test_report_writes_what_is_asked(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    folder = samples.write(tmp_path / "r")
+    folded = tmp_path / "cow.folded"
+    status = run("report", str(folder), "--folded", str(folded), "--kind", "cow", "--by", "stalled")
+    assert status == 0
+    assert "downtime: 64.7 ms" in capfd.readouterr().out
+    assert folded.read_text().count("\n") == 2 * len(samples.COW_STACKS)
+    assert int(folded.read_text().split()[-1]) % 2900 == 0
+    assert run("report", str(folder), "--json") == 0
+    assert json.loads(capfd.readouterr().out)["losses_total"] == 7
+
+
+def test_report_of_something_else(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run("report", str(tmp_path)) == 1
+    err = capfd.readouterr().err
+    assert err.startswith("livedump-trace: error: read recording:") and err.count("\n") == 1
+
+
+def test_report_kind_that_was_not_recorded(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = samples.write(tmp_path / "r")
+    assert run("report", str(folder), "--kind", "disk") == 1
+    assert "no kind disk" in capfd.readouterr().err
+
+
+def test_report_html_without_libraries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def missing(name: str) -> str:
+        raise assets.AssetMissingError(f"{name} is not installed", step="write HTML report")
+
+    monkeypatch.setattr(assets, "text", missing)
+    folder = samples.write(tmp_path / "r")
+    assert run("report", str(folder), "--html", str(tmp_path / "x.html")) == 1
+    assert not os.path.exists(tmp_path / "x.html")
