@@ -13,18 +13,15 @@ from typing import Any
 import click
 
 from tools.vm import kernels
-from tools.vm.config import ACCELERATOR, SERIES, Disk, VmConfig
+from tools.vm.config import ACCELERATOR, SERIES, Disk, VmConfig, parse_bytes
 from tools.vm.errors import VmError
 from tools.vm.machine import run as run_machine
 from tools.vm.shell import shell as run_shell
 
-_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-
-
 def parse_disk(text: str) -> Disk:
     """FILE (which must exist) or FILE:SIZE (made anew), e.g. build/dump.img:4G."""
-    if match := re.fullmatch(r"(.+):(\d+)([KMGT]?)", text):
-        return Disk(Path(match[1]), int(match[2]) * _UNITS[match[3]])
+    if match := re.fullmatch(r"(.+):(\d+[KMGT]?)", text):
+        return Disk(Path(match[1]), parse_bytes(match[2]))
     return Disk(Path(text))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,6 +50,17 @@ QEMU_ARGS = ("-nodefaults", "-no-user-config")
 
 #: Seconds a probe boot under KVM may take before we believe that it never ends.
 KVM_PROBE_SECONDS = 20.0
+
+
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+def parse_bytes(text: str) -> int:
+    """``"4G"`` -> 4294967296. Raises ValueError."""
+    match = re.fullmatch(r"(\d+)([KMGT]?)", text)
+    if not match:
+        raise ValueError(f"{text!r} is no size: write 512M or 4G")
+    return int(match[1]) * _UNITS[match[2]]
 
 
 @dataclass(frozen=True)

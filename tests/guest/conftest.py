@@ -1,0 +1,59 @@
+"""Guest tests: one boot for all of them, see `make test-guest`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from livedump.control import Control
+from tools import witness
+from tests.guest.load import Load
+
+
+@pytest.fixture(scope="session", autouse=True)
+def modules() -> Iterator[None]:
+    """livedump and its witness, loaded once; both must unload at the end."""
+    assert os.environ.get("LIVEDUMP_VM"), "these tests run in a VM only: make test-guest"
+    folder = os.environ["LIVEDUMP_KO"]
+    witness.insert("livedump", folder)
+    witness.insert("livedump_witness", folder)
+    yield
+    witness.remove("livedump_witness")
+    witness.remove("livedump")
+
+
+@pytest.fixture(autouse=True)
+def nothing_held() -> Iterator[None]:
+    """Every test leaves the machine as it found it: idle, no tag in the direct map."""
+    yield
+    with Control() as control:
+        status = control.status()
+        if status.state != "idle":
+            control.release()
+    assert status.state == "idle", "the test left a snapshot behind"
+
+
+@pytest.fixture
+def load() -> Iterator[Load]:
+    """Processes, files, forks and network, running while the test runs."""
+    with Load() as running:
+        yield running
+
+
+@pytest.fixture
+def writers() -> Iterator[None]:
+    """The witness's writers, running while the test runs."""
+    witness.control("start")
+    yield
+    witness.control("stop")
+
+
+@pytest.fixture(scope="session")
+def artefacts() -> Path:
+    """What the host's tests look at: build/test/<release>/."""
+    folder = Path("build/test") / os.uname().release
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

@@ -1,0 +1,90 @@
+"""A dump for the host's crash and drgn, and the live image for the guest's own drgn."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from livedump import abi
+from livedump.dump import open_image
+from livedump.session import Session
+from tools import witness
+from tests.guest.load import Load
+
+LIVEDUMP = ["livedump"]
+
+
+@pytest.mark.smoke
+def test_dump_under_load(load: Load, writers: None, artefacts: Path) -> None:
+    """Leaves the dump on the shared disk, and beside it what the witness saw in the stop."""
+    disk = os.environ["LIVEDUMP_DISK"]
+    with Session() as session:
+        tasks = witness.tasks()
+        result = session.dump(disk)
+        assert result.complete
+    with open_image(disk) as image:
+        assert image.verdict is abi.Verdict.COMPLETE
+        assert image.release == os.uname().release
+        assert witness.torn_rows(witness.image_values(image)) == 0
+        assert image.report["pages_lost"] == 0
+        assert image.report["faults"] > 0
+    assert len(tasks) > 20
+    (artefacts / "tasks.json").write_text(json.dumps(tasks))
+    (artefacts / "dump.json").write_text(json.dumps(result.to_dict(), default=str))
+
+
+def test_image_reports_its_size() -> None:
+    with Session(pool_bytes=256 << 20) as session:
+        size = os.fstat(session.fd).st_size
+        with open_image(abi.IMAGE_PATH) as image:
+            assert size == image.layout.end
+            assert image.cpus == os.cpu_count()
+        assert os.stat(abi.IMAGE_PATH).st_mode & 0o7777 == 0o400
+    assert os.stat(abi.IMAGE_PATH).st_size == 0
+
+
+def test_drgn_opens_the_live_image() -> None:
+    code = (
+        "import drgn\n"
+        "prog = drgn.Program()\n"
+        f"prog.set_core_dump({abi.IMAGE_PATH!r})\n"
+        "assert prog.flags & drgn.ProgramFlags.IS_LINUX_KERNEL\n"
+        "assert not prog.flags & drgn.ProgramFlags.IS_LIVE\n"
+        "print(prog['UTS_RELEASE'].string_().decode())\n"
+    )
+    with Session(pool_bytes=256 << 20):
+        result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout.strip() == os.uname().release, result.stderr
+
+
+def test_crash_knows_the_live_image() -> None:
+    with Session(pool_bytes=256 << 20):
+        result = subprocess.run(
+            ["crash", "--osrelease", abi.IMAGE_PATH], capture_output=True, text=True
+        )
+    assert result.stdout.strip() == os.uname().release, result.stderr
+
+
+def test_commands_snapshot_dump_release(tmp_path: Path) -> None:
+    """As an operator would: three commands, each with its own process."""
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*LIVEDUMP, *arguments], capture_output=True, text=True)
+
+    taken = run("snapshot", "--json", "--pool", "256M", "--max-hold", "2m")
+    assert taken.returncode == 0, taken.stderr
+    status = run("status", "--json")
+    assert json.loads(status.stdout)["state"] == "holding"
+    full = run("dump", "/dev/full")
+    assert full.returncode == 1
+    assert "livedump: error:" in full.stderr
+    released = run("release", "--json")
+    assert released.returncode == 0, released.stderr
+    again = run("release")
+    assert again.returncode == 1
+    assert "no snapshot" in again.stderr

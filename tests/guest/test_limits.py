@@ -1,0 +1,102 @@
+"""Requests that cannot be met, pools that do not last, clients that may not."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from livedump import abi
+from livedump.control import Control
+from livedump.dump import open_image
+from livedump.errors import ControlError, LivedumpError
+from livedump.session import Session
+from tools import witness
+
+LIVEDUMP = ["livedump"]
+
+
+def refused(pattern: str, **options: int) -> None:
+    """The request fails with the kernel's own words, and nothing is held."""
+    with pytest.raises(ControlError, match=pattern):
+        Session(**options).__enter__()  # type: ignore[arg-type]
+    with Control() as control:
+        status = control.status()
+    assert status.state == "idle"
+    assert witness.tags(witness.direct_map()) == 0
+
+
+def test_pool_larger_than_memory_is_refused() -> None:
+    refused("does not fit", pool_bytes=1 << 40)
+
+
+def test_pool_too_small_for_the_stop_is_refused() -> None:
+    refused("not even hold", pool_bytes=1 << 20)
+
+
+def test_owner_must_be_an_image_file() -> None:
+    with Control() as control, open("/dev/null", "rb") as other:
+        with pytest.raises(ControlError, match="/proc/livedump"):
+            control.snapshot(other.fileno())
+        with pytest.raises(ControlError):
+            control.snapshot(12345)
+
+
+def test_release_without_snapshot_is_an_error() -> None:
+    with Control() as control, pytest.raises(ControlError, match="no snapshot"):
+        control.release()
+
+
+def test_reading_without_snapshot_is_an_error() -> None:
+    with pytest.raises(LivedumpError):
+        open_image(abi.IMAGE_PATH)
+
+
+def test_lost_pages_are_named_and_read_as_zeros() -> None:
+    pages = [page for row in witness.pages_by_row().values() for page in row]
+    witness.poke_all(7)
+    with Session(pool_bytes=256 << 20) as session:
+        in_the_stop = session.status().report["pages_saved_stop"]
+    with Session(pool_bytes=(in_the_stop + 256) * witness.PAGE) as session:
+        subprocess.run(["find", "/usr/share/doc"], stdout=subprocess.DEVNULL, check=True)
+        witness.poke_all(8)
+        with Control() as control:
+            lost = control.lost()
+            status = control.status()
+        with open_image(abi.IMAGE_PATH) as image:
+            ours = [page for page in pages if page.pfn in set(lost)]
+            assert ours, "the pool lasted: the test proves nothing"
+            assert all(image.read(page.paddr, 4096) == bytes(4096) for page in ours)
+    assert len(lost) == len(set(lost))
+    assert status.report["pages_lost"] >= len(lost) > 0
+    with Control() as control:
+        assert control.status().report["verdict"] == abi.Verdict.LOST
+
+
+@pytest.mark.parametrize("what", ["open", "netlink"])
+def test_other_users_are_refused(what: str) -> None:
+    code = {
+        "open": "open('/proc/livedump', 'rb')",
+        "netlink": "from livedump.control import Control\nwith Control() as c: c.status()",
+    }[what]
+    result = subprocess.run(
+        [sys.executable, "-c", f"import os\nos.setuid(65534)\n{code}"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "HOME": "/"},
+    )
+    assert result.returncode != 0
+    assert "ermi" in result.stderr or "not permitted" in result.stderr
+
+
+def test_events_tell_of_snapshot_and_release() -> None:
+    with Control() as listener:
+        events = listener.events(10)
+        with Control() as control:
+            with Session(pool_bytes=256 << 20):
+                assert next(events).event == "snapshot"
+            released = next(events)
+            assert control.status().state == "idle"
+    assert (released.event, released.reason) == ("release", "request")

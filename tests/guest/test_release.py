@@ -1,0 +1,186 @@
+"""Every way back leaves the direct map as it was and nothing behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from livedump.control import Control
+from livedump.errors import ControlError
+from livedump.session import Session
+from tools import witness
+from tests.guest.load import Load
+
+POOL = 256 << 20
+LIVEDUMP = ["livedump"]
+
+
+def wait_for_state(state: str, timeout_s: float = 20) -> None:
+    """Poll the module until it is in *state*."""
+    deadline = time.monotonic() + timeout_s
+    with Control() as control:
+        while control.status().state != state:
+            assert time.monotonic() < deadline, f"not {state} within {timeout_s} s"
+            time.sleep(0.1)
+
+
+@contextlib.contextmanager
+def unchanged_direct_map() -> Iterator[bytes]:
+    """Inside, snapshots come and go; outside, every entry's permission is the same."""
+    before = witness.direct_map()
+    assert witness.tags(before) == 0
+    yield before
+    after = witness.direct_map()
+    assert witness.tags(after) == 0
+    assert after == before
+
+
+@pytest.mark.smoke
+def test_release_restores_every_permission(load: Load) -> None:
+    with unchanged_direct_map() as before:
+        with Session(pool_bytes=POOL) as session:
+            held = witness.direct_map()
+            report = session.status().report
+            protected = witness.tags(held)
+            # What faults have made writable since is all that is missing.
+            assert protected <= report["entries_protected"]
+            assert protected > 0.9 * report["entries_protected"]
+            for value in set(held):
+                assert not (value & witness.SOFTW1 and value & (witness.RW | witness.DIRTY))
+            # An entry of ours remembers exactly what it was.
+            assert len(held) == len(before)
+            for was, now in set(zip(before, held)):
+                if now & witness.SOFTW1:
+                    assert was & witness.RW
+                    assert bool(was & witness.DIRTY) == bool(now & witness.SOFTW2)
+            load.wait(1)
+    with Control() as control:
+        report = control.status().report
+    assert report["entries_late"] == 0
+    assert report["entries_restored"] > 0
+    assert report["verdict"] == 1
+
+
+def hold_in_a_child() -> subprocess.Popen[str]:
+    """A process that takes a snapshot, says so, and then does nothing."""
+    code = (
+        "import sys, time\n"
+        "from livedump.session import Session\n"
+        f"session = Session(pool_bytes={POOL}).__enter__()\n"
+        "print('holding', flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert child.stdout
+    assert child.stdout.readline() == "holding\n"
+    return child
+
+
+def test_sigkill_of_the_owner_leaves_nothing_protected() -> None:
+    with unchanged_direct_map():
+        child = hold_in_a_child()
+        with Control() as control:
+            assert control.status().owner_pid == child.pid
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        wait_for_state("idle")
+        with Control() as control:
+            assert control.status().reason == "owner"
+
+
+def test_sigkill_during_preparation_leaves_nothing_protected() -> None:
+    code = f"from livedump.session import Session\nSession(pool_bytes={POOL}).__enter__()\n"
+    with unchanged_direct_map():
+        for delay_s in (0.05, 0.2, 0.6):
+            child = subprocess.Popen(
+                [sys.executable, "-c", f"print(1, flush=True)\n{code}"], stdout=subprocess.PIPE
+            )
+            assert child.stdout
+            child.stdout.readline()
+            time.sleep(delay_s)
+            child.send_signal(signal.SIGKILL)
+            child.wait()
+            wait_for_state("idle")
+
+
+def test_second_client_is_refused() -> None:
+    with Session(pool_bytes=POOL) as session:
+        instant = session.status().report["instant_monotonic_ns"]
+        with pytest.raises(ControlError, match="held already"):
+            Session(pool_bytes=POOL).__enter__()
+        second = subprocess.run([*LIVEDUMP, "snapshot"], capture_output=True, text=True)
+        assert second.returncode == 1
+        assert "held already" in second.stderr
+        status = session.status()
+        assert status.state == "holding"
+        assert status.report["instant_monotonic_ns"] == instant
+
+
+def test_module_stays_while_held() -> None:
+    with Session(pool_bytes=POOL):
+        witness_gone = subprocess.run(["rmmod", "livedump_witness"], capture_output=True)
+        try:
+            result = subprocess.run(["rmmod", "livedump"], capture_output=True, text=True)
+            assert result.returncode != 0
+            assert "in use" in result.stderr
+            unload = subprocess.run([*LIVEDUMP, "unload"], capture_output=True, text=True)
+            assert unload.returncode == 1
+            assert "release" in unload.stderr
+        finally:
+            if witness_gone.returncode == 0:
+                witness.insert("livedump_witness", os.environ["LIVEDUMP_KO"])
+
+
+def test_cpus_stay_while_held() -> None:
+    online = Path("/sys/devices/system/cpu/cpu1/online")
+    with Session(pool_bytes=POOL):
+        with pytest.raises(OSError):
+            online.write_text("0")
+    assert online.read_text().strip() == "1"
+    online.write_text("0")
+    try:
+        with Session(pool_bytes=POOL):
+            with pytest.raises(OSError):
+                online.write_text("1")
+    finally:
+        online.write_text("1")
+
+
+def test_hold_time_is_limited() -> None:
+    with unchanged_direct_map():
+        session = Session(pool_bytes=POOL, max_hold_ms=500).__enter__()
+        wait_for_state("idle", 10)
+        with Control() as control:
+            assert control.status().reason == "timeout"
+        os.close(session.fd)
+
+
+@pytest.mark.smoke
+def test_twenty_snapshots_leak_nothing() -> None:
+    def memory() -> dict[str, int]:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return {name: int(rest.split()[0]) for name, rest in (line.split(":") for line in lines)}
+
+    def areas() -> int:
+        return Path("/proc/vmallocinfo").read_text().count("livedump")
+
+    with Session(pool_bytes=POOL):
+        pass  # the first one splits large pages, for good
+    before, areas_before = memory(), areas()
+    with unchanged_direct_map():
+        for _ in range(20):
+            with Session(pool_bytes=POOL):
+                pass
+    after = memory()
+    assert areas() == areas_before
+    assert after["MemAvailable"] > before["MemAvailable"] - (16 << 10)
+    assert after["PageTables"] < before["PageTables"] + 1024
+    assert after["Slab"] < before["Slab"] + (8 << 10)

@@ -1,0 +1,138 @@
+"""What the image holds: the memory of one instant, exactly."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from livedump import abi
+from livedump.dump import open_image
+from livedump.session import Session
+from tools import witness
+from tests.guest.load import Load
+
+POOL = 256 << 20
+TRACING = Path("/sys/kernel/tracing")
+
+
+@contextlib.contextmanager
+def fault_events() -> Iterator[list[dict[str, int]]]:
+    """Collect the module's fault tracepoint: a list that is filled on exit."""
+    events: list[dict[str, int]] = []
+    enable = TRACING / "events/livedump/livedump_fault/enable"
+    (TRACING / "buffer_size_kb").write_text("16384")
+    (TRACING / "trace").write_text("")
+    enable.write_text("1")
+    try:
+        yield events
+    finally:
+        enable.write_text("0")
+        for line in (TRACING / "trace").read_text().splitlines():
+            if "livedump_fault:" in line:
+                fields = dict(item.split("=", 1) for item in line.split() if "=" in item)
+                events.append(
+                    {
+                        "pfn": int(fields["pfn"], 16),
+                        "outcome": int(fields["outcome"]),
+                        "copy_ns": int(fields["copy_ns"]),
+                        "total_ns": int(fields["total_ns"]),
+                    }
+                )
+
+
+@pytest.mark.smoke
+def test_value_before_is_in_the_image_and_value_after_in_memory() -> None:
+    witness.poke_all(0xB4)
+    with Session(pool_bytes=POOL):
+        witness.poke_all(0xAF)
+        with open_image(abi.IMAGE_PATH) as image:
+            held = witness.image_values(image)
+        live = witness.live_values()
+    assert {value for row in held.values() for value in row} == {0xB4}
+    assert {value for row in live.values() for value in row} == {0xAF}
+
+
+@pytest.mark.smoke
+def test_a_page_is_saved_once() -> None:
+    pages = {page.pfn for row in witness.pages_by_row().values() for page in row}
+    witness.poke_all(1)
+    with fault_events() as events, Session(pool_bytes=POOL) as session:
+        permissions = witness.direct_map()
+        assert {permissions[pfn] & witness.SOFTW1 for pfn in pages} == {witness.SOFTW1}
+        for value in (2, 3, 4):
+            witness.poke_all(value)
+        report = session.status().report
+    ours = Counter(event["pfn"] for event in events if event["pfn"] in pages)
+    print(len(events), report)
+    assert ours == Counter(pages)
+    assert {e["outcome"] for e in events if e["pfn"] in pages} == {abi.Outcome.SAVED}
+    assert all(0 < event["copy_ns"] <= event["total_ns"] for event in events)
+    saved = report["pages_saved_stop"] + report["pages_saved_fault"] + report["pages_saved_hook"]
+    # A page of the pool without a saved page is one that lost a race with another CPU.
+    assert 0 <= report["pool_used"] - saved <= report["faults_already"]
+
+
+@pytest.mark.smoke
+def test_order_holds_in_the_image_and_breaks_in_a_plain_copy(writers: None, load: Load) -> None:
+    torn_image, torn_live = 0, 0
+    for _ in range(8):
+        torn_live += witness.torn_rows(witness.live_values())
+        with Session(pool_bytes=POOL):
+            with open_image(abi.IMAGE_PATH) as image:
+                torn_image += witness.torn_rows(witness.image_values(image))
+    assert torn_image == 0
+    assert torn_live > 0, "a plain copy held: the witness proves nothing"
+
+
+def test_the_image_reads_the_same_twice(writers: None, load: Load) -> None:
+    chunk, every = 2 << 20, 16
+    with Session(pool_bytes=POOL) as session, open_image(abi.IMAGE_PATH) as image:
+        ram = image.ranges[1:]
+        offsets = [
+            offset
+            for part in ram
+            for offset in range(part.paddr, part.paddr + part.file_bytes - chunk, chunk * every)
+        ]
+        first = {offset: image.read(offset, chunk) for offset in offsets}
+        values = witness.image_values(image)
+        differing = sum(
+            first[offset][at : at + witness.PAGE] != second[at : at + witness.PAGE]
+            for offset in offsets
+            if (second := image.read(offset, chunk)) != first[offset]
+            for at in range(0, chunk, witness.PAGE)
+        )
+        assert witness.image_values(image) == values
+        report = session.status().report
+    # Only pages that the receipt calls `live` or `unguarded` may have changed.
+    assert differing <= report["pages_live"] + report["pages_unguarded"]
+    assert len(offsets) * chunk > 64 << 20
+
+
+def test_the_receipt_adds_up(load: Load) -> None:
+    with Session(pool_bytes=POOL) as session:
+        load.wait(1.0)
+        report = session.status().report
+    assert report["pages_ram"] == sum(
+        report[name]
+        for name in (
+            "pages_saved_stop",
+            "pages_saved_fault",
+            "pages_saved_hook",
+            "pages_in_place",
+            "pages_own",
+            "pages_unreadable",
+            "pages_lost",
+        )
+    )
+    assert report["faults"] > 100
+    assert report["pages_lost"] == 0
+    assert report["hooks_missed"] == 0
+    phases = ("rendezvous_ns", "save_ns", "protect_ns", "flush_ns")
+    assert all(report[name] > 0 for name in (*phases, "prepare_ns"))
+    assert sum(report[name] for name in phases) <= report["stop_ns"]
+    assert report["leaves_after"][abi.Leaf.LEAF_2M] == 0
+    assert report["entries_protected"] > 0.5 * report["pages_ram"]

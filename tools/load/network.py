@@ -1,0 +1,69 @@
+"""A network of our own: a namespace, a veth pair, and TCP between the two ends."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Iterator
+
+NAME = "livedump-load"
+NEAR, FAR = "ldload0", "ldload1"
+NEAR_ADDRESS, FAR_ADDRESS = "10.213.7.1", "10.213.7.2"
+PORT = 7213
+MESSAGE_BYTES = 32 << 10
+
+
+@contextlib.contextmanager
+def namespace() -> Iterator[None]:
+    """Make the namespace and its link; remove both on exit.
+
+    :raises OSError: not root, or the kernel has no veth
+    """
+    from pyroute2 import IPRoute, NetNS, netns
+
+    netns.create(NAME)
+    try:
+        with IPRoute() as near, NetNS(NAME) as far:
+            near.link("add", ifname=NEAR, kind="veth", peer={"ifname": FAR})
+            near.link("set", index=near.link_lookup(ifname=FAR)[0], net_ns_fd=NAME)
+            for side, name, address in ((near, NEAR, NEAR_ADDRESS), (far, FAR, FAR_ADDRESS)):
+                index = side.link_lookup(ifname=name)[0]
+                side.addr("add", index=index, address=address, prefixlen=24)
+                side.link("set", index=index, state="up")
+        yield
+    finally:
+        netns.remove(NAME)  # and with it both ends of the pair
+
+
+def serve() -> None:
+    """Echo what clients send, inside the namespace; never returns."""
+    with open(f"/run/netns/{NAME}", "rb") as handle:
+        _enter(handle.fileno())
+    with socket.create_server((FAR_ADDRESS, PORT)) as server:
+        while True:
+            connection, _ = server.accept()
+            with connection:
+                while data := connection.recv(1 << 16):
+                    connection.sendall(data)
+
+
+def _enter(fd: int) -> None:
+    """setns(2), which os has only since Python 3.12."""
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.setns(fd, 0x40000000):  # CLONE_NEWNET
+        raise OSError(ctypes.get_errno(), "setns")
+
+
+def exchange() -> Iterator[None]:
+    """Send a message and read it back, once for each next()."""
+    with socket.create_connection((FAR_ADDRESS, PORT), timeout=30) as connection:
+        message = os.urandom(MESSAGE_BYTES)
+        while True:
+            connection.sendall(message)
+            left = MESSAGE_BYTES
+            while left:
+                left -= len(connection.recv(left))
+            yield
