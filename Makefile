@@ -21,7 +21,7 @@ CMD ?=
 export PYTHONPYCACHEPREFIX := $(CURDIR)/build/pycache
 
 PY_FOLDERS := livedump tools tests
-GUEST_TEST := $(PYTEST) -p no:cacheprovider tests/guest
+GUEST_TEST := $(PYTEST) --durations=8 tests/guest
 
 .PHONY: help
 help: ## This list
@@ -50,7 +50,7 @@ demo: debug kmod ## The main job: dump a stock kernel under load, and show what 
 	@$(PYTHON) -m tools.demo
 
 .PHONY: test
-test: test-unit test-vm test-guest test-smoke test-dump ## All tests
+test: test-unit test-vm test-guest test-smoke test-dump test-report ## All tests
 
 .PHONY: test-unit
 test-unit: setup ## Unit tests, on the host
@@ -62,15 +62,19 @@ test-vm: setup ## Real boots that prove tools.vm's verdicts
 
 .PHONY: test-guest
 test-guest: debug kmod ## Guest tests on 6.1, in full
-	$(VM) run --kernel 6.1 --memory 2G --disk build/test/6.1.img:4G --timeout 900 -- $(GUEST_TEST)
+	$(VM) run --kernel 6.1 --memory 2G --disk build/test/6.1.img:3G --timeout 1200 -- $(GUEST_TEST)
 
 .PHONY: test-smoke
 test-smoke: kmod ## Guest tests marked `smoke`, on 6.12
-	$(VM) run --kernel 6.12 --memory 2G --disk build/test/6.12.img:4G --timeout 420 -- $(GUEST_TEST) -m smoke
+	$(VM) run --kernel 6.12 --memory 2G --disk build/test/6.12.img:3G --timeout 600 -- $(GUEST_TEST) -m smoke
 
 .PHONY: test-dump
 test-dump: debug ## What crash and drgn make of the guest tests' dump, on the host
 	timeout 420 $(PYTEST) tests/dump
+
+.PHONY: test-report
+test-report: setup ## The report of the guests' recordings, in a real browser on the host
+	timeout 300 $(PYTEST) tests/report
 
 .PHONY: lint
 lint: setup ## flake8, isort, black, mypy --strict; W=1, sparse and checkpatch on the module

@@ -67,7 +67,11 @@ static int reply_status(struct genl_info *info, const struct ld_status *status)
 	return genlmsg_reply(msg, info);
 }
 
-/* Reply with the status, or fail with the session's own words. */
+/*
+ * Reply with the status, or fail with the session's own words. They must
+ * outlive us, so there is one buffer: of two requests that fail at the same
+ * moment, one may get the words of the other.
+ */
 static int finish(struct genl_info *info, int err)
 {
 	struct ld_status *status = kmalloc(sizeof(*status), GFP_KERNEL);

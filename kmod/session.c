@@ -335,8 +335,7 @@ static int check(const struct ld_request *request)
 	const char *refusal = ld_machine_refusal();
 
 	if (session.state != LIVEDUMP_STATE_IDLE)
-		return fail(-EBUSY, "a snapshot is held already, by %s %u",
-			    session.owner ? "process" : "nobody, persistent",
+		return fail(-EBUSY, "a snapshot is held already (owner: process %u; 0 = it persists)",
 			    session.status.owner_pid);
 	if (refusal)
 		return fail(-EOPNOTSUPP, "%s", refusal);

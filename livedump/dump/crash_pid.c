@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A crash extension for crash < 8.0.4 (Debian 12 has 8.0.2).
+ * A crash extension for older crash; Debian 12 has 8.0.2, which needs it.
  *
  * Linux b69f0aeb0689 ("pid: Replace struct pid 1-element array with
  * flex-array", 6.5, in 6.1.y since) took the only upid out of sizeof(struct

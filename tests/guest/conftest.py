@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from livedump.control import Control
-from tools import witness
 from tests.guest.load import Load
+from tools import witness
 
 
 @pytest.fixture(scope="session", autouse=True)

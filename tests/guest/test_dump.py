@@ -13,8 +13,8 @@ import pytest
 from livedump import abi
 from livedump.dump import open_image
 from livedump.session import Session
-from tools import witness
 from tests.guest.load import Load
+from tools import witness
 
 LIVEDUMP = ["livedump"]
 
@@ -76,7 +76,7 @@ def test_commands_snapshot_dump_release(tmp_path: Path) -> None:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run([*LIVEDUMP, *arguments], capture_output=True, text=True)
 
-    taken = run("snapshot", "--json", "--pool", "256M", "--max-hold", "2m")
+    taken = run("snapshot", "--json", "--pool", "256M")
     assert taken.returncode == 0, taken.stderr
     status = run("status", "--json")
     assert json.loads(status.stdout)["state"] == "holding"

@@ -16,8 +16,8 @@ import pytest
 from livedump.control import Control
 from livedump.errors import ControlError
 from livedump.session import Session
-from tools import witness
 from tests.guest.load import Load
+from tools import witness
 
 POOL = 256 << 20
 LIVEDUMP = ["livedump"]

@@ -12,8 +12,8 @@ import pytest
 from livedump import abi
 from livedump.dump import open_image
 from livedump.session import Session
-from tools import witness
 from tests.guest.load import Load
+from tools import witness
 
 POOL = 256 << 20
 TRACING = Path("/sys/kernel/tracing")

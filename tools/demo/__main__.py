@@ -11,10 +11,10 @@ from typing import Any
 import click
 
 from livedump import analysis, trace
-from livedump.dump import opened
 from livedump.dump.crash import open_with_crash
 from livedump.dump.drgn import open_with_drgn
-from livedump.dump.opened import OpenResult
+from livedump.dump.opened import OpenResult, find_vmlinux
+from livedump.errors import LivedumpError
 from tools.demo.steps import LineSink, Steps
 from tools.demo.summary import build_summary, render, write_json
 from tools.paths import BUILD, PYTHON
@@ -54,7 +54,7 @@ def boot(steps: Steps, memory: str) -> VmResult:
 
 def open_dump(steps: Steps, release: str) -> list[OpenResult]:
     """Open the dump with crash and drgn, side by side with Debian's own vmlinux."""
-    vmlinux = opened.find_vmlinux(release)
+    vmlinux = find_vmlinux(release)
     results = []
     for name, opener in (("crash", open_with_crash), ("drgn", open_with_drgn)):
         steps.begin(f"open the dump with {name}")
@@ -100,7 +100,7 @@ def main(memory: str) -> None:
     started = time.monotonic()
     try:
         summary = run_demo(memory)
-    except (VmError, trace.TraceError, opened.OpenError) as error:
+    except (VmError, LivedumpError) as error:
         click.echo(f"demo: error: {error}", err=True)
         sys.exit(1)
     summary["seconds"] = round(time.monotonic() - started, 1)

@@ -99,7 +99,9 @@ def _openers(summary: dict[str, Any]) -> list[str]:
 def _latencies(summary: dict[str, Any]) -> list[str]:
     lines = ["  kind               count        p50        p99      p99.9        max"]
     for row in summary["faults"]:
-        cells = [receipt.format_ns(row[name]) for name in ("p50_ns", "p99_ns", "p99.9_ns", "max_ns")]
+        cells = [
+            receipt.format_ns(row[name]) for name in ("p50_ns", "p99_ns", "p99.9_ns", "max_ns")
+        ]
         lines.append(f"  {row['kind']:<14}{row['count']:>10,}" + "".join(f"{c:>11}" for c in cells))
     return lines
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from tools.load import network
@@ -57,23 +57,29 @@ GENERATORS: dict[str, Callable[[], Steps]] = {
 }
 
 
-class Stopped(Exception):
-    """SIGTERM arrived."""
+class _Stop:
+    """Set by SIGTERM and SIGINT. A flag, no exception: one that is raised inside a fork hook or a
+    finalizer would be swallowed."""
 
+    def __init__(self) -> None:
+        self.now = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._set)
 
-def _stop(_signal: int, _frame: object) -> None:
-    raise Stopped
+    def _set(self, _signal: int, _frame: object) -> None:
+        self.now = True
 
 
 def _repeat(name: str, pause_s: float, result: int) -> None:
     """Run one generator until SIGTERM; write how many steps it made to *result*."""
-    signal.signal(signal.SIGTERM, _stop)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    stop = _Stop()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for our parent
     steps = 0
-    with contextlib.suppress(Stopped):
-        for _ in GENERATORS[name]():
-            steps += 1
-            time.sleep(pause_s)
+    for _ in GENERATORS[name]():
+        steps += 1
+        if stop.now:
+            break
+        time.sleep(pause_s)
     os.write(result, f"{name} {steps}\n".encode())
 
 
@@ -106,9 +112,10 @@ def run(seconds: float | None, pause_s: float, ready: Callable[[], None]) -> dic
             server = _child(network.serve)
             time.sleep(0.5)
             for name in GENERATORS:
-                children.append(_child(lambda name=name: _repeat(name, pause_s, writer)))
+                children.append(_child(partial(_repeat, name, pause_s, writer)))
+            stop = _Stop()
             ready()
-            _wait(seconds)
+            _wait(stop, seconds)
         finally:
             failed = _end(children)
             if server:
@@ -122,13 +129,10 @@ def run(seconds: float | None, pause_s: float, ready: Callable[[], None]) -> dic
     return steps
 
 
-def _wait(seconds: float | None) -> None:
-    signal.signal(signal.SIGTERM, _stop)
-    with contextlib.suppress(Stopped, KeyboardInterrupt):
-        if seconds is None:
-            while True:
-                signal.pause()
-        time.sleep(seconds)
+def _wait(stop: _Stop, seconds: float | None) -> None:
+    deadline = time.monotonic() + seconds if seconds is not None else None
+    while not stop.now and (deadline is None or time.monotonic() < deadline):
+        time.sleep(0.1)
 
 
 def _end(children: list[int]) -> int:

@@ -12,25 +12,13 @@ from tools.setup.steps import SetupError, step
 
 #: What livedump's tools need from Debian.
 PACKAGES = (
-    *(
-        "qemu-system-x86",
-        "busybox-static",
-        "kmod",
-        "udev",
-        "iproute2",
-        "file",
-    ),  # machines
-    *(
-        "gcc",
-        "make",
-        "libc6-dev",
-        "binutils",
-        "xz-utils",
-        "sparse",
-        "perl",
-    ),  # the module, lint
+    # machines
+    *("qemu-system-x86", "busybox-static", "kmod", "udev", "iproute2", "file"),
+    # the module, lint
+    *("gcc", "make", "libc6-dev", "binutils", "xz-utils", "sparse", "perl"),
     *("python3-venv", "python3-bpfcc"),
     "crash",
+    "chromium",  # the report's tests
 )
 
 #: Programs that may come from elsewhere; the package that has them if they do not.

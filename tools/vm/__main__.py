@@ -18,6 +18,7 @@ from tools.vm.errors import VmError
 from tools.vm.machine import run as run_machine
 from tools.vm.shell import shell as run_shell
 
+
 def parse_disk(text: str) -> Disk:
     """FILE (which must exist) or FILE:SIZE (made anew), e.g. build/dump.img:4G."""
     if match := re.fullmatch(r"(.+):(\d+[KMGT]?)", text):

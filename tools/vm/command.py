@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tools.paths import BUILD, ROOT, VENV
+from tools.vm.bytecode import PYCACHE
 from tools.vm.config import (
     ACCELERATOR,
     CPU_MODEL,
@@ -27,7 +28,11 @@ from tools.vm.errors import VmError
 from tools.vm.kernels import Kernel, find_tool
 
 #: Trees that the guest mounts once more, with caching: tag, path.
-CACHED_TREES = (("livedump.usr", Path("/usr")), ("livedump.venv", VENV))
+CACHED_TREES = (
+    ("livedump.usr", Path("/usr")),
+    ("livedump.venv", VENV),
+    ("livedump.pycache", PYCACHE),
+)
 
 GUEST_INIT = ROOT / "tools" / "vm" / "init.sh"
 GUEST_SCRIPT = ROOT / "tools" / "vm" / "guest.sh"
@@ -35,7 +40,7 @@ GUEST_SCRIPT = ROOT / "tools" / "vm" / "guest.sh"
 
 def guest_command(run_dir: Path) -> str:
     """The shell command that starts CMD in the guest."""
-    return shlex.join(["exec", "bash", str(GUEST_SCRIPT), str(run_dir), str(VENV)])
+    return shlex.join(["exec", "bash", str(GUEST_SCRIPT), str(run_dir), str(VENV), str(PYCACHE)])
 
 
 def virtme_command(config: VmConfig, kernel: Kernel, run_dir: Path, script: bool) -> list[str]:

@@ -41,6 +41,11 @@ class Kernel:
         return Path("/usr/src") / f"linux-headers-{self.release}"
 
     @property
+    def common_headers(self) -> Path:
+        flavour = self.headers.name.rpartition("-")[0]
+        return self.headers.with_name(f"{flavour}-common")
+
+    @property
     def vmlinux(self) -> Path:
         return cache_dir() / "debug" / self.release / "vmlinux"
 
@@ -164,7 +169,8 @@ def _step(command: list[str]) -> None:
 
 def is_fetched(kernel: Kernel) -> bool:
     """Whether the kernel is in the cache folder, whole."""
-    return kernel.image.exists() and (kernel.modules / "modules.dep").exists()
+    parts = (kernel.image, kernel.modules / "modules.dep", kernel.modules / "source")
+    return all(os.path.lexists(part) for part in parts)
 
 
 def fetch(kernel: Kernel) -> Kernel:
@@ -176,9 +182,11 @@ def fetch(kernel: Kernel) -> Kernel:
         result = scratch / "result"
         _step(["dpkg", "-x", str(deb), str(result)])
         _step(["/sbin/depmod", "-b", str(result), kernel.release])
-        link = result / "lib" / "modules" / kernel.release / "build"
-        link.unlink(missing_ok=True)
-        link.symlink_to(kernel.headers)
+        # BCC looks for headers below both.
+        for name, target in (("build", kernel.headers), ("source", kernel.common_headers)):
+            link = result / "lib" / "modules" / kernel.release / name
+            link.unlink(missing_ok=True)
+            link.symlink_to(target)
     if not kernel.image.exists():
         raise VmError(f"{deb.name} holds no {kernel.image.name}")
     deb.unlink(missing_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import fcntl
+import io
 import os
 import signal
 import subprocess
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import IO, BinaryIO
 
 from tools.paths import BUILD, ROOT, VENV
-from tools.vm import kernels
+from tools.vm import bytecode, kernels
 from tools.vm.accel import choose
 from tools.vm.command import qemu_command
 from tools.vm.config import VmConfig, VmResult
@@ -24,14 +25,17 @@ from tools.vm.errors import DirtyLog, GuestDied, GuestTimeout, VmError
 from tools.vm.kernels import Kernel
 from tools.vm.log import cause_of_death, excerpt, scan
 
+#: Where CMD's output goes.
+Sink = BinaryIO | io.RawIOBase
+
 _EXCERPT_LINES = 40
 
 
 def run(
     config: VmConfig,
     argv: Sequence[str],
-    stdout: BinaryIO | None = None,
-    stderr: BinaryIO | None = None,
+    stdout: Sink | None = None,
+    stderr: Sink | None = None,
 ) -> VmResult:
     """Boot a machine, run `argv` in it as root, and return what came of it.
 
@@ -84,7 +88,7 @@ def guest_environment(config: VmConfig, kernel: Kernel) -> dict[str, str]:
         "USER": "root",
         "TERM": os.environ.get("TERM", "dumb"),
         "LANG": "C.UTF-8",
-        "PYTHONPYCACHEPREFIX": str(BUILD / "pycache"),
+        "PYTHONPYCACHEPREFIX": str(bytecode.PYCACHE),
         "LIVEDUMP_VM": "1",
         "LIVEDUMP_KO": str(module_dir(kernel)),
         **({"LIVEDUMP_DISK": "/dev/vda"} if config.disks else {}),
@@ -138,9 +142,10 @@ def _boot(
     argv: Sequence[str],
     run_dir: Path,
     accelerator: str,
-    stdout: BinaryIO | None,
-    stderr: BinaryIO | None,
+    stdout: Sink | None,
+    stderr: Sink | None,
 ) -> VmResult:
+    bytecode.ensure()
     make_disks(config)
     write_inputs(run_dir, guest_environment(config, kernel), argv)
     command = qemu_command(config, kernel, run_dir, accelerator)
@@ -192,7 +197,7 @@ def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL, 0, 0, 0)
 
 
-def pump(source: IO[bytes], sink: BinaryIO) -> None:
+def pump(source: IO[bytes], sink: Sink) -> None:
     """Copy until the end; a sink that went away does not stop the guest."""
     broken = False
     while chunk := os.read(source.fileno(), 1 << 16):

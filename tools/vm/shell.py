@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from tools.vm import kernels
+from tools.vm import bytecode, kernels
 from tools.vm.accel import choose
 from tools.vm.command import guest_command, qemu_command
 from tools.vm.config import VmConfig
@@ -28,6 +28,7 @@ def shell(config: VmConfig) -> None:
     accelerator, reason = choose(config.accelerator, probe_boot)
     note(f"Linux {kernel.release}, {accelerator}: {reason}")
     with claim_folder(config.name or f"shell-{config.kernel}") as run_dir:
+        bytecode.ensure()
         make_disks(config)
         env = {
             **guest_environment(config, kernel),

@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What every program of livedump-trace shares: histograms, stacks, tasks and
+ * counted losses, all aggregated here and read once when recording ends.
+ *
+ * Programs may run inside a page fault: every map is preallocated, and only
+ * attach types that bpf_prog_active guards are used (kprobe, kretprobe,
+ * TRACEPOINT_PROBE). What that guard skips is counted by the kernel for each
+ * program and read by the recorder.
+ *
+ * The enums below are mirrored by livedump/trace/layout.py; a test compares.
+ */
+#include <uapi/linux/ptrace.h>
+#include "kernel.h"
+#include "loglinear.h"
+
+#ifndef LD_MAX_STACKS
+#define LD_MAX_STACKS 16384
+#endif
+#ifndef LD_MAX_FOLDS
+#define LD_MAX_FOLDS 16384
+#endif
+#ifndef LD_MAX_TASKS
+#define LD_MAX_TASKS 8192
+#endif
+#ifndef LD_MAX_INFLIGHT
+#define LD_MAX_INFLIGHT 8192
+#endif
+#ifndef LD_MAX_PAGES
+#define LD_MAX_PAGES 65536
+#endif
+#ifndef LD_MAX_EVENTS
+#define LD_MAX_EVENTS 4096
+#endif
+
+#define LD_COMM 16
+
+/* What a number is about. */
+enum ld_kind {
+	LD_KIND_USER,		/* fault from user mode */
+	LD_KIND_UACCESS,	/* kernel touches user memory for a task */
+	LD_KIND_GUP,		/* pages faulted in without an exception */
+	LD_KIND_KERNEL,		/* any fault in kernel mode */
+	LD_KIND_COW,		/* livedump's own: probe entry to writable */
+	LD_KIND_COW_COPY,	/* of that, the copy */
+	LD_KIND_STOP,		/* stop_machine(), call to return */
+	LD_KINDS,
+};
+
+/* What can get lost, counted for each kind. */
+enum ld_loss {
+	LD_LOSS_STACK,		/* no stack: collision, or none to be had */
+	LD_LOSS_STACKS_FULL,	/* counted, but not under its stack */
+	LD_LOSS_TASKS_FULL,	/* counted, but not under its task */
+	LD_LOSS_PAGES_FULL,	/* counted, but not under its page */
+	LD_LOSS_INFLIGHT_FULL,	/* entry not remembered: no latency */
+	LD_LOSS_NO_EXIT,	/* entry without exit: no latency */
+	LD_LOSS_NO_ENTRY,	/* exit without entry: no latency */
+	LD_LOSS_EVENTS_FULL,	/* stop, snapshot or release not kept */
+	LD_LOSSES,
+};
+
+/* Things that are merely counted. */
+enum ld_counter {
+	LD_COUNT_USER_EVENTS,		/* exceptions:page_fault_user */
+	LD_COUNT_KERNEL_EVENTS,		/* exceptions:page_fault_kernel */
+	LD_COUNT_KERNEL_WRITE_PROTECT,	/* of these: write, page present */
+	LD_COUNT_KERNEL_NOT_PRESENT,	/* of these: page not present */
+	LD_COUNT_KERNEL_USER_ADDRESS,	/* of these: address of user space */
+	LD_COUNT_FAULT_RETRY,		/* handle_mm_fault: to be repeated */
+	LD_COUNT_FAULT_MAJOR,		/* handle_mm_fault: had to wait */
+	LD_COUNT_FAULT_ERROR,		/* handle_mm_fault: failed */
+	LD_COUNT_COW_SAVED,
+	LD_COUNT_COW_ALREADY,
+	LD_COUNT_COW_LOST,
+	LD_COUNT_COW_RELEASING,
+	LD_COUNT_COW_OTHER,
+	LD_COUNTERS,
+};
+
+struct ld_hist {
+	u64 count;
+	u64 sum_ns;
+	u64 max_ns;
+	u64 slots[LD_BUCKETS];
+};
+
+struct ld_sum {
+	u64 count;
+	u64 stalled_ns;
+};
+
+struct ld_stack_key {
+	u32 kind;
+	s32 stack;		/* negative: lost */
+	char comm[LD_COMM];
+};
+
+struct ld_task_key {
+	u32 kind;
+	u32 pid;		/* user space's: the thread group */
+	char comm[LD_COMM];
+};
+
+/* 1 while recording: all programs begin and end at the same moment. */
+BPF_ARRAY(window, u64, 1);
+BPF_PERCPU_ARRAY(hists, struct ld_hist, LD_KINDS);
+BPF_PERCPU_ARRAY(counters, u64, LD_COUNTERS);
+BPF_PERCPU_ARRAY(losses, u64, LD_KINDS * LD_LOSSES);
+BPF_STACK_TRACE(stacks, LD_MAX_STACKS);
+BPF_HASH(folds, struct ld_stack_key, struct ld_sum, LD_MAX_FOLDS);
+BPF_HASH(tasks, struct ld_task_key, struct ld_sum, LD_MAX_TASKS);
+
+static __always_inline bool ld_recording(void)
+{
+	int zero = 0;
+	u64 *on = window.lookup(&zero);
+
+	return on && *on;
+}
+
+static __always_inline void ld_lost(enum ld_kind kind, enum ld_loss what)
+{
+	int index = kind * LD_LOSSES + what;
+	u64 *count = losses.lookup(&index);
+
+	if (count)
+		*count += 1;
+}
+
+static __always_inline void ld_count(enum ld_counter what)
+{
+	int index = what;
+	u64 *count = counters.lookup(&index);
+
+	if (count)
+		*count += 1;
+}
+
+static __always_inline void ld_observe(enum ld_kind kind, u64 value_ns)
+{
+	int index = kind;
+	u32 bucket = ld_bucket(value_ns);
+	struct ld_hist *hist = hists.lookup(&index);
+
+	if (!hist)
+		return;
+	hist->count += 1;
+	hist->sum_ns += value_ns;
+	if (value_ns > hist->max_ns)
+		hist->max_ns = value_ns;
+	if (bucket < LD_BUCKETS)
+		hist->slots[bucket] += 1;
+}
+
+/* The calling context's kernel stack, or a negative number; loss counted. */
+static __always_inline s32 ld_stack(void *ctx, enum ld_kind kind)
+{
+	s32 stack = stacks.get_stackid(ctx, 0);
+
+	if (stack < 0) {
+		ld_lost(kind, LD_LOSS_STACK);
+		return -1;
+	}
+	return stack;
+}
+
+static __always_inline void ld_add_stack(enum ld_kind kind, s32 stack,
+					 u64 stalled_ns)
+{
+	struct ld_stack_key key = { .kind = kind, .stack = stack };
+	struct ld_sum zero = {};
+	struct ld_sum *sum;
+
+	bpf_get_current_comm(&key.comm, sizeof(key.comm));
+	sum = folds.lookup_or_try_init(&key, &zero);
+	if (!sum) {
+		ld_lost(kind, LD_LOSS_STACKS_FULL);
+		return;
+	}
+	__sync_fetch_and_add(&sum->count, 1);
+	__sync_fetch_and_add(&sum->stalled_ns, stalled_ns);
+}
+
+static __always_inline void ld_add_task(enum ld_kind kind, u64 count,
+					u64 stalled_ns)
+{
+	struct ld_task_key key = { .kind = kind };
+	struct ld_sum zero = {};
+	struct ld_sum *sum;
+
+	key.pid = bpf_get_current_pid_tgid() >> 32;
+	bpf_get_current_comm(&key.comm, sizeof(key.comm));
+	sum = tasks.lookup_or_try_init(&key, &zero);
+	if (!sum) {
+		ld_lost(kind, LD_LOSS_TASKS_FULL);
+		return;
+	}
+	__sync_fetch_and_add(&sum->count, count);
+	__sync_fetch_and_add(&sum->stalled_ns, stalled_ns);
+}

@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Who faults in kernel mode, how often and where? Faults on user memory
+ * (copy_to_user) and livedump's copy-on-write faults are among them.
+ */
+TRACEPOINT_PROBE(exceptions, page_fault_kernel)
+{
+	unsigned long error_code = args->error_code;
+
+	if (!ld_recording())
+		return 0;
+	ld_count(LD_COUNT_KERNEL_EVENTS);
+	if (!(error_code & LD_PF_PROT))
+		ld_count(LD_COUNT_KERNEL_NOT_PRESENT);
+	else if (error_code & LD_PF_WRITE)
+		ld_count(LD_COUNT_KERNEL_WRITE_PROTECT);
+	if ((s64)args->address >= 0)
+		ld_count(LD_COUNT_KERNEL_USER_ADDRESS);
+	ld_add_task(LD_KIND_KERNEL, 1, 0);
+	ld_add_stack(LD_KIND_KERNEL, ld_stack(args, LD_KIND_KERNEL), 0);
+	return 0;
+}

@@ -1,0 +1,99 @@
+"""The HTML report: one page that works offline and asks nobody for anything."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from livedump.analysis import assets, stacks
+from livedump.analysis.latency import KINDS, kind_order
+from livedump.analysis.summary import summarize
+from livedump.trace.recording import Recording
+
+#: The page must stay below 8 MB; the libraries take 1.4 MB of that.
+FLAME_BYTES = 5_000_000
+
+LIBRARIES = ("d3.min.js", "d3-flamegraph.min.js", "plotly-basic.min.js")
+
+#: Nothing may be loaded, whatever the page's scripts try.
+POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
+)
+
+_MARKER = re.compile(r"<!--livedump:(\w+)-->")
+
+
+def render_html(recording: Recording, kinds: Sequence[str] = ()) -> str:
+    """The whole page.
+
+    :param kinds: only these; empty: all that were recorded
+    :raises livedump.analysis.assets.AssetMissingError: a library was not fetched
+    """
+    parts = {
+        "title": _escape_text(f"livedump trace: {recording.meta['host']}"),
+        "policy": POLICY,
+        "css": _package_text("page.css"),
+        "libraries": "\n".join(
+            f"<script>{_escape_script(assets.text(name))}</script>" for name in LIBRARIES
+        ),
+        "data": embed_json(page_data(recording, kinds)),
+        "script": _escape_script(_package_text("page.js")),
+    }
+    return _MARKER.sub(lambda marker: parts[marker[1]], _package_text("page.html"))
+
+
+def write_html(recording: Recording, file: Path, kinds: Sequence[str] = ()) -> None:
+    """Write :func:`render_html` to *file*.
+
+    :raises livedump.analysis.stacks.ExportError: it cannot be written
+    """
+    stacks.write_text(file, render_html(recording, kinds), step="write HTML report")
+
+
+def page_data(recording: Recording, kinds: Sequence[str] = ()) -> dict[str, Any]:
+    """What the page's script is given."""
+    summary = summarize(recording, kinds, limit=12)
+    data = summary.to_dict()
+    data["buckets"] = {
+        latency.kind: [[b.low_ns, b.high_ns, b.count] for b in latency.buckets]
+        for latency in summary.latencies
+    }
+    data["flames"], data["flames_cut"] = flames(recording, list(summary.top_stacks))
+    data["kinds"] = KINDS
+    del data["top_stacks"]
+    return data
+
+
+def flames(
+    recording: Recording, kinds: Sequence[str], limit_bytes: int = FLAME_BYTES
+) -> tuple[dict[str, Any], float]:
+    """Flame graph trees by kind, and the share below which frames were cut (0: none were)."""
+    trees = {kind: stacks.tree(recording, kind) for kind in sorted(kinds, key=kind_order)}
+    share = 0.0
+    while True:
+        found = {kind: node.to_dict(share) for kind, node in trees.items()}
+        if len(json.dumps(found)) <= limit_bytes:
+            return found, share
+        share = share * 2 or 1e-6
+
+
+def embed_json(data: object) -> str:
+    """JSON that can stand inside a script element: nothing in it can end the element."""
+    text = json.dumps(data, separators=(",", ":"))
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def _escape_script(text: str) -> str:
+    return re.sub(r"</(script)", r"<\\/\1", text, flags=re.IGNORECASE).replace("<!--", "<\\!--")
+
+
+def _escape_text(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _package_text(name: str) -> str:
+    return (resources.files("livedump.analysis") / name).read_text(encoding="utf-8")

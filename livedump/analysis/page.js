@@ -1,0 +1,313 @@
+"use strict";
+(() => {
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const byId = (id) => document.getElementById(id);
+  const dark = window.matchMedia("(prefers-color-scheme: dark)");
+  const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+  /* ---- text ------------------------------------------------------------ */
+
+  const grouped = (value) => Number(value).toLocaleString("en-US");
+
+  const ns = (value) => {
+    if (value === null || value === undefined) return "–";
+    const size = Math.abs(value);
+    for (const [scale, unit] of [[1e9, "s"], [1e6, "ms"], [1e3, "µs"]]) {
+      if (size < scale) continue;
+      const scaled = value / scale;
+      return `${size >= 1000 * scale ? grouped(Math.round(scaled)) : scaled.toPrecision(3)} ${unit}`;
+    }
+    return `${Math.round(value)} ns`;
+  };
+  const tick = (value) => ns(value).replace(/\.0+(?= )/, "");
+
+  const element = (tag, options = {}, ...children) => {
+    const made = document.createElement(tag);
+    for (const [key, value] of Object.entries(options)) {
+      if (key === "style") made.style.cssText = value;
+      else if (key === "class") made.className = value;
+      else made.setAttribute(key, value);
+    }
+    for (const child of children) made.append(child);
+    return made;
+  };
+
+  /* columns: [title, how to show a row, class] */
+  const table = (rows, columns) => {
+    const head = element("tr", {}, ...columns.map(([title, , kind]) => element("th", { class: kind || "" }, title)));
+    const body = rows.map((row) => element("tr", {}, ...columns.map(
+      ([, show, kind]) => element("td", { class: kind || "" }, show(row)))));
+    return element("table", {}, element("thead", {}, head), element("tbody", {}, ...body));
+  };
+  const scrolling = (made) => element("div", { class: "scroll" }, made);
+
+  const facts = (target, pairs) => {
+    for (const [name, value] of pairs) {
+      if (value === null || value === undefined || value === "") continue;
+      target.append(element("div", {}, element("dt", {}, name), element("dd", {}, String(value))));
+    }
+    return target;
+  };
+
+  const choice = (target, values, chosen, label, pick) => {
+    const show = (value) => {
+      for (const button of target.children) button.setAttribute("aria-pressed", String(button.dataset.value === value));
+    };
+    for (const value of values) {
+      const button = element("button", { type: "button", "data-value": value }, label(value));
+      button.addEventListener("click", () => { show(value); pick(value); });
+      target.append(button);
+    }
+    show(chosen);
+  };
+
+  /* ---- header ---------------------------------------------------------- */
+
+  const meta = data.meta;
+  const start = new Date(meta.clocks.start.realtime_ns / 1e6);
+  byId("where").textContent = `${meta.host} · Linux ${meta.kernel.release}`;
+  facts(byId("facts"), [
+    ["Recorded", start.toISOString().replace("T", " ").slice(0, 19) + " UTC"],
+    ["Duration", ns(data.duration_ns)],
+    ["Command", meta.command && meta.command.argv.join(" ")],
+    ["Exit status", meta.command && meta.command.status],
+    ["CPUs", meta.cpus],
+    ["Memory", meta.memory_bytes && `${(meta.memory_bytes / 2 ** 30).toFixed(1)} GiB`],
+    ["Ended by", meta.ended_by],
+  ]);
+
+  /* ---- losses ---------------------------------------------------------- */
+
+  const losses = byId("losses");
+  if (data.losses.length) {
+    losses.append(
+      element("p", { class: "banner bad" }, `${grouped(data.losses_total)} events or parts of events were not recorded`),
+      scrolling(table(data.losses, [
+        ["where", (row) => row.probe], ["what", (row) => row.what, "wide"], ["count", (row) => grouped(row.count), "n"],
+      ])));
+  } else {
+    losses.append(element("p", { class: "banner good" }, "Nothing that can be counted was lost"));
+  }
+  if (data.cow_check) {
+    const check = data.cow_check;
+    losses.append(element("p", { class: "note" },
+      `Copy-on-write faults: ${grouped(check.module)} by the module's own count, ${grouped(check.seen)} seen by BPF, ` +
+      `difference ${grouped(check.unseen)}.`));
+  }
+  for (const text of meta.unmeasured || []) losses.append(element("p", { class: "note" }, `Not countable: ${text}.`));
+  for (const absent of meta.absent || []) {
+    losses.append(element("p", { class: "note" }, `Not recorded: ${absent.name}: ${absent.reason}.`));
+  }
+  if (data.flames_cut) {
+    losses.append(element("p", { class: "note" },
+      `Frames below ${(data.flames_cut * 100).toPrecision(2)} % are left out of the flame graph to keep the page small.`));
+  }
+
+  /* ---- downtime -------------------------------------------------------- */
+
+  const colours = { rendezvous: "--p2", save: "--p1", protect: "--p3", flush: "--p4", other: "--p5" };
+  byId("receipts").hidden = !data.receipts.length;
+  data.receipts.forEach((receipt, index) => {
+    const whole = Math.max(1, Object.values(receipt.phases_ns).reduce((sum, value) => sum + value, 0));
+    const bar = element("div", { class: "phases", role: "img", "aria-label": "Phases of the stop" });
+    const legend = element("div", { class: "legend" });
+    for (const [name, value] of Object.entries(receipt.phases_ns)) {
+      const colour = `background: var(${colours[name]})`;
+      if (value) bar.append(element("i", { style: `${colour}; width: ${(100 * value) / whole}%`, title: `${name} ${ns(value)}` }));
+      legend.append(element("span", {}, element("i", { style: colour }), `${name} ${ns(value)}`));
+    }
+    const list = facts(element("dl", { class: "facts" }), [
+      ["BPF's own measure", receipt.bpf_stop_ns === null ? "not seen" : ns(receipt.bpf_stop_ns)],
+      ["Difference", receipt.difference_ns === null ? null : ns(receipt.difference_ns)],
+      ["Prepared in", ns(receipt.prepare_ns)],
+      ["Entries protected", grouped(receipt.entries_protected)],
+      ["Attempts", receipt.attempts],
+      ["Held for", receipt.release_monotonic_ns && ns(receipt.release_monotonic_ns - receipt.snapshot_monotonic_ns)],
+      ["Released in", receipt.release_ns && ns(receipt.release_ns)],
+      ["Faults while held", receipt.faults !== null ? grouped(receipt.faults) : null],
+      ["Pages lost", receipt.pages_lost !== null ? grouped(receipt.pages_lost) : null],
+    ]);
+    byId("receipts").append(element("div", { class: "receipt" },
+      data.receipts.length > 1 ? element("h3", {}, `Snapshot ${index + 1}`) : "",
+      element("p", { class: "big" }, `${ns(receipt.stop_ns)} `, element("small", {}, "the machine was stopped, by the module's own clock")),
+      bar, legend, list));
+  });
+
+  /* ---- latency --------------------------------------------------------- */
+
+  const latency = Object.fromEntries(data.latencies.map((row) => [row.kind, row]));
+  const quantiles = ["p50", "p90", "p99", "p99.9"];
+  byId("latency").hidden = !data.latencies.length;
+  byId("percentiles").replaceWith(table(data.latencies, [
+    ["kind", (row) => {
+      const cell = element("span", {}, element("code", {}, row.kind));
+      if (data.kinds[row.kind]) cell.append(element("span", { class: "what" }, data.kinds[row.kind]));
+      return cell;
+    }],
+    ["count", (row) => grouped(row.count), "n"],
+    ...quantiles.map((name) => [name, (row) => ns(row[`${name}_ns`]), "n"]),
+    ["max", (row) => ns(row.max_ns), "n"],
+    ["sum", (row) => ns(row.sum_ns), "n"],
+  ]));
+
+  const histogram = (kind) => {
+    const x = [], y = [], text = [];
+    let end = null;
+    for (const [low, high, count] of data.buckets[kind]) {
+      const left = Math.max(low, 0.5);
+      if (end !== null && left > end) { x.push(end); y.push(0); text.push(""); }
+      x.push(left); y.push(count); text.push(`${ns(low)} to ${ns(high)}`);
+      end = high;
+    }
+    x.push(end); y.push(0); text.push("");
+    x.unshift(x[0]); y.unshift(0); text.unshift("");
+    const row = latency[kind];
+    const marks = ["p50", "p99", "max"].map((name) => [name, row[`${name}_ns`]]).filter(([, value]) => value > 0);
+    const low = Math.floor(Math.log10(x[0])), high = Math.ceil(Math.log10(end));
+    const ticks = [];
+    const steps = high - low > 4 ? [1] : [1, 2, 5];
+    for (let power = low; power <= high; power += 1) ticks.push(...steps.map((step) => step * 10 ** power));
+    Plotly.react(byId("histogram"), [{
+      x, y, text, type: "scatter", mode: "lines", line: { shape: "hv", width: 1.2, color: css("--accent") },
+      fill: "tozeroy", hovertemplate: "%{text}: %{y:,}<extra></extra>",
+    }], {
+      margin: { l: 56, r: 16, t: 26, b: 44 }, showlegend: false, hovermode: "closest",
+      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+      font: { color: css("--soft"), size: 12, family: "system-ui, DejaVu Sans, sans-serif" },
+      xaxis: {
+        type: "log", title: { text: "latency", standoff: 8 }, tickvals: ticks, ticktext: ticks.map(tick),
+        gridcolor: css("--line"), zeroline: false,
+      },
+      yaxis: { title: { text: "events" }, gridcolor: css("--line"), zerolinecolor: css("--line"), rangemode: "tozero" },
+      shapes: marks.map(([, value]) => ({
+        type: "line", x0: value, x1: value, yref: "paper", y0: 0, y1: 1, line: { color: css("--p3"), width: 1, dash: "dot" },
+      })),
+      annotations: marks.map(([name, value]) => ({
+        x: Math.log10(value), yref: "paper", y: 1, yanchor: "bottom", text: name, showarrow: false,
+        font: { size: 11, color: css("--p3") },
+      })),
+    }, { displayModeBar: false, responsive: true });
+  };
+
+  /* ---- flame graph ----------------------------------------------------- */
+
+  const hash = (name) => {
+    let value = 0;
+    for (let i = 0; i < name.length; i += 1) value = (value * 31 + name.charCodeAt(i)) >>> 0;
+    return value;
+  };
+  const colour = (node) => {
+    if (node.highlight) return "#d05ce3";
+    const name = node.data.name;
+    const spread = hash(name);
+    if (node.depth === 0) return dark.matches ? "#8a929b" : "#c9cdd2";
+    if (node.depth === 1) return `hsl(215 ${16 + spread % 12}% ${dark.matches ? 62 : 78}%)`;
+    if (name.endsWith("]")) return `hsl(${172 + spread % 22} 42% ${dark.matches ? 56 : 68}%)`;
+    return `hsl(${22 + spread % 26} ${58 + spread % 18}% ${(dark.matches ? 60 : 70) + spread % 8}%)`;
+  };
+
+  const state = { kind: null, weight: 0, chart: null };
+  const shown = (node, weight) => {
+    const made = { name: node.n, value: node.w[weight], children: [] };
+    for (const child of node.c || []) if (child.w[weight]) made.children.push(shown(child, weight));
+    return made;
+  };
+  const amount = (value) => (state.weight ? ns(value) : `${grouped(value)} faults`);
+
+  const search = () => {
+    const term = byId("flame-search").value.trim();
+    if (!state.chart) return;
+    if (term) state.chart.search(term); else state.chart.clear();
+  };
+
+  const flame = () => {
+    const target = byId("flame");
+    target.replaceChildren();
+    byId("flame-details").textContent = "";
+    state.chart = null;
+    const tree = data.flames[state.kind];
+    if (!tree || !tree.w[state.weight]) {
+      target.append(element("p", { class: "empty" }, "Nothing to weigh: this kind was counted, but not timed."));
+      return;
+    }
+    const total = tree.w[state.weight];
+    const describe = (node) => `${node.data.name}: ${amount(node.value)}, ${((100 * node.value) / total).toFixed(2)} %`;
+    state.chart = flamegraph()
+      .width(target.clientWidth).cellHeight(18).minFrameSize(1).transitionDuration(0).sort(true)
+      .selfValue(false).setColorMapper(colour).setLabelHandler(describe)
+      .setSearchMatch((node, term) => Boolean(term) && node.data.name.toLowerCase().includes(term.toLowerCase()))
+      .setSearchHandler((found, sum) => {
+        byId("flame-details").textContent =
+          `search: ${found.length} frames, ${amount(sum)}, ${((100 * sum) / total).toFixed(2)} %`;
+      })
+      .setDetailsHandler((text) => { byId("flame-details").textContent = text || describe({ data: tree2, value: total }); });
+    const tree2 = shown(tree, state.weight);
+    d3.select(target).datum(tree2).call(state.chart);
+    byId("flame-details").textContent = describe({ data: tree2, value: total });
+    search();
+  };
+
+  const flameKinds = Object.keys(data.flames);
+  byId("stacks").hidden = !flameKinds.length;
+  byId("flame-search").addEventListener("input", search);
+  byId("flame-reset").addEventListener("click", () => { if (state.chart) state.chart.resetZoom(); });
+
+  /* ---- tables ---------------------------------------------------------- */
+
+  const section = (id, rows, columns) => {
+    byId(id).hidden = !rows.length;
+    if (rows.length) byId(id).append(scrolling(table(rows, columns)));
+  };
+  section("tasks", data.tasks, [
+    ["kind", (row) => element("code", {}, row.kind)], ["task", (row) => row.comm], ["pid", (row) => String(row.pid), "n"],
+    ["faults", (row) => grouped(row.count), "n"],
+    ["stalled", (row) => (row.stalled_ns ? ns(row.stalled_ns) : "–"), "n"],
+  ]);
+  section("pages", data.pages, [
+    ["page frame", (row) => element("code", {}, `0x${row.pfn.toString(16)}`)],
+    ["faults", (row) => grouped(row.count), "n"], ["stalled", (row) => ns(row.stalled_ns), "n"],
+  ]);
+  section("stops", data.stops.filter((row) => !row.nested), [
+    ["after", (row) => ns(row.start_monotonic_ns - meta.clocks.start.monotonic_ns), "n"],
+    ["lasted", (row) => ns(row.duration_ns), "n"], ["ran", (row) => element("code", {}, row.symbol), "wide"],
+    ["called by", (row) => `${row.comm} (${row.pid})`], ["through", (row) => element("code", {}, row.site)],
+  ]);
+  byId("about").append(scrolling(table(meta.probes, [
+    ["probe", (row) => row.name], ["point", (row) => element("code", {}, row.point), "wide"],
+    ["type", (row) => row.attach], ["why this one", (row) => row.why, "wide"],
+  ])), facts(element("dl", { class: "facts" }), [
+    ...Object.entries(meta.versions || {}), ["kernel", meta.kernel.version], ["clock source", meta.clocksource],
+    ["boot", meta.boot_id],
+  ]));
+
+  /* ---- first paint, and again when width or colours change ------------- */
+
+  const first = data.latencies.find((row) => row.kind === "cow") || data.latencies[0];
+  let latencyKind = first && first.kind;
+  if (latencyKind) {
+    choice(byId("latency-kinds"), data.latencies.map((row) => row.kind), latencyKind, (kind) => kind, (kind) => {
+      latencyKind = kind;
+      histogram(kind);
+    });
+    histogram(latencyKind);
+  }
+  if (flameKinds.length) {
+    state.kind = flameKinds.includes("cow") ? "cow" : flameKinds[0];
+    choice(byId("flame-kinds"), flameKinds, state.kind, (kind) => kind, (kind) => { state.kind = kind; flame(); });
+    choice(byId("flame-weights"), ["0", "1"], "0", (weight) => (weight === "0" ? "by count" : "by stalled time"), (weight) => {
+      state.weight = Number(weight);
+      flame();
+    });
+    flame();
+  }
+  let width = window.innerWidth;
+  window.addEventListener("resize", () => {
+    if (window.innerWidth === width) return;
+    width = window.innerWidth;
+    if (flameKinds.length) flame();
+  });
+  dark.addEventListener("change", () => {
+    if (latencyKind) histogram(latencyKind);
+    if (flameKinds.length) flame();
+  });
+})();

@@ -1,0 +1,148 @@
+"""Fault stacks: folded lines, the heaviest ones, and the tree of a flame graph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from livedump.errors import LivedumpError
+from livedump.trace.recording import Recording, Row
+
+#: How stacks can be weighed: command line name -> column of the table ``stacks``.
+WEIGHTS = {"count": "count", "stalled": "stalled_ns"}
+
+#: The fault machinery's outermost frame. What it interrupted is below; the frames above it are the
+#: same in all stacks and say nothing.
+FAULT_ENTRY = "asm_exc_page_fault"
+
+
+class ExportError(LivedumpError):
+    """An export could not be written."""
+
+
+def trim(stack: str) -> str:
+    """Cut the fault machinery off a stack, so that it ends in the function that faulted.
+
+    Only the innermost fault is cut, and a stack that holds nothing else stays as it is.
+    """
+    frames = stack.split(";")
+    for index in range(len(frames) - 1, 0, -1):
+        if frames[index] == FAULT_ENTRY:
+            return ";".join(frames[:index])
+    return stack
+
+
+def rows(recording: Recording, kinds: Sequence[str] = ()) -> Iterator[Row]:
+    """Rows of the table ``stacks`` with trimmed stacks, only of *kinds* unless that is empty."""
+    for row in recording.tables["stacks"]:
+        if not kinds or row["kind"] in kinds:
+            yield {**row, "stack": trim(row["stack"])}
+
+
+def folded_lines(
+    recording: Recording, kinds: Sequence[str] = (), weight: str = "count"
+) -> list[str]:
+    """Folded stacks, ``comm;root;...;leaf N`` with integer N, sorted. With more than one kind, the
+    kind comes first.
+
+    :param weight: ``count``, or ``stalled_ns``; stacks that weigh nothing are left out
+    """
+    prefix = len(kinds) != 1
+    totals: dict[str, int] = {}
+    for row in rows(recording, kinds):
+        line = f"{_frame(row['comm'])};{row['stack']}"
+        if prefix:
+            line = f"{row['kind']};{line}"
+        totals[line] = totals.get(line, 0) + int(row[weight])
+    return [f"{line} {total}" for line, total in sorted(totals.items()) if total]
+
+
+def write_folded(
+    recording: Recording, file: Path, kinds: Sequence[str] = (), weight: str = "count"
+) -> None:
+    """Write :func:`folded_lines` to *file*.
+
+    :raises ExportError: it cannot be written
+    """
+    lines = folded_lines(recording, kinds, weight)
+    write_text(file, "".join(f"{line}\n" for line in lines), step="write folded stacks")
+
+
+def write_text(file: Path, text: str, *, step: str) -> None:
+    """Write *text* to *file*, which appears whole or not at all.
+
+    :raises ExportError: it cannot be written
+    """
+    partial = file.with_name(f".{file.name}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(file)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise ExportError(f"{file}: {error.strerror}", step=step) from error
+
+
+def top(
+    recording: Recording, kind: str, weight: str = "count", limit: int = 10
+) -> list[dict[str, Any]]:
+    """Stacks of a kind over all tasks, heaviest first: ``stack``, ``count``, ``stalled_ns``."""
+    totals: dict[str, list[int]] = {}
+    for row in rows(recording, (kind,)):
+        total = totals.setdefault(row["stack"], [0, 0])
+        total[0] += int(row["count"])
+        total[1] += int(row["stalled_ns"])
+    found = [
+        {"stack": stack, "count": count, "stalled_ns": stalled_ns}
+        for stack, (count, stalled_ns) in totals.items()
+    ]
+    found.sort(key=lambda row: (-int(str(row[weight])), str(row["stack"])))
+    return found[:limit]
+
+
+@dataclass
+class Node:
+    """A frame of a flame graph; its weights include its children's."""
+
+    name: str
+    count: int = 0
+    stalled_ns: int = 0
+    children: dict[str, Node] = field(default_factory=dict)
+
+    def to_dict(self, min_share: float = 0.0) -> dict[str, Any]:
+        """``{n: name, w: [count, stalled_ns], c: children}``.
+
+        :param min_share: children below this share of the root in both weights are cut
+        """
+        return self._to_dict(min_share * self.count, min_share * self.stalled_ns)
+
+    def _to_dict(self, min_count: float, min_stalled: float) -> dict[str, Any]:
+        kept = [
+            child._to_dict(min_count, min_stalled)
+            for child in self.children.values()
+            if child.count >= min_count or (child.stalled_ns and child.stalled_ns >= min_stalled)
+        ]
+        found: dict[str, Any] = {"n": self.name, "w": [self.count, self.stalled_ns]}
+        if kept:
+            found["c"] = kept
+        return found
+
+
+def tree(recording: Recording, kind: str) -> Node:
+    """The stacks of a kind as a tree: task, then frames from the root."""
+    root = Node(kind)
+    for row in rows(recording, (kind,)):
+        node = root
+        path = [_frame(row["comm"]), *row["stack"].split(";")]
+        for name in [None, *path]:
+            if name is not None:
+                node = node.children.setdefault(name, Node(name))
+            node.count += int(row["count"])
+            node.stalled_ns += int(row["stalled_ns"])
+    return root
+
+
+def _frame(name: str) -> str:
+    """A task's name as a frame: it may hold anything."""
+    return " ".join(name.replace(";", ":").split()) or "?"

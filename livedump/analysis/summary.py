@@ -1,0 +1,121 @@
+"""Everything a report says, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from livedump.analysis import stacks
+from livedump.analysis.latency import Latency, kind_order, latencies
+from livedump.analysis.receipt import Receipt, fault_check, receipts
+from livedump.errors import LivedumpError
+from livedump.trace.recording import Recording, Row
+
+TOP = 10
+
+
+class KindError(LivedumpError):
+    """A kind was asked for that was not recorded."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The content of a report.
+
+    :param counters: kind -> name -> count, without the histograms' sums
+    :param top_stacks: kind -> heaviest stacks
+    :param pages: hottest pages, of copy-on-write faults
+    :param cow_check: the module's fault count beside BPF's; None when they cannot be compared
+    """
+
+    meta: dict[str, Any]
+    losses: list[Row]
+    latencies: list[Latency]
+    counters: dict[str, dict[str, int]]
+    top_stacks: dict[str, list[dict[str, Any]]]
+    tasks: list[Row]
+    pages: list[Row]
+    stops: list[Row]
+    receipts: list[Receipt]
+    cow_check: dict[str, int] | None
+
+    @property
+    def losses_total(self) -> int:
+        """Everything that was not recorded."""
+        return sum(int(row["count"]) for row in self.losses)
+
+    @property
+    def duration_ns(self) -> int:
+        """How long the recording lasted."""
+        clocks = self.meta["clocks"]
+        return int(clocks["end"]["monotonic_ns"]) - int(clocks["start"]["monotonic_ns"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "meta": self.meta,
+            "duration_ns": self.duration_ns,
+            "losses_total": self.losses_total,
+            "losses": self.losses,
+            "latencies": [latency.to_dict() for latency in self.latencies],
+            "counters": self.counters,
+            "top_stacks": self.top_stacks,
+            "tasks": self.tasks,
+            "pages": self.pages,
+            "stops": self.stops,
+            "receipts": [receipt.to_dict() for receipt in self.receipts],
+            "cow_check": self.cow_check,
+        }
+
+
+def summarize(
+    recording: Recording, kinds: Sequence[str] = (), weight: str = "count", limit: int = TOP
+) -> Summary:
+    """Sum a recording up.
+
+    :param kinds: only these kinds of latencies, stacks, tasks and counters; empty: all
+    :param weight: order of stacks and tasks, ``count`` or ``stalled_ns``
+    :param limit: rows of each top list
+    :raises KindError: a kind that was not recorded
+    """
+    check_kinds(recording, kinds)
+    seen = {row["kind"] for row in recording.tables["stacks"]}
+    shown = sorted((kind for kind in seen if not kinds or kind in kinds), key=kind_order)
+    counters: dict[str, dict[str, int]] = {}
+    for row in recording.tables["counters"]:
+        if row["name"] not in ("sum_ns", "max_ns") and (not kinds or row["kind"] in kinds):
+            counters.setdefault(row["kind"], {})[row["name"]] = row["count"]
+    tasks = [row for row in recording.tables["tasks"] if not kinds or row["kind"] in kinds]
+    tasks.sort(key=lambda row: (-int(row[weight]), row["kind"], row["pid"]))
+    return Summary(
+        meta=recording.meta,
+        losses=_plain(recording.tables["losses"]),
+        latencies=latencies(recording, kinds),
+        counters=counters,
+        top_stacks={kind: stacks.top(recording, kind, weight, limit) for kind in shown},
+        tasks=_plain(tasks[:limit]),
+        pages=_plain(recording.tables["pages"][:limit]),
+        stops=_plain(recording.tables["stops"]),
+        receipts=receipts(recording),
+        cow_check=fault_check(recording),
+    )
+
+
+def check_kinds(recording: Recording, kinds: Sequence[str]) -> None:
+    """Raise :class:`KindError` unless something of each kind was recorded."""
+    tables = ("histograms", "stacks", "tasks", "counters")
+    known = {row["kind"] for name in tables for row in recording.tables[name]}
+    for kind in kinds:
+        if kind not in known:
+            names = ", ".join(sorted(known, key=kind_order)) or "nothing"
+            raise KindError(
+                f"no kind {kind} in this recording", step="report", remedy=f"It has: {names}"
+            )
+
+
+def _plain(rows: Sequence[Row]) -> list[Row]:
+    """Rows without the columns that are the same everywhere."""
+    return [
+        {key: value for key, value in row.items() if key not in ("host", "boot_id")} for row in rows
+    ]

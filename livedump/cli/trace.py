@@ -1,0 +1,222 @@
+"""``livedump-trace``: record page faults and stops around a load, and report what was recorded."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from livedump.cli.common import (
+    command_main,
+    emit,
+    examples,
+    json_mode,
+    json_option,
+    report_error,
+    spinner,
+)
+from livedump.errors import LivedumpError
+from livedump.trace.layout import QUESTIONS
+
+#: Exit status when recording itself failed, so that it is not taken for the command's: as env(1)
+#: has it.
+EXIT_RECORD = 125
+
+
+@click.group(name="livedump-trace")
+@click.version_option(package_name="livedump")
+def cli() -> None:
+    """Page faults and stops of a running kernel: who waited, how long, and where."""
+
+
+def _questions(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    chosen = tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
+    unknown = [question for question in chosen if question not in QUESTIONS]
+    if unknown or not chosen:
+        raise click.BadParameter(f"{value!r}: choose from {','.join(QUESTIONS)}")
+    return chosen
+
+
+@cli.command(
+    context_settings={"ignore_unknown_options": True},
+    epilog=examples(
+        "livedump-trace record -- make -j8",
+        "livedump-trace record -o before --duration 30",
+        "livedump-trace record --kind cow,stop -o hold -- ./load-test",
+    ),
+)
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Folder to make; default: by the time."
+)
+@click.option(
+    "--duration",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="S",
+    help="Record for S seconds.",
+)
+@click.option(
+    "--kind",
+    "questions",
+    callback=_questions,
+    metavar="K,K",
+    help=f"What to record, of {','.join(QUESTIONS)}. Default: all that this kernel offers now.",
+)
+@click.option(
+    "--ready-file",
+    type=click.Path(path_type=Path),
+    help="Create this file when the probes are attached.",
+)
+@click.option("--force", is_flag=True, help="Replace an older recording.")
+@json_option
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+@click.pass_context
+def record(
+    ctx: click.Context,
+    output: Path | None,
+    duration: float | None,
+    questions: tuple[str, ...],
+    ready_file: Path | None,
+    force: bool,
+    command: tuple[str, ...],
+) -> None:
+    """Record around COMMAND, for a time, or until Ctrl-C.
+
+    Returns the command's exit status; 125 when recording failed, 126 or 127 when the command could
+    not be run.
+    """
+    from livedump import trace
+
+    if command and duration is not None:
+        raise click.UsageError("a recording ends with the command or after --duration, not both")
+    config = trace.RecordConfig(
+        output=output if output is not None else _default_output(),
+        questions=questions or QUESTIONS,
+        explicit=frozenset(questions),
+        command=command,
+        duration_s=duration,
+        ready_file=ready_file,
+        force=force,
+    )
+    try:
+        with _stop_on_signal() as stop:
+            result = _record(config, stop)
+    except LivedumpError as error:
+        report_error(error, "livedump-trace")
+        ctx.exit(error.status if isinstance(error, trace.CommandError) else EXIT_RECORD)
+    else:
+        meta = result.meta
+        losses = meta["losses_total"]
+        text = f"recorded: {result.output} ({losses:,} losses)"
+        if json_mode():
+            data = {
+                "recording": str(result.output),
+                "status": result.status,
+                "ended_by": result.ended_by,
+                "questions": meta["questions"],
+                "absent": meta["absent"],
+                "losses_total": losses,
+            }
+            emit(data, text)
+        else:
+            click.echo(text, err=True)
+        ctx.exit(result.status)
+
+
+def _record(config: Any, stop: threading.Event) -> Any:
+    from livedump import trace
+    from livedump.trace.probes import Plan
+
+    with spinner("compiling and attaching BPF programs"):
+        # A context of its own, so that the spinner is gone before the command prints.
+        recorder = trace.Recorder(config)
+        plan = recorder.plan
+
+    def ready(plan: Plan) -> None:
+        click.echo(f"recording: {', '.join(plan.questions)}", err=True)
+
+    for absent in plan.absent:
+        click.echo(f"not recorded: {absent.name}: {absent.reason}", err=True)
+    return trace.record(config, stop, ready, recorder=recorder)
+
+
+@contextmanager
+def _stop_on_signal() -> Iterator[threading.Event]:
+    """An event that SIGINT and SIGTERM set."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {
+        number: signal.signal(number, lambda *_: stop.set())
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _default_output() -> Path:
+    from datetime import datetime
+
+    return Path(f"recording-{datetime.now():%Y%m%d-%H%M%S}")
+
+
+@cli.command(
+    epilog=examples(
+        "livedump-trace report recording",
+        "livedump-trace report recording --html report.html",
+        "livedump-trace report recording --folded cow.folded --kind cow --by stalled",
+    ),
+)
+@click.argument("directory", type=click.Path(path_type=Path), metavar="DIR")
+@click.option("--html", type=click.Path(path_type=Path), help="Write one self-contained page.")
+@click.option(
+    "--folded",
+    type=click.Path(path_type=Path),
+    help="Write folded stacks, for flamegraph.pl, speedscope and the like.",
+)
+@click.option(
+    "--kind", "kinds", multiple=True, metavar="K", help="Only this kind; may be repeated."
+)
+@click.option(
+    "--by",
+    type=click.Choice(["count", "stalled"]),
+    default="count",
+    show_default=True,
+    help="Weight of stacks: faults, or nanoseconds stalled.",
+)
+@json_option
+def report(
+    directory: Path, html: Path | None, folded: Path | None, kinds: tuple[str, ...], by: str
+) -> None:
+    """Percentiles, stacks, losses and the downtime receipt of a recording."""
+    from livedump import analysis, trace
+
+    recording = trace.read(directory)
+    summary = analysis.summarize(recording, kinds=kinds, weight=analysis.WEIGHTS[by])
+    if folded is not None:
+        analysis.write_folded(recording, folded, kinds=kinds, weight=analysis.WEIGHTS[by])
+    if html is not None:
+        analysis.write_html(recording, html, kinds=kinds)
+    emit(summary.to_dict(), lambda: _text(summary))
+
+
+def _text(summary: Any) -> str:
+    """The report for a terminal."""
+    from livedump.cli.trace_text import render
+
+    return render(summary)
+
+
+def main() -> NoReturn:
+    """Entry point of ``livedump-trace``."""
+    command_main(cli)

@@ -1,0 +1,152 @@
+"""The report for a terminal: 80 columns, units in headers, losses first."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from livedump.analysis import Summary
+from livedump.receipt import format_ns
+
+
+def render(summary: Summary, width: int = 80) -> str:
+    """The whole report; *width* in columns."""
+    from rich.console import Console
+
+    out = io.StringIO()
+    console = Console(file=out, width=width, highlight=False, markup=False, emoji=False)
+    for part in (_head, _losses, _receipts, _latencies, _stacks, _tasks, _stops):
+        for item in part(summary):
+            console.print(item)
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
+
+
+def _table(title: str, columns: Sequence[tuple[str, bool]], rows: Iterable[Sequence[str]]) -> Any:
+    """A table; columns are ``(header, numeric)``."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for header, numeric in columns:
+        table.add_column(
+            header, justify="right" if numeric else "left", no_wrap=numeric, overflow="fold"
+        )
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _us(value_ns: int) -> str:
+    return f"{value_ns / 1000:,.1f}"
+
+
+def _stalled(value_ns: int) -> str:
+    """Some kinds are counted but not timed."""
+    return _us(value_ns) if value_ns else "-"
+
+
+def _head(summary: Summary) -> Iterable[Any]:
+    meta = summary.meta
+    yield f"{meta['host']}, Linux {meta['kernel']['release']}, {format_ns(summary.duration_ns)}"
+    if meta["command"]:
+        yield f"command: {' '.join(meta['command']['argv'])} (exit {meta['command']['status']})"
+    yield ""
+
+
+def _losses(summary: Summary) -> Iterable[Any]:
+    if summary.losses:
+        yield _table(
+            f"LOST: {summary.losses_total:,}",
+            (("where", False), ("what", False), ("count", True)),
+            ((row["probe"], row["what"], f"{row['count']:,}") for row in summary.losses),
+        )
+    else:
+        yield "losses: none counted"
+    for text in summary.meta["unmeasured"]:
+        yield f"not countable: {text}"
+    for absent in summary.meta["absent"]:
+        yield f"not recorded: {absent['name']}: {absent['reason']}"
+    if summary.cow_check:
+        check = summary.cow_check
+        yield f"CoW faults: module {check['module']:,}, seen by BPF {check['seen']:,}"
+    yield ""
+
+
+def _receipts(summary: Summary) -> Iterable[Any]:
+    for receipt in summary.receipts:
+        data = receipt.to_dict()
+        phases = ", ".join(f"{name} {format_ns(ns)}" for name, ns in receipt.phases_ns.items())
+        yield f"downtime: {format_ns(data['stop_ns'])} ({phases})"
+        if receipt.stop is None:
+            yield "  BPF saw no stop_machine() for it"
+        else:
+            yield f"  by BPF: {format_ns(data['bpf_stop_ns'])} in {data['bpf_stop_symbol']}"
+        if data["faults"] is not None:
+            yield f"  held: {data['faults']:,} faults, {data['pages_lost']:,} pages lost"
+        yield ""
+
+
+def _latencies(summary: Summary) -> Iterable[Any]:
+    if summary.latencies:
+        names = list(summary.latencies[0].percentiles_ns)
+        yield _table(
+            "Latency, us",
+            (("kind", False), ("count", True), *((name, True) for name in names), ("max", True)),
+            (
+                (
+                    row.kind,
+                    f"{row.count:,}",
+                    *(_us(row.percentiles_ns[name]) for name in names),
+                    _us(row.max_ns),
+                )
+                for row in summary.latencies
+            ),
+        )
+
+
+def _stacks(summary: Summary) -> Iterable[Any]:
+    for kind, stacks in summary.top_stacks.items():
+        yield _table(
+            f"Top stacks: {kind}",
+            (("count", True), ("stalled us", True), ("innermost functions", False)),
+            (
+                (f"{row['count']:,}", _stalled(row["stalled_ns"]), _innermost(row["stack"]))
+                for row in stacks[:5]
+            ),
+        )
+
+
+def _innermost(stack: str, frames: int = 5) -> str:
+    return " < ".join(reversed(stack.split(";")[-frames:]))
+
+
+def _tasks(summary: Summary) -> Iterable[Any]:
+    if summary.tasks:
+        yield _table(
+            "Tasks",
+            (
+                ("kind", False),
+                ("task", False),
+                ("pid", True),
+                ("count", True),
+                ("stalled us", True),
+            ),
+            (
+                (r["kind"], r["comm"], str(r["pid"]), f"{r['count']:,}", _stalled(r["stalled_ns"]))
+                for r in summary.tasks
+            ),
+        )
+
+
+def _stops(summary: Summary) -> Iterable[Any]:
+    stops = [row for row in summary.stops if not row["nested"]]
+    if stops:
+        yield _table(
+            "Stops of the machine",
+            (("lasted us", True), ("ran", False), ("called by", False)),
+            (
+                (_us(r["duration_ns"]), r["symbol"], f"{r['comm']} ({r['pid']})")
+                for r in stops[-10:]
+            ),
+        )

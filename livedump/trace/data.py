@@ -1,0 +1,109 @@
+"""What the BPF programs hand over, before it has names and a place on disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """Latencies of one kind.
+
+    :param slots: bucket (see :mod:`livedump.trace.buckets`) -> count
+    """
+
+    slots: dict[int, int]
+    sum_ns: int
+    max_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class StackRow:
+    """Faults with the same kernel stack; addresses innermost first, empty when it was lost."""
+
+    kind: str
+    comm: str
+    addresses: tuple[int, ...]
+    count: int
+    stalled_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRow:
+    """Faults of one process (pid is user space's)."""
+
+    kind: str
+    pid: int
+    comm: str
+    count: int
+    stalled_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class PageRow:
+    """Copy-on-write faults of one page."""
+
+    pfn: int
+    count: int
+    stalled_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class StopEvent:
+    """One call of stop_machine(); *nested* when it was made by another one that is recorded too."""
+
+    start_monotonic_ns: int
+    duration_ns: int
+    pid: int
+    comm: str
+    site: str
+    nested: bool
+    function: int
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotEvent:
+    """livedump_snapshot: field names of struct livedump_report."""
+
+    time_monotonic_ns: int
+    pid: int
+    comm: str
+    report: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseEvent:
+    """livedump_release: field names of struct livedump_report."""
+
+    time_monotonic_ns: int
+    report: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class LossRow:
+    """Something that was not recorded, and how often."""
+
+    probe: str
+    what: str
+    count: int
+
+
+@dataclass
+class RawData:
+    """Everything of one recording."""
+
+    histograms: dict[str, Histogram] = field(default_factory=dict)
+    stacks: list[StackRow] = field(default_factory=list)
+    tasks: list[TaskRow] = field(default_factory=list)
+    pages: list[PageRow] = field(default_factory=list)
+    stops: list[StopEvent] = field(default_factory=list)
+    snapshots: list[SnapshotEvent] = field(default_factory=list)
+    releases: list[ReleaseEvent] = field(default_factory=list)
+    counters: dict[tuple[str, str], int] = field(default_factory=dict)
+    losses: list[LossRow] = field(default_factory=list)
+
+
+def as_row(item: TaskRow | PageRow | LossRow) -> dict[str, Any]:
+    """Field -> value; dataclasses.asdict() copies deeply, which is slow for many thousand rows."""
+    return {name: getattr(item, name) for name in item.__slots__}

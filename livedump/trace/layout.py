@@ -1,0 +1,107 @@
+"""The mirror of the enums in ``bpf/common.h``; tests/unit/trace/test_layout.py compares the two."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+#: What can be recorded, and the C file that answers it. ``snapshot.c`` goes with both ``cow`` and
+#: ``stop``.
+QUESTIONS = ("user", "kernel", "cow", "stop")
+
+COMM_BYTES = 16
+
+
+class Kind(IntEnum):
+    """enum ld_kind: what a histogram, stack or task is about."""
+
+    USER = 0
+    UACCESS = 1
+    GUP = 2
+    KERNEL = 3
+    COW = 4
+    COW_COPY = 5
+    STOP = 6
+
+
+class Loss(IntEnum):
+    """enum ld_loss: what can get lost inside the programs."""
+
+    STACK = 0
+    STACKS_FULL = 1
+    TASKS_FULL = 2
+    PAGES_FULL = 3
+    INFLIGHT_FULL = 4
+    NO_EXIT = 5
+    NO_ENTRY = 6
+    EVENTS_FULL = 7
+
+
+class Counter(IntEnum):
+    """enum ld_counter: what is merely counted."""
+
+    USER_EVENTS = 0
+    KERNEL_EVENTS = 1
+    KERNEL_WRITE_PROTECT = 2
+    KERNEL_NOT_PRESENT = 3
+    KERNEL_USER_ADDRESS = 4
+    FAULT_RETRY = 5
+    FAULT_MAJOR = 6
+    FAULT_ERROR = 7
+    COW_SAVED = 8
+    COW_ALREADY = 9
+    COW_LOST = 10
+    COW_RELEASING = 11
+    COW_OTHER = 12
+
+
+class StopSite(IntEnum):
+    """enum ld_stop_site: which function was called."""
+
+    STOP_MACHINE = 0
+    STOP_MACHINE_CPUSLOCKED = 1
+
+
+#: The question whose programs feed a kind.
+QUESTION_OF = {
+    Kind.USER: "user",
+    Kind.UACCESS: "user",
+    Kind.GUP: "user",
+    Kind.KERNEL: "kernel",
+    Kind.COW: "cow",
+    Kind.COW_COPY: "cow",
+    Kind.STOP: "stop",
+}
+
+#: ``(kind, name)`` of each counter in the table ``counters``.
+COUNTER_NAMES = {
+    Counter.USER_EVENTS: ("user", "events"),
+    Counter.KERNEL_EVENTS: ("kernel", "events"),
+    Counter.KERNEL_WRITE_PROTECT: ("kernel", "write_protect"),
+    Counter.KERNEL_NOT_PRESENT: ("kernel", "not_present"),
+    Counter.KERNEL_USER_ADDRESS: ("kernel", "user_address"),
+    Counter.FAULT_RETRY: ("user", "retry"),
+    Counter.FAULT_MAJOR: ("user", "major"),
+    Counter.FAULT_ERROR: ("user", "error"),
+    Counter.COW_SAVED: ("cow", "saved"),
+    Counter.COW_ALREADY: ("cow", "already"),
+    Counter.COW_LOST: ("cow", "lost"),
+    Counter.COW_RELEASING: ("cow", "releasing"),
+    Counter.COW_OTHER: ("cow", "other_outcome"),
+}
+
+#: Losses in words, as the table ``losses`` has them in column ``what``.
+LOSS_NAMES = {
+    Loss.STACK: "no stack",
+    Loss.STACKS_FULL: "stack table full",
+    Loss.TASKS_FULL: "task table full",
+    Loss.PAGES_FULL: "page table full",
+    Loss.INFLIGHT_FULL: "entry table full",
+    Loss.NO_EXIT: "entry without exit",
+    Loss.NO_ENTRY: "exit without entry",
+    Loss.EVENTS_FULL: "event table full",
+}
+
+
+def kind_name(kind: int) -> str:
+    """``Kind.COW_COPY`` -> ``"cow_copy"``; an unknown number stays a number."""
+    return Kind(kind).name.lower() if kind in list(Kind) else str(kind)

@@ -1,0 +1,248 @@
+"""A recording on disk: a folder with ``meta.json`` and one Parquet file for each table.
+
+DuckDB, pandas or Spark read it without us; every table carries host and boot, so that many can be
+joined. A folder gets its final name only when it is whole: without a readable meta.json it is no
+recording.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from livedump.trace.errors import RecordingError
+
+FORMAT = "livedump-recording"
+SCHEMA = 1
+
+META = "meta.json"
+
+_WHERE = {"host": "string", "boot_id": "string"}
+
+#: Table -> column -> Parquet type. Every column may be null only where the value is not known.
+TABLES: dict[str, dict[str, str]] = {
+    "histograms": {
+        "kind": "string",
+        "bucket_low_ns": "uint64",
+        "bucket_high_ns": "uint64",
+        "count": "uint64",
+    },
+    "stacks": {
+        "kind": "string",
+        "comm": "string",
+        "stack": "string",
+        "count": "uint64",
+        "stalled_ns": "uint64",
+    },
+    "tasks": {
+        "kind": "string",
+        "pid": "uint32",
+        "comm": "string",
+        "count": "uint64",
+        "stalled_ns": "uint64",
+    },
+    "pages": {"pfn": "uint64", "count": "uint64", "stalled_ns": "uint64"},
+    "stops": {
+        "start_monotonic_ns": "uint64",
+        "duration_ns": "uint64",
+        "pid": "uint32",
+        "comm": "string",
+        "site": "string",
+        "nested": "bool_",
+        "symbol": "string",
+    },
+    "snapshots": {
+        "snapshot_monotonic_ns": "uint64",
+        "pid": "uint32",
+        "comm": "string",
+        "instant_monotonic_ns": "uint64",
+        "prepare_ns": "uint64",
+        "rendezvous_ns": "uint64",
+        "save_ns": "uint64",
+        "protect_ns": "uint64",
+        "flush_ns": "uint64",
+        "stop_ns": "uint64",
+        "entries_protected": "uint64",
+        "strategy": "uint32",
+        "attempts": "uint32",
+        "release_monotonic_ns": "uint64",
+        "release_ns": "uint64",
+        "entries_restored": "uint64",
+        "faults": "uint64",
+        "pages_lost": "uint64",
+        "reason": "uint32",
+        "verdict": "uint32",
+    },
+    "counters": {"kind": "string", "name": "string", "count": "uint64"},
+    "losses": {"probe": "string", "what": "string", "count": "uint64"},
+}
+
+_WRITE = "write recording"
+_READ = "read recording"
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A recording in memory: meta.json, and the rows of each table of :data:`TABLES`."""
+
+    meta: dict[str, Any]
+    tables: dict[str, list[Row]]
+
+
+def check_output(path: Path, *, force: bool) -> None:
+    """Raise unless a recording may be written to *path*.
+
+    With *force* an empty folder or an older recording may be replaced, and nothing else.
+
+    :raises RecordingError: with the reason
+    """
+    if not path.parent.is_dir():
+        raise RecordingError(f"{path.parent} is not a folder", step=_WRITE)
+    if not os.path.lexists(path):
+        return
+    if not force:
+        raise RecordingError(
+            f"{path} exists", step=_WRITE, remedy="Choose another -o, or replace it with --force"
+        )
+    replaceable = path.is_dir() and not path.is_symlink()
+    if not replaceable or (any(path.iterdir()) and not _is_recording(path)):
+        raise RecordingError(f"{path} exists and is not a recording", step=_WRITE)
+
+
+def write(
+    path: Path,
+    meta: Mapping[str, Any],
+    tables: Mapping[str, Sequence[Row]],
+    *,
+    force: bool = False,
+) -> None:
+    """Write a recording; *path* appears when everything is on disk.
+
+    :param meta: must have ``host`` and ``boot_id``; ``format``, ``schema`` and ``tables`` are added
+    :param tables: rows without host and boot; a table that is left out is written empty
+    :raises RecordingError: nothing is left behind then
+    """
+    check_output(path, force=force)
+    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    try:
+        partial.mkdir()
+        for name in TABLES:
+            _write_table(partial / f"{name}.parquet", name, tables.get(name, ()), meta)
+        whole = {
+            "format": FORMAT,
+            "schema": SCHEMA,
+            **meta,
+            "tables": {name: len(tables.get(name, ())) for name in TABLES},
+        }
+        with (partial / META).open("w") as out:
+            json.dump(whole, out, indent=2)
+            out.write("\n")
+        for file in partial.iterdir():
+            _sync(file)
+        _sync(partial)
+        if path.exists():
+            old = path.with_name(f".{path.name}.old-{os.getpid()}")
+            path.rename(old)
+            partial.rename(path)
+            shutil.rmtree(old)
+        else:
+            partial.rename(path)
+        _sync(path.parent)
+    except OSError as error:
+        raise RecordingError(f"{path}: {error.strerror or error}", step=_WRITE) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def read(path: Path) -> Recording:
+    """Read and check a recording.
+
+    :raises RecordingError: it is missing, foreign, cut short, or of a later schema
+    """
+    meta = _read_meta(path)
+    tables = {name: _read_table(path, name, meta) for name in TABLES}
+    return Recording(meta, tables)
+
+
+def _is_recording(path: Path) -> bool:
+    try:
+        _read_meta(path)
+    except RecordingError:
+        return False
+    return True
+
+
+def _read_meta(path: Path) -> dict[str, Any]:
+    if not path.is_dir():
+        raise RecordingError(f"{path} is not a folder", step=_READ)
+    try:
+        meta = json.loads((path / META).read_text())
+    except FileNotFoundError as error:
+        raise RecordingError(f"{path} is not a recording: it has no {META}", step=_READ) from error
+    except (OSError, ValueError) as error:
+        raise RecordingError(f"{path / META} is damaged: {error}", step=_READ) from error
+    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+        raise RecordingError(f"{path} is not a livedump recording", step=_READ)
+    if meta.get("schema") != SCHEMA:
+        raise RecordingError(
+            f"{path} has schema {meta.get('schema')}, this livedump reads {SCHEMA}", step=_READ
+        )
+    if not isinstance(meta.get("tables"), dict):
+        raise RecordingError(f"{path / META} is damaged: no tables", step=_READ)
+    return meta
+
+
+def _read_table(path: Path, name: str, meta: Mapping[str, Any]) -> list[Row]:
+    import pyarrow
+    import pyarrow.parquet
+
+    file = path / f"{name}.parquet"
+    try:
+        with file.open("rb") as source:
+            table = pyarrow.parquet.read_table(source)
+    except FileNotFoundError as error:
+        raise RecordingError(f"{path} is not whole: no {file.name}", step=_READ) from error
+    except (OSError, pyarrow.ArrowException) as error:
+        raise RecordingError(f"{file} is damaged: {error}", step=_READ) from error
+    absent = [column for column in TABLES[name] if column not in table.column_names]
+    if absent:
+        raise RecordingError(f"{file} is damaged: no column {absent[0]}", step=_READ)
+    if table.num_rows != meta["tables"].get(name):
+        raise RecordingError(
+            f"{path} is not whole: {file.name} has {table.num_rows} rows, "
+            f"{META} says {meta['tables'].get(name)}",
+            step=_READ,
+        )
+    rows: list[Row] = table.to_pylist()
+    return rows
+
+
+def _write_table(file: Path, name: str, rows: Sequence[Row], meta: Mapping[str, Any]) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    columns = {**_WHERE, **TABLES[name]}
+    where = {"host": meta["host"], "boot_id": meta["boot_id"]}
+    schema = pyarrow.schema(
+        [(column, getattr(pyarrow, kind)()) for column, kind in columns.items()]
+    )
+    table = pyarrow.table(
+        {column: [{**where, **row}.get(column) for row in rows] for column in columns},
+        schema=schema,
+    )
+    pyarrow.parquet.write_table(table, file, compression="zstd")
+
+
+def _sync(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,174 @@
+"""livedump-trace around a load with known counts. BPF is compiled at most twice a boot."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from livedump import analysis, trace
+from livedump.trace.recording import Recording
+from tests.guest.faults import TOUCHER
+
+PAGES = 5000
+
+#: Faults of the toucher's own: its Python and its stack.
+SLACK = 100
+
+
+class Run:
+    """One recording with what its command printed."""
+
+    def __init__(self, folder: Path, status: int, printed: dict[str, Any]) -> None:
+        self.recording: Recording = trace.read(folder)
+        self.summary = analysis.summarize(self.recording)
+        self.folder = folder
+        self.status = status
+        self.printed = printed
+
+    def table(self, name: str, **where: object) -> list[dict[str, Any]]:
+        """Rows of a table that have all these values."""
+        rows = self.recording.tables[name]
+        return [row for row in rows if all(row[key] == value for key, value in where.items())]
+
+
+def command(*arguments: str) -> list[str]:
+    """livedump-trace, whether it is installed or not."""
+    return [sys.executable, "-c", "from livedump.cli.trace import main; main()", *arguments]
+
+
+@pytest.fixture(scope="session")
+def run(artefacts: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The known load, recorded once; the recording is kept for the host's tests."""
+    folder = tmp_path_factory.mktemp("trace") / "recording"
+    ready = folder.with_name("ready")
+    done = subprocess.run(
+        command("record", "-o", str(folder), "--json", "--ready-file", str(ready), "--")
+        + [sys.executable, "-m", "tests.guest.faults", str(PAGES)],
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=300,
+    )
+    assert ready.exists()
+    loaded, recorded = (json.loads(line) for line in done.stdout.splitlines())
+    assert recorded["status"] == done.returncode == 0
+    assert recorded["ended_by"] == "command"
+    kept = artefacts / "recording"
+    shutil.rmtree(kept, ignore_errors=True)
+    shutil.copytree(folder, kept)
+    return Run(folder, done.returncode, loaded)
+
+
+@pytest.mark.smoke
+def test_every_first_touch_is_counted(run: Run) -> None:
+    """By the tracepoint exactly, by getrusage the same, and each has a latency."""
+    [row] = run.table("tasks", kind="user", comm=TOUCHER)
+    assert row["pid"] == run.printed["pid"]
+    assert PAGES <= run.printed["minor"] <= PAGES + SLACK
+    assert PAGES <= row["count"] <= PAGES + SLACK
+    [latency] = [one for one in run.summary.latencies if one.kind == "user"]
+    timed = sum(r["count"] for r in run.table("stacks", kind="user", comm=TOUCHER))
+    assert latency.count >= timed >= PAGES
+    assert 0 < latency.percentiles_ns["p50"] <= latency.max_ns
+
+
+@pytest.mark.smoke
+def test_receipt_and_bpf_measure_the_same_stop(run: Run) -> None:
+    [receipt] = run.summary.receipts
+    assert receipt.stop, "BPF saw no stop"
+    assert "[livedump]" in receipt.stop["symbol"]
+    own = run.printed["taken"]
+    for name in ("stop_ns", "save_ns", "protect_ns", "entries_protected", "instant_monotonic_ns"):
+        assert receipt.snapshot[name] == own[name], name
+    # The probes themselves cost something, and BPF's clock is read around the call.
+    assert receipt.difference_ns is not None
+    assert abs(receipt.difference_ns) < max(own["stop_ns"] // 5, 5_000_000)
+    assert receipt.snapshot["pages_lost"] == 0
+    assert receipt.snapshot["release_ns"] > 0
+
+
+@pytest.mark.smoke
+def test_cow_faults_are_all_seen_or_accounted_for(run: Run) -> None:
+    check = run.summary.cow_check
+    assert check and check["seen"] > 100
+    if run.recording.meta["unmeasured"]:
+        # This kernel does not count what it skips; the module's own count tells.
+        assert 0 <= check["unseen"] <= check["module"] * 0.05, check
+    else:
+        lost = sum(row["count"] for row in run.table("losses") if "livedump_fault" in row["probe"])
+        lost += run.printed["released"]["trace_skipped"]
+        assert 0 <= check["unseen"] <= lost, check
+    stacks = run.table("stacks", kind="cow")
+    assert sum(row["count"] for row in stacks) == check["seen"]
+    assert sum(row["count"] for row in run.table("pages")) == check["seen"]
+    assert any("copy_process" in row["stack"] for row in stacks)
+
+
+def test_stop_of_cpu_hotplug_is_timed(run: Run) -> None:
+    stops = run.table("stops", symbol="take_cpu_down", nested=False)
+    assert len(stops) == 1
+    assert 0 < stops[0]["duration_ns"] < 10**9
+
+
+def test_kernel_faults_have_stacks(run: Run) -> None:
+    counted = run.summary.counters["kernel"]
+    assert counted["events"] == sum(row["count"] for row in run.table("stacks", kind="kernel"))
+    assert counted["write_protect"] >= run.summary.cow_check["seen"] if run.summary.cow_check else 0
+
+
+def test_losses_of_the_recorder_itself(run: Run) -> None:
+    """Nothing may be lost for want of room in so short a recording."""
+    assert not [row for row in run.table("losses") if "full" in row["what"]]
+
+
+def test_report_command(run: Run, tmp_path: Path) -> None:
+    folded = tmp_path / "cow.folded"
+    done = subprocess.run(
+        command("report", str(run.folder), "--json", "--kind", "cow", "--folded", str(folded)),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert [row["kind"] for row in json.loads(done.stdout)["latencies"]] == ["cow"]
+    lines = folded.read_text().splitlines()
+    assert lines
+    assert all(line.rpartition(" ")[2].isdigit() and ";" in line for line in lines)
+
+
+def test_nothing_stays_attached(run: Run) -> None:
+    assert "_bcc_" not in Path("/sys/kernel/debug/tracing/kprobe_events").read_text()
+
+
+def test_full_tables_are_counted_as_losses(tmp_path: Path) -> None:
+    """With hardly any room, everything is still counted, and what is missing is in the losses."""
+    config = trace.RecordConfig(
+        output=tmp_path / "small",
+        questions=("user",),
+        command=(sys.executable, "-c", "import json, os; os.system('true; true; true')"),
+        limits={"folds": 1, "tasks": 1, "stacks": 1, "inflight": 1},
+    )
+    result = trace.record(config, threading.Event())
+    assert result.status == 0
+    recording = trace.read(config.output)
+    lost: Counter[str] = Counter()
+    for row in recording.tables["losses"]:
+        lost[row["what"]] += row["count"]
+    assert lost["task table full"] > 0
+    assert lost["stack table full"] > 0
+    assert len(recording.tables["tasks"]) == len(recording.tables["stacks"]) == 1
+    events = {row["name"]: row["count"] for row in recording.tables["counters"]}["events"]
+    timed = sum(row["count"] for row in recording.tables["histograms"])
+    assert events > 0
+    in_stacks = sum(row["count"] for row in recording.tables["stacks"])
+    assert in_stacks + lost["stack table full"] == timed
+    assert result.meta["losses_total"] == sum(lost.values())
+    assert os.listdir(tmp_path) == ["small"]

@@ -1,0 +1,170 @@
+"""The HTML report in a real browser: it draws, does not complain, asks nobody for anything."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from livedump import analysis, trace
+from tests.unit import samples
+
+CHROMIUM = shutil.which("chromium") or ""
+SHOTS = Path(__file__).resolve().parents[2] / "build" / "report"
+
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+    "--virtual-time-budget=4000",
+)
+
+#: Runs before the page's own scripts and leaves what went wrong in the document.
+PROBE = """<script>
+window.addEventListener("error", (event) => note("error " + event.message));
+document.addEventListener("securitypolicyviolation", (event) => note("request " +
+event.blockedURI)); for (const level of ["error", "warn"]) console[level] = (...words) =>
+note(level + " " + words.join(" ")); function note(text) { document.documentElement.dataset.trouble
+= (document.documentElement.dataset.trouble || "") + text + "|"; } </script>"""
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sample's page."""
+    folder = tmp_path_factory.mktemp("page")
+    file = folder / "report.html"
+    analysis.write_html(trace.read(samples.write(folder / "recording")), file)
+    return file
+
+
+def chromium(page: Path, *extra: str) -> str:
+    """Run chromium on a page and return what it prints."""
+    assert CHROMIUM, "chromium is missing: make setup installs it"
+    profile = page.with_suffix(".profile")
+    done = subprocess.run(
+        [CHROMIUM, *FLAGS, f"--user-data-dir={profile}", *extra, page.as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def probed(page: Path, tail: str = "") -> Path:
+    """The page with :data:`PROBE` before and a script *tail* after its own scripts."""
+    text = page.read_text()
+    assert text.count("<style>") == 1
+    text = text.replace("<style>", PROBE + "<style>").replace("</body>", f"{tail}</body>")
+    file = page.with_name(f"probed-{len(tail)}.html")
+    file.write_text(text)
+    return file
+
+
+def trouble(dom: str) -> str:
+    """What :data:`PROBE` noted."""
+    found = re.search(r'data-trouble="([^"]*)"', dom[:10_000])
+    return found[1] if found else ""
+
+
+def test_page_draws_without_a_complaint(page: Path) -> None:
+    dom = chromium(probed(page), "--dump-dom")
+    assert trouble(dom) == ""
+    flame = re.search(r'<svg[^>]*class="partition d3-flame-graph".*?</svg>', dom, re.DOTALL)
+    assert flame
+    assert flame[0].count('<g class="frame"') + flame[0].count('class="frame"') > 20
+    assert "ext4_file_write_iter" in flame[0]
+    assert "main-svg" in dom, "plotly drew nothing"
+    assert "64.7 ms" in dom and "64.9 ms" in dom
+    assert "7 events or parts of events were not recorded" in dom
+
+
+GUEST = sorted((SHOTS.parent / "test").glob("*/recording"))
+
+
+@pytest.mark.parametrize("folder", GUEST, ids=[path.parent.name for path in GUEST])
+def test_guest_recording_draws_too(folder: Path, tmp_path: Path) -> None:
+    """What the guest's tests recorded; skipped where they have not run."""
+    file = tmp_path / "report.html"
+    analysis.write_html(trace.read(folder), file)
+    dom = chromium(probed(file), "--dump-dom")
+    assert trouble(dom) == ""
+    assert "d3-flame-graph" in dom and "main-svg" in dom
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    chromium(file, f"--screenshot={SHOTS / folder.parent.name}.png", "--window-size=1280,2900")
+
+
+def test_probe_bites(page: Path) -> None:
+    """The check above can fail: an exception and a request both leave a trace."""
+    tail = "<script>fetch('https://example.org/x').catch(() => 0); nonsense();</script>"
+    found = trouble(chromium(probed(page, tail), "--dump-dom"))
+    assert "nonsense" in found
+    assert "request https://example.org" in found
+
+
+def test_search_kinds_and_weights_work(page: Path) -> None:
+    tail = """<script>
+      const press = (id, value) => document.querySelector(`#${id} [data-value="${value}"]`).click();
+      const search = document.getElementById("flame-search");
+      const frames = () => [...document.querySelectorAll("#flame g.frame")];
+      const result = {};
+      result.cow = frames().length;
+      search.value = "KERNEL_clone"; search.dispatchEvent(new Event("input"));
+      result.found = document.getElementById("flame-details").textContent;
+      search.value = ""; search.dispatchEvent(new Event("input"));
+      frames().find((frame) => frame.getAttribute("name") === "copy_process")
+        .dispatchEvent(new MouseEvent("click", { bubbles: true }));
+      result.zoomed = frames().length;
+      document.getElementById("flame-reset").click();
+      result.reset = frames().length;
+      press("flame-weights", "1");
+      result.stalled = document.getElementById("flame-details").textContent;
+      press("flame-kinds", "kernel");
+      result.untimed = document.getElementById("flame").textContent;
+      press("latency-kinds", "user");
+      document.documentElement.dataset.result = JSON.stringify(result);
+    </script>"""
+    dom = chromium(probed(page, tail), "--dump-dom")
+    assert trouble(dom) == ""
+    found = re.search(r'data-result="([^"]*)"', dom[:10_000])
+    assert found
+    result = found[1].replace("&quot;", '"')
+    assert re.search(r'"found":"search: \d+ frames, 6\d\d faults', result), result
+    assert '"stalled":"cow: 3.9' in result, result
+    assert "counted, but not timed" in result
+    numbers = {name: int(value) for name, value in re.findall(r'"(\w+)":(\d+)', result)}
+    assert numbers["zoomed"] < numbers["cow"] == numbers["reset"]
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "extra"),
+    [
+        ("desktop-light", "1280,2600", ()),
+        (
+            "desktop-dark",
+            "1280,2600",
+            ("--force-dark-mode", "--blink-settings=preferredColorScheme=0"),
+        ),
+        ("narrow", "500,3600", ()),
+    ],
+)
+def test_screenshot(page: Path, name: str, size: str, extra: tuple[str, ...]) -> None:
+    """For people to look at; here only that there is one and the page is wide enough."""
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    shot = SHOTS / f"{name}.png"
+    shot.unlink(missing_ok=True)
+    chromium(page, f"--screenshot={shot}", f"--window-size={size}", *extra)
+    assert shot.stat().st_size > 50_000
+    tail = """<script>document.documentElement.dataset.result =
+      document.documentElement.scrollWidth - document.documentElement.clientWidth;</script>"""
+    dom = chromium(probed(page, tail), "--dump-dom", f"--window-size={size}")
+    assert 'data-result="0"' in dom[:10_000], "the page scrolls sideways"

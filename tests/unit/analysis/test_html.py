@@ -1,0 +1,99 @@
+"""The HTML report as text; tests/report looks at it in a browser."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from livedump import analysis, trace
+from livedump.analysis import assets, html
+from livedump.trace.recording import Recording
+from tests.unit import samples
+
+
+class Tags(HTMLParser):
+    """Every tag with its attributes."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Remembered."""
+        self.tags.append((tag, dict(attrs)))
+
+
+@pytest.fixture
+def recording(tmp_path: Path) -> Recording:
+    """The sample; libraries are stand-ins unless they were fetched."""
+    return trace.read(samples.write(tmp_path / "r"))
+
+
+@pytest.fixture
+def page(recording: Recording, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The page with stand-ins for the libraries."""
+    monkeypatch.setattr(assets, "text", lambda name: f"/* {name} </script><!-- */")
+    return analysis.render_html(recording)
+
+
+def test_nothing_is_loaded_from_anywhere(page: str) -> None:
+    for tag, attributes in Tags(page).tags:
+        for name in ("src", "href", "action", "data", "poster", "srcset"):
+            assert attributes.get(name) in (None, "data:,"), (tag, attributes)
+    own = html._package_text("page.css") + html._package_text("page.js")
+    assert not re.search(r"https?:|url\(|@import|fetch\(|XMLHttp|import\(", own)
+    [policy] = [a for _, a in Tags(page).tags if a.get("http-equiv") == "Content-Security-Policy"]
+    assert policy["content"] == html.POLICY
+    assert "default-src 'none'" in html.POLICY and "http" not in html.POLICY
+
+
+def test_data_cannot_end_its_script(page: str, recording: Recording) -> None:
+    assert "--evil=</script>" in recording.meta["command"]["argv"][1]
+    assert page.count("</script>") == len(Tags(page).tags) - len(
+        [tag for tag, _ in Tags(page).tags if tag != "script"]
+    )
+    found = re.search(r'<script id="data"[^>]*>(.*?)</script>', page, re.DOTALL)
+    assert found and not re.search(r"[<>&]", found[1])
+    data = json.loads(found[1])
+    assert data["meta"]["command"] == recording.meta["command"]
+    assert data["buckets"]["stop"][0][2] == 1
+    assert data["flames"]["cow"]["n"] == "cow"
+
+
+def test_libraries_cannot_end_their_script() -> None:
+    assert html._escape_script("a</script>b</SCRIPT >c<!--") == r"a<\/script>b<\/SCRIPT >c<\!--"
+
+
+def test_markers_in_data_stay_text(recording: Recording) -> None:
+    recording.meta["host"] = "<!--livedump:data--><b>"
+    assert "<b>" not in html.embed_json(html.page_data(recording))
+
+
+def test_big_trees_are_cut_and_it_is_said(recording: Recording) -> None:
+    whole, share = html.flames(recording, ["cow"])
+    assert share == 0
+    small, share = html.flames(recording, ["cow"], limit_bytes=len(json.dumps(whole)) // 2)
+    assert share > 0
+    assert len(json.dumps(small)) <= len(json.dumps(whole)) // 2
+    assert small["cow"]["w"] == whole["cow"]["w"]
+
+
+def test_missing_library_names_the_remedy(
+    recording: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(html, "LIBRARIES", ("no-such.js",))
+    with pytest.raises(assets.AssetMissingError, match="no-such.js.*tools.setup.assets"):
+        analysis.render_html(recording)
+
+
+def test_real_page_is_below_8_mb(recording: Recording, tmp_path: Path) -> None:
+    try:
+        analysis.write_html(recording, tmp_path / "page.html")
+    except assets.AssetMissingError as error:
+        pytest.skip(str(error))
+    assert 1_000_000 < (tmp_path / "page.html").stat().st_size < 8_000_000

@@ -1,0 +1,72 @@
+"""The summary, the receipt and the terminal's text."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from livedump import analysis, trace
+from livedump.analysis.receipt import fault_check, match_stop, receipts
+from livedump.cli.trace_text import render
+from livedump.trace.recording import Recording
+from tests.unit import samples
+
+
+@pytest.fixture
+def recording(tmp_path: Path) -> Recording:
+    """The sample."""
+    return trace.read(samples.write(tmp_path / "r"))
+
+
+def test_receipt_has_both_measures(recording: Recording) -> None:
+    [receipt] = receipts(recording)
+    assert receipt.phases_ns["other"] == 800_000
+    assert sum(receipt.phases_ns.values()) == receipt.snapshot["stop_ns"]
+    assert receipt.stop and receipt.stop["site"] == "stop_machine"
+    assert receipt.difference_ns == 200_000
+
+
+def test_stop_is_found_by_instant_then_by_task() -> None:
+    def stop(start: int, pid: int) -> dict[str, object]:
+        return {"start_monotonic_ns": start, "duration_ns": 10, "pid": pid}
+
+    snapshot = {"instant_monotonic_ns": 105, "snapshot_monotonic_ns": 300, "pid": 1}
+    stops = [stop(50, 1), stop(100, 2), stop(200, 1), stop(295, 1)]
+    assert match_stop(snapshot, stops) == stops[1]
+    assert match_stop({**snapshot, "instant_monotonic_ns": 1}, stops) == stops[2]
+    assert match_stop({**snapshot, "instant_monotonic_ns": 1, "pid": 9}, stops) is None
+
+
+def test_unseen_cow_faults_are_told(recording: Recording) -> None:
+    assert fault_check(recording) == {"module": 1357, "seen": 1350, "unseen": 7}
+    recording.tables["snapshots"][0]["faults"] = None
+    assert fault_check(recording) is None
+
+
+def test_snapshot_before_the_recording_has_no_receipt(recording: Recording) -> None:
+    recording.tables["snapshots"][0]["stop_ns"] = None
+    assert receipts(recording) == []
+
+
+def test_summary_is_json_and_can_be_narrowed(recording: Recording) -> None:
+    whole = analysis.summarize(recording)
+    data = json.loads(json.dumps(whole.to_dict()))
+    assert data["losses_total"] == 7
+    assert data["duration_ns"] == 12 * 10**9
+    assert data["receipts"][0]["bpf_stop_ns"] == 64_900_000
+    assert data["counters"]["cow"] == {"saved": 1340, "already": 10}
+    narrow = analysis.summarize(recording, kinds=("cow",), weight="stalled_ns", limit=1)
+    assert list(narrow.top_stacks) == ["cow"]
+    assert len(narrow.top_stacks["cow"]) == len(narrow.tasks) == 1
+    assert set(narrow.counters) == {"cow"}
+
+
+def test_terminal_text(recording: Recording) -> None:
+    text = render(analysis.summarize(recording))
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert text.index("LOST: 7") < text.index("downtime: 64.7 ms") < text.index("Latency, us")
+    assert "by BPF: 64.9 ms in livedump_stop [livedump]" in text
+    assert "p99.9" in text and "memcpy < ext4_file_write_iter < vfs_write" in text

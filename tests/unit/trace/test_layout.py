@@ -1,0 +1,95 @@
+"""livedump/trace/layout.py mirrors bpf/*.c and kmod/trace.h."""
+
+from __future__ import annotations
+
+import re
+from enum import IntEnum
+from pathlib import Path
+
+import pytest
+
+from livedump import abi
+from livedump.trace import bpf, layout
+from livedump.trace.recording import TABLES
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def c_enum(file: str, name: str, prefix: str) -> dict[str, int]:
+    """Members of a C enum without explicit values, but for the one that counts them."""
+    text = (ROOT / "bpf" / file).read_text()
+    body = re.search(rf"enum {name} \{{(.*?)\}};", text, re.DOTALL)
+    assert body, name
+    names = re.findall(r"^\s+(\w+),", body[1], re.MULTILINE)
+    return {
+        member.removeprefix(prefix): value
+        for value, member in enumerate(names)
+        if member.startswith(prefix)
+    }
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "prefix", "mirror"),
+    [
+        ("common.h", "ld_kind", "LD_KIND_", layout.Kind),
+        ("common.h", "ld_loss", "LD_LOSS_", layout.Loss),
+        ("common.h", "ld_counter", "LD_COUNT_", layout.Counter),
+        ("stop_machine.c", "ld_stop_site", "LD_STOP_", layout.StopSite),
+    ],
+)
+def test_enum_is_mirrored(file: str, name: str, prefix: str, mirror: type[IntEnum]) -> None:
+    found = c_enum(file, name, prefix)
+    if mirror is layout.StopSite:
+        found = {f"STOP_{member}": value for member, value in found.items()}
+    assert found == {member.name: member.value for member in mirror}
+
+
+def test_everything_has_a_name() -> None:
+    assert set(layout.COUNTER_NAMES) == set(layout.Counter)
+    assert set(layout.LOSS_NAMES) == set(layout.Loss)
+    assert set(layout.QUESTION_OF) == set(layout.Kind)
+    assert len(set(layout.COUNTER_NAMES.values())) == len(layout.Counter)
+    assert layout.kind_name(layout.Kind.COW_COPY) == "cow_copy"
+    assert layout.kind_name(99) == "99"
+
+
+def test_limits_exist_in_the_header() -> None:
+    header = (ROOT / "bpf" / "common.h").read_text()
+    assert set(re.findall(r"#define (LD_MAX_\w+)", header)) == set(bpf.LIMITS.values())
+
+
+def test_outcomes_are_the_module_s() -> None:
+    """cow_fault.c counts by the numbers of enum livedump_outcome."""
+    text = (ROOT / "bpf" / "cow_fault.c").read_text()
+    found = re.findall(r"outcome == (\d)\)\s+ld_count\(LD_COUNT_COW_(\w+)\)", text)
+    assert {name: int(value) for value, name in found} == {
+        member.name: member.value for member in abi.Outcome
+    }
+
+
+def test_fields_exist_in_the_module_s_tracepoints() -> None:
+    """Every args->field is in kmod/trace.h, and is stored under the report's name."""
+    header = (ROOT / "kmod" / "trace.h").read_text()
+    report = {name for name, *_ in abi.Report._fields_}
+    for file, events in (
+        ("cow_fault.c", ["livedump_fault"]),
+        ("snapshot.c", ["livedump_snapshot", "livedump_release"]),
+    ):
+        text = (ROOT / "bpf" / file).read_text()
+        parts = re.split(r"TRACEPOINT_PROBE\(livedump, (\w+)\)", text)
+        assert parts[1::2] == events
+        for event, body in zip(events, parts[2::2], strict=True):
+            trace = re.search(rf"TRACE_EVENT\({event},.*?TP_fast_assign", header, re.DOTALL)
+            assert trace
+            fields = set(re.findall(r"__field\(\w+, (\w+)\)", trace[0]))
+            assert set(re.findall(r"args->(\w+)", body)) <= fields
+    own = {"reason"}
+    assert {*bpf._SNAPSHOT_FIELDS, *bpf._RELEASE_FIELDS} - own <= report
+    assert {*bpf._SNAPSHOT_FIELDS, *bpf._RELEASE_FIELDS} <= set(TABLES["snapshots"])
+
+
+def test_only_attach_types_that_may_nest() -> None:
+    """DESIGN section 4: never raw_tp or fentry on anything that can nest with a fault."""
+    for file in (ROOT / "bpf").glob("*.c"):
+        assert not re.search(r"RAW_TRACEPOINT|KFUNC|KRETFUNC|raw_tp|fentry", file.read_text()), file
+        assert "BPF_F_NO_PREALLOC" not in file.read_text()

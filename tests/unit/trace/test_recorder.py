@@ -1,0 +1,191 @@
+"""The recorder with programs that are not in any kernel."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from livedump import trace
+from livedump.trace.buckets import bucket_of
+from livedump.trace.data import (
+    Histogram,
+    LossRow,
+    PageRow,
+    RawData,
+    ReleaseEvent,
+    SnapshotEvent,
+    StackRow,
+    StopEvent,
+    TaskRow,
+)
+from livedump.trace.probes import Attach, Plan, Probe
+from livedump.trace.recorder import STACK_LOST, Recorder, pair_snapshots
+
+PLAN = Plan(
+    ("user",), (Probe("user_latency", "user", Attach.KPROBE_PAIR, "handle_mm_fault", "why"),)
+)
+
+SNAPSHOT = {"stop_ns": 5, "instant_monotonic_ns": 10}
+RELEASE = {"release_ns": 7, "faults": 3}
+
+
+class FakePrograms:
+    """Programs that saw what a test wants."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.data = RawData(
+            histograms={"user": Histogram({bucket_of(1000): 2}, 2001, 1001)},
+            stacks=[StackRow("user", "cat", (), 2, 2001), StackRow("user", "cat", (1,), 1, 5)],
+            tasks=[TaskRow("user", 7, "cat", 2, 2001)],
+            pages=[PageRow(9, 1, 2), PageRow(8, 3, 4)],
+            stops=[StopEvent(1, 2, 3, "cat", "stop_machine", False, 0)],
+            snapshots=[SnapshotEvent(11, 7, "cat", dict(SNAPSHOT))],
+            releases=[ReleaseEvent(12, dict(RELEASE))],
+            counters={("user", "events"): 2},
+            losses=[LossRow("user", "no stack", 2)],
+        )
+
+    def load(self, plan: Plan, limits: Mapping[str, int]) -> FakePrograms:
+        """Stands in for livedump.trace.bpf.load."""
+        self.calls.append(f"load {','.join(plan.questions)} {dict(limits)}")
+        return self
+
+    def begin(self) -> None:
+        """Counted."""
+        self.calls.append("begin")
+
+    def end(self) -> None:
+        """Counted."""
+        self.calls.append("end")
+
+    def read(self) -> RawData:
+        """What was seen."""
+        self.calls.append("read")
+        return self.data
+
+    def close(self) -> None:
+        """Counted."""
+        self.calls.append("close")
+
+
+@pytest.fixture
+def fake() -> FakePrograms:
+    """Programs that nothing loads."""
+    return FakePrograms()
+
+
+def run(
+    fake: FakePrograms, config: trace.RecordConfig, stop: threading.Event
+) -> trace.RecordResult:
+    """trace.record with fake programs."""
+    return trace.record(config, stop, recorder=Recorder(config, load=fake.load, plan=PLAN))
+
+
+def test_around_a_command(tmp_path: Path, fake: FakePrograms) -> None:
+    ready = tmp_path / "ready"
+    code = f"import os, sys; sys.exit(3 if os.path.exists({str(ready)!r}) else 4)"
+    command = (sys.executable, "-c", code)
+    config = trace.RecordConfig(
+        tmp_path / "r", command=command, ready_file=ready, limits={"pages": 5}
+    )
+    result = run(fake, config, threading.Event())
+    assert (result.status, result.ended_by) == (3, "command")
+    assert fake.calls == ["load user {'pages': 5}", "begin", "end", "read", "close"]
+    found = trace.read(tmp_path / "r")
+    meta = found.meta
+    assert meta["command"] == {"argv": list(command), "status": 3}
+    assert meta["losses_total"] == 2
+    assert meta["boot_id"] and meta["host"]
+    assert meta["clocks"]["end"]["monotonic_ns"] > meta["clocks"]["start"]["monotonic_ns"]
+    assert meta["probes"][0]["point"] == "handle_mm_fault"
+    assert [row["pfn"] for row in found.tables["pages"]] == [8, 9]
+    assert {row["stack"] for row in found.tables["stacks"]} >= {STACK_LOST}
+    [row] = found.tables["histograms"]
+    assert row["bucket_low_ns"] <= 1000 < row["bucket_high_ns"]
+    named = {(row["kind"], row["name"]): row["count"] for row in found.tables["counters"]}
+    assert named == {("user", "events"): 2, ("user", "sum_ns"): 2001, ("user", "max_ns"): 1001}
+    [snapshot] = found.tables["snapshots"]
+    assert (snapshot["stop_ns"], snapshot["release_ns"], snapshot["verdict"]) == (5, 7, None)
+
+
+def test_signalled_command_and_duration(tmp_path: Path, fake: FakePrograms) -> None:
+    command = (sys.executable, "-c", "import os; os.kill(os.getpid(), 9)")
+    result = run(fake, trace.RecordConfig(tmp_path / "a", command=command), threading.Event())
+    assert result.status == 137
+    result = run(fake, trace.RecordConfig(tmp_path / "b", duration_s=0.01), threading.Event())
+    assert (result.status, result.ended_by) == (0, "duration")
+    assert trace.read(tmp_path / "b").meta["command"] is None
+
+
+def test_interrupt_ends_the_command_and_keeps_the_recording(
+    tmp_path: Path, fake: FakePrograms
+) -> None:
+    stop = threading.Event()
+    threading.Timer(0.3, stop.set).start()
+    config = trace.RecordConfig(tmp_path / "r", command=("sleep", "60"))
+    result = run(fake, config, stop)
+    assert (result.status, result.ended_by) == (143, "interrupt")
+    assert trace.read(tmp_path / "r").meta["ended_by"] == "interrupt"
+
+
+def test_command_that_cannot_run_fails_before_anything_is_loaded(
+    tmp_path: Path, fake: FakePrograms
+) -> None:
+    plain = tmp_path / "plain"
+    plain.write_text("not a program")
+    for name, status in (("no-such-command", 127), (str(plain), 126)):
+        config = trace.RecordConfig(tmp_path / "r", command=(name,))
+        with pytest.raises(trace.CommandError) as caught:
+            run(fake, config, threading.Event())
+        assert caught.value.status == status
+    assert fake.calls == []
+
+
+def test_existing_output_fails_before_anything_is_loaded(
+    tmp_path: Path, fake: FakePrograms
+) -> None:
+    (tmp_path / "r").mkdir()
+    with pytest.raises(trace.RecordingError, match="exists"):
+        run(fake, trace.RecordConfig(tmp_path / "r", duration_s=1), threading.Event())
+    assert fake.calls == []
+
+
+def test_programs_are_closed_when_reading_fails(
+    tmp_path: Path, fake: FakePrograms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> RawData:
+        raise trace.TraceError("no", step="read")
+
+    monkeypatch.setattr(fake, "read", broken)
+    with pytest.raises(trace.TraceError):
+        run(fake, trace.RecordConfig(tmp_path / "r", duration_s=0.01), threading.Event())
+    assert fake.calls[-1] == "close"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_snapshots_and_releases_are_paired() -> None:
+    rows = pair_snapshots(
+        [SnapshotEvent(20, 1, "a", {"stop_ns": 2}), SnapshotEvent(40, 1, "a", {"stop_ns": 4})],
+        [ReleaseEvent(10, {"faults": 1}), ReleaseEvent(30, {"faults": 3})],
+    )
+    assert [(row.get("stop_ns"), row.get("faults")) for row in rows] == [
+        (None, 1),
+        (2, 3),
+        (4, None),
+    ]
+
+
+def test_recording_does_not_import_what_is_slow() -> None:
+    """bcc and pyarrow cost half a minute in an emulated guest: not before they are needed."""
+    code = (
+        "import sys, livedump.trace, livedump.cli.trace; "
+        "print({'bcc', 'pyarrow', 'duckdb', 'rich'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
