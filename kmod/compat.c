@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <linux/cc_platform.h>
 #include <linux/cpu.h>
-#include <linux/jump_label.h>
 #include <linux/kprobes.h>
 #include <linux/objtool.h>
 #include <linux/percpu.h>
@@ -108,7 +107,8 @@ int ld_compat_init(void)
 	    required("_end", &ld_syms.end) ||
 	    required("set_memory_4k", &ld_syms.set_memory_4k) ||
 	    required("idle_task", &ld_syms.idle_task) ||
-	    required("init_on_alloc", &ld_syms.init_on_alloc) ||
+	    required("get_online_mems", &ld_syms.get_online_mems) ||
+	    required("put_online_mems", &ld_syms.put_online_mems) ||
 	    resolve_variables())
 		return -ENOENT;
 	ld_syms.init_mm = (struct mm_struct *)init_mm;
@@ -127,23 +127,25 @@ struct task_struct *ld_idle_task(int cpu)
 	return (struct task_struct *)ld_call(ld_syms.idle_task, cpu, 0);
 }
 
-bool ld_init_on_alloc(void)
+void ld_get_online_mems(void)
 {
-	return static_key_enabled((struct static_key *)ld_syms.init_on_alloc);
+	ld_call(ld_syms.get_online_mems, 0, 0);
+}
+
+void ld_put_online_mems(void)
+{
+	ld_call(ld_syms.put_online_mems, 0, 0);
 }
 
 /*
  * AMD's __svm_vcpu_run stores guest registers while GSBASE is the guest's: a
- * fault there cannot be handled.
+ * fault there cannot be handled. A guest may start at any moment while we
+ * prepare, so what counts is that kvm could run one.
  */
-static bool runs_guests_on_amd(void)
+static bool may_run_guests_on_amd(void)
 {
-	unsigned long vm_list;
-
-	if (boot_cpu_data.x86_vendor == X86_VENDOR_INTEL)
-		return false;
-	vm_list = lookup("vm_list");
-	return vm_list && !list_empty((struct list_head *)vm_list);
+	return boot_cpu_data.x86_vendor != X86_VENDOR_INTEL &&
+	       lookup("svm_vcpu_run");
 }
 
 static bool is_nohz_full(void)
@@ -172,8 +174,8 @@ const char *ld_machine_refusal(void)
 		return "nohz_full CPUs are not supported";
 	if (is_vmalloc_addr((void *)ld_syms.pcpu_base))
 		return "per-CPU memory is in vmalloc space (percpu_alloc=page)";
-	if (runs_guests_on_amd())
-		return "a KVM guest runs on this AMD machine";
+	if (may_run_guests_on_amd())
+		return "kvm_amd is loaded: its guests could not take our faults";
 	if (!tsc_khz)
 		return "the time stamp counter is not usable";
 	return NULL;

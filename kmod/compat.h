@@ -20,8 +20,9 @@ struct ld_syms {
 	unsigned long espfix_waddr;	/* per-CPU offset; 0 where there is none */
 	unsigned long set_memory_4k;
 	unsigned long idle_task;
+	unsigned long get_online_mems;
+	unsigned long put_online_mems;
 	unsigned long nohz_full_running;
-	unsigned long init_on_alloc;	/* struct static_key */
 };
 
 extern struct ld_syms ld_syms;
@@ -35,8 +36,9 @@ int ld_compat_init(void);
  */
 const char *ld_machine_refusal(void);
 
-/* True when pages are zeroed through the direct map before they are reused. */
-bool ld_init_on_alloc(void);
+/* Keep memory from being onlined, offlined, added or removed. */
+void ld_get_online_mems(void);
+void ld_put_online_mems(void);
 
 int ld_set_memory_4k(unsigned long addr, int numpages);
 struct task_struct *ld_idle_task(int cpu);

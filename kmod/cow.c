@@ -26,7 +26,9 @@ int ld_cow_init(unsigned long max_pfn, u64 pool_bytes)
 	/* Pages of the pool are read only after they were written. */
 	cow.pool = __vmalloc(pages << PAGE_SHIFT,
 			     GFP_KERNEL | __GFP_NOWARN | __GFP_NORETRY);
-	cow.index = vzalloc(array_size(max_pfn, sizeof(*cow.index)));
+	cow.index = __vmalloc(array_size(max_pfn, sizeof(*cow.index)),
+			      GFP_KERNEL | __GFP_ZERO | __GFP_NOWARN |
+				      __GFP_NORETRY);
 	if (!cow.pool || !cow.index) {
 		ld_cow_exit();
 		return -ENOMEM;
@@ -82,9 +84,9 @@ enum ld_save notrace ld_cow_save(unsigned long pfn)
 }
 NOKPROBE_SYMBOL(ld_cow_save);
 
-bool ld_cow_mark(unsigned long pfn, u32 slot)
+void ld_cow_mark(unsigned long pfn, u32 slot)
 {
-	return !cmpxchg(&cow.index[pfn], LD_SLOT_NONE, slot);
+	cmpxchg(&cow.index[pfn], LD_SLOT_NONE, slot);
 }
 
 void ld_cow_mark_own(const void *area, unsigned long bytes)

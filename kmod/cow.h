@@ -38,8 +38,8 @@ void ld_cow_exit(void);
  */
 enum ld_save ld_cow_save(unsigned long pfn);
 
-/* Set a special slot; false when the page frame had one already. */
-bool ld_cow_mark(unsigned long pfn, u32 slot);
+/* Set a special slot, unless the page frame has a slot already. */
+void ld_cow_mark(unsigned long pfn, u32 slot);
 
 /* Mark the pages behind a vmalloc area of ours, so that they are left out. */
 void ld_cow_mark_own(const void *area, unsigned long bytes);

@@ -5,7 +5,9 @@
  * RAM. It stays as the baseline that others are compared with.
  */
 #include <linux/kprobes.h>
+#include <linux/memory_hotplug.h>
 #include <linux/mm.h>
+#include <linux/nmi.h>
 #include <linux/sched/signal.h>
 #include <linux/vmalloc.h>
 #include <asm/set_memory.h>
@@ -60,7 +62,8 @@ static int find_tables(const struct ld_range *range)
 	int err;
 
 	while (pfn < range->end_pfn) {
-		if (!tables[pfn / PTRS_PER_PTE]) {
+		/* Tables of offline memory may go away while we hold. */
+		if (!tables[pfn / PTRS_PER_PTE] && pfn_to_online_page(pfn)) {
 			err = find_table(pfn);
 			if (err)
 				return err;
@@ -93,7 +96,10 @@ static void eager_finish(void)
 	tables = NULL;
 }
 
-/* Protect what nobody has saved; the others stay writable. */
+/*
+ * Protect what nobody has saved; the others stay writable. The watchdog is
+ * told once for each table: a large machine takes its time.
+ */
 static u64 protect_range(const struct ld_range *range)
 {
 	unsigned long pfn;
@@ -103,6 +109,8 @@ static u64 protect_range(const struct ld_range *range)
 		pteval_t *entry = entry_of(pfn);
 		pteval_t old;
 
+		if (!(pfn % PTRS_PER_PTE))
+			touch_nmi_watchdog();
 		if (!entry || ld_cow_slot(pfn) != LD_SLOT_NONE)
 			continue;
 		old = READ_ONCE(*entry);
@@ -155,12 +163,13 @@ static bool notrace eager_is_protected(unsigned long pfn)
 }
 NOKPROBE_SYMBOL(eager_is_protected);
 
-static bool eager_is_readable(unsigned long pfn)
+static bool notrace eager_is_readable(unsigned long pfn)
 {
 	pteval_t *entry = entry_of(pfn);
 
 	return entry && (READ_ONCE(*entry) & _PAGE_PRESENT);
 }
+NOKPROBE_SYMBOL(eager_is_readable);
 
 static u64 eager_restore(void)
 {

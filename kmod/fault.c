@@ -39,8 +39,11 @@ void ld_tsc_init(void)
 	tsc_mult = div_u64(1000000ULL << TSC_SHIFT, tsc_khz);
 }
 
+/* Counters of two CPUs may differ: never a negative time. */
 u64 notrace ld_tsc_to_ns(u64 cycles)
 {
+	if ((s64)cycles < 0)
+		return 0;
 	return mul_u64_u64_shr(cycles, tsc_mult, TSC_SHIFT);
 }
 NOKPROBE_SYMBOL(ld_tsc_to_ns);
@@ -128,12 +131,11 @@ void notrace ld_fault_save_for_hook(unsigned long pfn)
 		this_cpu_inc(stats.hook_saved);
 	strategy->unprotect(pfn);
 }
+NOKPROBE_SYMBOL(ld_fault_save_for_hook);
 
-void ld_fault_hold(const struct ld_strategy *with)
+void ld_fault_hold(void)
 {
-	strategy = with;
-	/* Who sees the mode sees the strategy. */
-	smp_store_release(&mode, MODE_HOLDING);
+	WRITE_ONCE(mode, MODE_HOLDING);
 }
 
 void ld_fault_releasing(void)
@@ -152,8 +154,9 @@ static void find_tracepoint(struct tracepoint *tp, void *unused)
 		fault_tracepoint = tp;
 }
 
-int ld_fault_register(void)
+int ld_fault_register(const struct ld_strategy *with)
 {
+	strategy = with;
 	fault_tracepoint = NULL;
 	for_each_kernel_tracepoint(find_tracepoint, NULL);
 	if (!fault_tracepoint)

@@ -19,15 +19,16 @@ struct ld_fault_stats {
 
 /**
  * ld_fault_register() - start to look at kernel page faults
+ * @strategy: prepared; whose entries they may meet
  *
  * Return: 0, -ENOENT when the kernel lacks exceptions:page_fault_kernel.
  */
-int ld_fault_register(void);
+int ld_fault_register(const struct ld_strategy *strategy);
 /* Stop, and wait until no CPU is inside the probe. */
 void ld_fault_unregister(void);
 
 /* From here on faults save pages; the leader calls it inside the stop. */
-void ld_fault_hold(const struct ld_strategy *strategy);
+void ld_fault_hold(void);
 /* From here on faults only unprotect. */
 void ld_fault_releasing(void);
 /* Nothing is protected: faults are the kernel's own. */

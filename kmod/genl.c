@@ -68,35 +68,36 @@ static int reply_status(struct genl_info *info, const struct ld_status *status)
 }
 
 /*
- * Reply with the status, or fail with the session's own words. They must
- * outlive us, so there is one buffer: of two requests that fail at the same
- * moment, one may get the words of the other.
+ * Fail with the session's own words. They must outlive us, so there is one
+ * buffer: of two requests that fail at the same moment, one may get the words
+ * of the other.
  */
-static int finish(struct genl_info *info, int err)
+static int refuse(struct genl_info *info, int err, const char *why)
+{
+	static char words[LD_WHY_SIZE];
+
+	if (info->extack && why[0]) {
+		strscpy(words, why, sizeof(words));
+		info->extack->_msg = words;
+	}
+	return err;
+}
+
+static int finish(struct genl_info *info)
 {
 	struct ld_status *status = kmalloc(sizeof(*status), GFP_KERNEL);
+	int err;
 
 	if (!status)
-		return err ?: -ENOMEM;
-	if (ld_session_status(status)) {
-		err = err ?: -EINTR;
-	} else if (err) {
-		if (info->extack && status->error[0]) {
-			static char words[sizeof(status->error)];
-
-			strscpy(words, status->error, sizeof(words));
-			info->extack->_msg = words;
-		}
-	} else {
-		err = reply_status(info, status);
-	}
+		return -ENOMEM;
+	err = ld_session_status(status) ?: reply_status(info, status);
 	kfree(status);
 	return err;
 }
 
 static int status_doit(struct sk_buff *skb, struct genl_info *info)
 {
-	return allowed(info) ?: finish(info, 0);
+	return allowed(info) ?: finish(info);
 }
 
 static u32 get_u32(struct genl_info *info, int attr)
@@ -115,6 +116,7 @@ static int snapshot_doit(struct sk_buff *skb, struct genl_info *info)
 		.max_hold_ms = get_u32(info, LIVEDUMP_ATTR_MAX_HOLD_MS),
 	};
 	struct file *file = NULL;
+	char why[LD_WHY_SIZE];
 	int err = allowed(info);
 
 	if (err)
@@ -130,7 +132,8 @@ static int snapshot_doit(struct sk_buff *skb, struct genl_info *info)
 	}
 	if (!(request.flags & LIVEDUMP_F_PERSIST))
 		request.owner = file;
-	err = finish(info, ld_session_snapshot(&request));
+	err = ld_session_snapshot(&request, why);
+	err = err ? refuse(info, err, why) : finish(info);
 out:
 	if (file)
 		fput(file);
@@ -143,7 +146,8 @@ static int release_doit(struct sk_buff *skb, struct genl_info *info)
 
 	if (err)
 		return err;
-	return finish(info, ld_session_release(LIVEDUMP_REASON_REQUEST));
+	err = ld_session_release(LIVEDUMP_REASON_REQUEST);
+	return err ? refuse(info, err, "no snapshot is held") : finish(info);
 }
 
 static int put_lost(struct sk_buff *msg, struct netlink_callback *cb,
@@ -223,7 +227,7 @@ static const struct genl_ops ops[] = {
 };
 
 static const struct genl_multicast_group groups[] = {
-	{ .name = LIVEDUMP_GENL_GROUP },
+	{ .name = LIVEDUMP_GENL_GROUP, .flags = GENL_MCAST_CAP_SYS_ADMIN },
 };
 
 static struct genl_family family = {
@@ -232,7 +236,6 @@ static struct genl_family family = {
 	.module = THIS_MODULE,
 	.ops = ops,
 	.n_ops = ARRAY_SIZE(ops),
-	.resv_start_op = __LIVEDUMP_CMD_MAX,
 	.mcgrps = groups,
 	.n_mcgrps = ARRAY_SIZE(groups),
 	/* A snapshot takes a while: do not hold up other families. */

@@ -1,14 +1,32 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <linux/kprobes.h>
 #include <linux/mm.h>
+#include <linux/rcupdate.h>
 #include <linux/sched.h>
+#include <linux/vmalloc.h>
 
 #include "compat.h"
 #include "fault.h"
 #include "hooks.h"
 #include "ranges.h"
 
-static atomic_t changes_under_way;
+static atomic_t under_way;	/* hooked calls that have not returned */
+static atomic_t seen;		/* hooked calls that we saw */
+static u64 canaries_lost;
+
+static void enter(void)
+{
+	atomic_inc(&under_way);
+	atomic_inc(&seen);
+}
+NOKPROBE_SYMBOL(enter);
+
+static int leave(struct kretprobe_instance *instance, struct pt_regs *regs)
+{
+	atomic_dec(&under_way);
+	return 0;
+}
+NOKPROBE_SYMBOL(leave);
 
 static void save_address(unsigned long addr)
 {
@@ -16,6 +34,7 @@ static void save_address(unsigned long addr)
 	    PHYS_PFN(addr - PAGE_OFFSET) < ld_ranges_max_pfn())
 		ld_fault_save_for_hook(PHYS_PFN(addr - PAGE_OFFSET));
 }
+NOKPROBE_SYMBOL(save_address);
 
 /*
  * __change_page_attr_set_clr() reads an entry, changes it and writes it back
@@ -29,7 +48,7 @@ static int change_entry(struct kretprobe_instance *instance,
 		(void *)regs_get_kernel_argument(regs, 0);
 	unsigned long i;
 
-	atomic_inc(&changes_under_way);
+	enter();
 	if (cpa->pgd)
 		return 0;		/* not the kernel's own tables (EFI) */
 	for (i = 0; i < cpa->numpages; i++) {
@@ -46,22 +65,16 @@ static int change_entry(struct kretprobe_instance *instance,
 }
 NOKPROBE_SYMBOL(change_entry);
 
-static int change_return(struct kretprobe_instance *instance,
-			 struct pt_regs *regs)
-{
-	atomic_dec(&changes_under_way);
-	return 0;
-}
-NOKPROBE_SYMBOL(change_return);
-
 /* vmap_small_pages_range_noflush(addr, end, prot, pages): new aliases. */
-static int vmap_pages(struct kprobe *probe, struct pt_regs *regs)
+static int vmap_pages(struct kretprobe_instance *instance,
+		      struct pt_regs *regs)
 {
 	unsigned long addr = regs_get_kernel_argument(regs, 0);
 	unsigned long end = regs_get_kernel_argument(regs, 1);
 	struct page **pages = (void *)regs_get_kernel_argument(regs, 3);
 	unsigned long i;
 
+	enter();
 	for (i = 0; i < (end - addr) >> PAGE_SHIFT; i++)
 		if (pages[i])
 			ld_fault_save_for_hook(page_to_pfn(pages[i]));
@@ -70,34 +83,33 @@ static int vmap_pages(struct kprobe *probe, struct pt_regs *regs)
 NOKPROBE_SYMBOL(vmap_pages);
 
 /* vmap_range_noflush(addr, end, phys_addr, prot, max_page_shift) */
-static int vmap_range(struct kprobe *probe, struct pt_regs *regs)
+static int vmap_range(struct kretprobe_instance *instance,
+		      struct pt_regs *regs)
 {
 	unsigned long addr = regs_get_kernel_argument(regs, 0);
 	unsigned long end = regs_get_kernel_argument(regs, 1);
 	unsigned long pfn = PHYS_PFN(regs_get_kernel_argument(regs, 2));
 	unsigned long i;
 
+	enter();
 	for (i = 0; i < (end - addr) >> PAGE_SHIFT; i++)
 		ld_fault_save_for_hook(pfn + i);
 	return 0;
 }
 NOKPROBE_SYMBOL(vmap_range);
 
-static struct kretprobe change_hook = {
-	.kp.symbol_name = "__change_page_attr_set_clr",
-	.entry_handler = change_entry,
-	.handler = change_return,
-	.maxactive = 128,
-};
-
-static struct kprobe vmap_hooks[] = {
+static struct kretprobe hooks[] = {
 	{
-		.symbol_name = "vmap_small_pages_range_noflush",
-		.pre_handler = vmap_pages,
+		.kp.symbol_name = "__change_page_attr_set_clr",
+		.entry_handler = change_entry,
 	},
 	{
-		.symbol_name = "vmap_range_noflush",
-		.pre_handler = vmap_range,
+		.kp.symbol_name = "vmap_small_pages_range_noflush",
+		.entry_handler = vmap_pages,
+	},
+	{
+		.kp.symbol_name = "vmap_range_noflush",
+		.entry_handler = vmap_range,
 	},
 };
 
@@ -105,50 +117,77 @@ static int armed;		/* hooks that are registered, in order */
 
 int ld_hooks_arm(void)
 {
-	int i, err;
+	int err;
 
-	/* A kprobe that was registered before keeps what it learnt: clear it. */
-	change_hook.kp.addr = NULL;
-	change_hook.nmissed = 0;
-	change_hook.kp.nmissed = 0;
-	change_hook.kp.flags = 0;
-	atomic_set(&changes_under_way, 0);
-	err = register_kretprobe(&change_hook);
-	if (err)
-		return err;
-	armed = 1;
-	for (i = 0; i < ARRAY_SIZE(vmap_hooks); i++) {
-		vmap_hooks[i].addr = NULL;
-		vmap_hooks[i].nmissed = 0;
-		vmap_hooks[i].flags = 0;
-		err = register_kprobe(&vmap_hooks[i]);
+	atomic_set(&under_way, 0);
+	canaries_lost = 0;
+	for (armed = 0; armed < ARRAY_SIZE(hooks); armed++) {
+		struct kretprobe *hook = &hooks[armed];
+
+		/* It keeps what it learnt when it was registered before. */
+		hook->kp.addr = NULL;
+		hook->kp.flags = 0;
+		hook->kp.nmissed = 0;
+		hook->nmissed = 0;
+		hook->handler = leave;
+		hook->maxactive = 128;
+		err = register_kretprobe(hook);
 		if (err)
 			return err;
-		armed++;
 	}
+	/*
+	 * Who was preempted inside a hooked call before it was armed has left
+	 * it after this. Who sleeps in one, waiting for memory, we cannot see.
+	 */
+	synchronize_rcu_tasks();
 	return 0;
 }
 
 void ld_hooks_disarm(void)
 {
-	for (; armed > 1; armed--)
-		unregister_kprobe(&vmap_hooks[armed - 2]);
-	if (armed)
-		unregister_kretprobe(&change_hook);
-	armed = 0;
+	while (armed > 0) {
+		struct kretprobe *hook = &hooks[--armed];
+
+		unregister_kretprobe(hook);
+		hook->kp.nmissed = 0;
+		hook->nmissed = 0;
+	}
+	canaries_lost = 0;
 }
 
 bool ld_hooks_busy(void)
 {
-	return atomic_read(&changes_under_way) > 0;
+	return atomic_read(&under_way) > 0;
+}
+
+void ld_hooks_canary(void)
+{
+	struct page *page = alloc_page(GFP_KERNEL);
+	int before = atomic_read(&seen);
+	void *alias;
+
+	if (!page) {
+		canaries_lost++;
+		return;
+	}
+	alias = vmap(&page, 1, VM_MAP, PAGE_KERNEL);
+	vunmap(alias);
+	if (!alias || atomic_read(&seen) == before)
+		canaries_lost++;
+	before = atomic_read(&seen);
+	/* Nothing to split: it only passes through. */
+	ld_set_memory_4k((unsigned long)page_address(page), 1);
+	if (atomic_read(&seen) == before)
+		canaries_lost++;
+	__free_page(page);
 }
 
 u64 ld_hooks_missed(void)
 {
-	u64 missed = change_hook.nmissed + change_hook.kp.nmissed;
+	u64 missed = canaries_lost;
 	int i;
 
-	for (i = 0; i < ARRAY_SIZE(vmap_hooks); i++)
-		missed += vmap_hooks[i].nmissed;
+	for (i = 0; i < ARRAY_SIZE(hooks); i++)
+		missed += hooks[i].nmissed + hooks[i].kp.nmissed;
 	return missed;
 }

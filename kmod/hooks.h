@@ -11,8 +11,16 @@
 int ld_hooks_arm(void);
 void ld_hooks_disarm(void);
 
-/* True while a CPU is inside an attribute change: this is no time to stop. */
+/* True while a task is inside a hooked call: this is no time to stop. */
 bool ld_hooks_busy(void);
+
+/**
+ * ld_hooks_canary() - do what each hook must see, and look whether it did
+ *
+ * Hooks can be disarmed behind our back (debugfs kprobes/enabled,
+ * kernel.ftrace_enabled). What was not seen counts as missed.
+ */
+void ld_hooks_canary(void);
 
 /* Hooked calls that we did not see since ld_hooks_arm(). */
 u64 ld_hooks_missed(void);

@@ -24,7 +24,8 @@
 struct reader {
 	struct list_head list;
 	struct file *file;
-	void *bounce;			/* one page: never a saved page itself */
+	struct mutex lock;		/* of the bounce page */
+	void *bounce;			/* what one read sees of the file */
 };
 
 static struct {
@@ -258,53 +259,80 @@ static const void *page_at_instant(unsigned long pfn, void *bounce)
 	return ld_cow_page(slot);
 }
 
-/* Copy up to the end of the header, or of one page. */
+/*
+ * Fill the bounce page with the page of the file at @pos. The gate is closed
+ * to release for one page only, and never while user memory is touched: that
+ * may wait for anybody. Return: 0, -EINTR or -ENODATA.
+ */
+static int fetch_page(struct reader *reader, loff_t pos)
+{
+	loff_t start = pos & PAGE_MASK;
+	const void *from;
+	int err = 0;
+
+	if (down_read_killable(&image.gate))
+		return -EINTR;
+	if (!image.open) {
+		err = -ENODATA;
+	} else if (start < image.header_size) {
+		memcpy(reader->bounce, image.header + start, PAGE_SIZE);
+	} else {
+		from = page_at_instant(pfn_at(start - image.header_size),
+				       reader->bounce);
+		if (from != reader->bounce)
+			memcpy(reader->bounce, from, PAGE_SIZE);
+	}
+	up_read(&image.gate);
+	return err;
+}
+
+/* Copy up to the end of one page. */
 static ssize_t read_some(struct reader *reader, loff_t pos,
 			 struct iov_iter *to)
 {
-	size_t within, bytes;
-	const void *from;
+	size_t within = pos & ~PAGE_MASK;
+	int err = fetch_page(reader, pos);
+	size_t bytes;
 
-	if (pos < image.header_size) {
-		bytes = min_t(size_t, image.header_size - pos,
-			      iov_iter_count(to));
-		return copy_to_iter(image.header + pos, bytes, to);
-	}
-	within = pos & ~PAGE_MASK;
-	bytes = min_t(size_t, PAGE_SIZE - within, iov_iter_count(to));
-	from = page_at_instant(pfn_at(pos - image.header_size),
-			       reader->bounce);
-	return copy_to_iter(from + within, bytes, to);
+	if (err)
+		return err;
+	bytes = copy_to_iter(reader->bounce + within,
+			     min_t(size_t, PAGE_SIZE - within,
+				   iov_iter_count(to)), to);
+	return bytes ?: -EFAULT;
 }
 
 static ssize_t image_read(struct kiocb *iocb, struct iov_iter *to)
 {
 	struct reader *reader = iocb->ki_filp->private_data;
+	loff_t size = i_size_read(file_inode(iocb->ki_filp));
 	ssize_t done = 0;
 
-	if (down_read_killable(&image.gate))
+	if (!READ_ONCE(image.open))
+		return -ENODATA;
+	if (mutex_lock_killable(&reader->lock))
 		return -EINTR;
-	if (!image.open)
-		done = -ENODATA;
-	while (image.open && iov_iter_count(to) && iocb->ki_pos < image.size) {
-		ssize_t bytes;
+	while (iov_iter_count(to) && iocb->ki_pos < size) {
+		ssize_t bytes = read_some(reader, iocb->ki_pos, to);
 
-		bytes = read_some(reader, iocb->ki_pos, to);
-		if (!bytes || fatal_signal_pending(current)) {
-			done = done ?: -EFAULT;
+		if (bytes < 0) {
+			done = done ?: bytes;
 			break;
 		}
 		iocb->ki_pos += bytes;
 		done += bytes;
+		if (fatal_signal_pending(current))
+			break;
 		cond_resched();
 	}
-	up_read(&image.gate);
+	mutex_unlock(&reader->lock);
 	return done;
 }
 
 static loff_t image_llseek(struct file *file, loff_t offset, int whence)
 {
-	return fixed_size_llseek(file, offset, whence, image.size);
+	return fixed_size_llseek(file, offset, whence,
+				 i_size_read(file_inode(file)));
 }
 
 /* ---- open files ---- */
@@ -327,6 +355,7 @@ static int image_file_open(struct inode *inode, struct file *file)
 		kfree(reader);
 		return -ENOMEM;
 	}
+	mutex_init(&reader->lock);
 	reader->file = file;
 	file->private_data = reader;
 	spin_lock(&image.lock);

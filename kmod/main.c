@@ -33,11 +33,21 @@ static int veto_memory(struct notifier_block *nb, unsigned long action,
 	return NOTIFY_OK;
 }
 
-static int before_sleep(struct notifier_block *nb, unsigned long action,
+static int around_sleep(struct notifier_block *nb, unsigned long action,
 			void *data)
 {
-	if (action == PM_SUSPEND_PREPARE || action == PM_HIBERNATION_PREPARE)
-		ld_session_release(LIVEDUMP_REASON_SYSTEM);
+	switch (action) {
+	case PM_SUSPEND_PREPARE:
+	case PM_HIBERNATION_PREPARE:
+	case PM_RESTORE_PREPARE:
+		ld_session_sleep(true);
+		break;
+	case PM_POST_SUSPEND:
+	case PM_POST_HIBERNATION:
+	case PM_POST_RESTORE:
+		ld_session_sleep(false);
+		break;
+	}
 	return NOTIFY_OK;
 }
 
@@ -49,7 +59,7 @@ static int before_reboot(struct notifier_block *nb, unsigned long action,
 }
 
 static struct notifier_block memory_notifier = { .notifier_call = veto_memory };
-static struct notifier_block sleep_notifier = { .notifier_call = before_sleep };
+static struct notifier_block sleep_notifier = { .notifier_call = around_sleep };
 static struct notifier_block reboot_notifier = {
 	.notifier_call = before_reboot,
 };

@@ -17,10 +17,13 @@
 #define LD_TAG_RW _PAGE_SOFTW1
 #define LD_TAG_DIRTY _PAGE_SOFTW2
 
+/*
+ * Present or not: KFENCE clears Present of a page of ours and sets it again,
+ * perhaps long after release. A tag must never survive.
+ */
 static inline bool ld_is_tagged(u64 entry)
 {
-	return (entry & (_PAGE_PRESENT | LD_TAG_RW)) ==
-	       (_PAGE_PRESENT | LD_TAG_RW);
+	return entry & LD_TAG_RW;
 }
 
 static inline u64 ld_protected(u64 entry)

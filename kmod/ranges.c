@@ -214,6 +214,7 @@ static void save_tasks(struct saver *saver, struct task_struct *const *idle)
 struct table_walk {
 	struct ld_walk walk;
 	struct saver *saver;
+	unsigned long last[6];		/* table of each level, visited last */
 };
 
 static bool in_direct_map(unsigned long addr)
@@ -227,6 +228,10 @@ static bool save_table(struct ld_walk *walk, unsigned long pfn, int level,
 {
 	struct table_walk *tw = container_of(walk, struct table_walk, walk);
 
+	/* ESPFIX maps one table some thousand times, side by side. */
+	if (tw->last[level] == pfn)
+		return false;
+	tw->last[level] = pfn;
 	save_pfn(tw->saver, pfn);
 	/* Its leaves are the memory itself, not a second mapping of it. */
 	return level > 1 || !in_direct_map(addr);
@@ -274,14 +279,27 @@ int ld_save_sensitive(struct task_struct *const *idle, u64 *saved)
 
 /* ---- counts for the receipt ---- */
 
-u64 ld_ranges_live(void)
+/*
+ * The stop's own copies come first in the pool, and are right whoever writes
+ * the page; a copy made later may hold what an alias had changed already.
+ */
+static bool saved_in_stop(unsigned long pfn, u64 saved)
+{
+	u32 slot = ld_cow_slot(pfn);
+
+	return slot >= LD_SLOT_SPECIAL || (slot && slot <= saved);
+}
+
+u64 ld_ranges_live(u64 saved)
 {
 	unsigned long pfn;
 	u64 live = 0;
 
-	for_each_set_bit(pfn, ram.live, ram.max_pfn)
-		if (ld_cow_slot(pfn) == LD_SLOT_NONE)
-			live++;
+	for (pfn = next_pfn(0); pfn < ram.max_pfn; pfn = next_pfn(pfn + 1)) {
+		live += test_bit(pfn, ram.live) && !saved_in_stop(pfn, saved);
+		if (!(pfn & 0xffff))
+			cond_resched();
+	}
 	return live;
 }
 
@@ -300,13 +318,13 @@ static bool is_unguarded(unsigned long pfn)
 	return folio_mapped(folio) || folio_maybe_dma_pinned(folio);
 }
 
-u64 ld_ranges_unguarded(void)
+u64 ld_ranges_unguarded(u64 saved)
 {
 	unsigned long pfn;
 	u64 unguarded = 0;
 
 	for (pfn = next_pfn(0); pfn < ram.max_pfn; pfn = next_pfn(pfn + 1)) {
-		unguarded += is_unguarded(pfn);
+		unguarded += !saved_in_stop(pfn, saved) && is_unguarded(pfn);
 		if (!(pfn & 0xffff))
 			cond_resched();
 	}

@@ -42,9 +42,11 @@ void ld_ranges_mark_unreadable(bool (*is_mapped)(unsigned long pfn));
  */
 int ld_save_sensitive(struct task_struct *const *idle, u64 *saved);
 
-/* Pages of class `live`: still unsaved, but mapped outside the direct map. */
-u64 ld_ranges_live(void);
-/* Pages that user space maps or pins now. */
-u64 ld_ranges_unguarded(void);
+/*
+ * Pages that were mapped outside the direct map, or that user space maps or
+ * pins now; but for those that the stop itself saved, @saved of them.
+ */
+u64 ld_ranges_live(u64 saved);
+u64 ld_ranges_unguarded(u64 saved);
 
 #endif

@@ -28,6 +28,8 @@ static struct {
 	const struct file *owner;
 	struct ld_status status;	/* as of the last change */
 	bool probing;			/* the fault probe is registered */
+	bool asleep;			/* suspend or hibernation is under way */
+	char why[LD_WHY_SIZE];		/* what fail() says */
 	unsigned long deadline;		/* jiffies; 0 = none */
 	bool told_low, told_lost;
 	struct workqueue_struct *workqueue;
@@ -50,8 +52,7 @@ static __printf(2, 3) int fail(int err, const char *format, ...)
 	va_list args;
 
 	va_start(args, format);
-	vscnprintf(session.status.error, sizeof(session.status.error), format,
-		   args);
+	vscnprintf(session.why, sizeof(session.why), format, args);
 	va_end(args);
 	return err;
 }
@@ -85,7 +86,7 @@ static u32 verdict(const struct livedump_report *report)
 {
 	if (report->pages_lost)
 		return LIVEDUMP_VERDICT_LOST;
-	if (report->hooks_missed || report->entries_late)
+	if (report->hooks_missed || report->entries_late || report->nmis)
 		return LIVEDUMP_VERDICT_UNPROVEN;
 	return LIVEDUMP_VERDICT_COMPLETE;
 }
@@ -112,6 +113,8 @@ static void restore_entries(void)
 /* The one teardown: from any step of preparation, from holding. */
 static void teardown(void)
 {
+	if (session.state == LIVEDUMP_STATE_RELEASING)
+		ld_hooks_canary();
 	if (session.probing) {
 		restore_entries();
 		update_report();
@@ -155,15 +158,24 @@ static void release_locked(u32 reason)
 
 int ld_session_release(u32 reason)
 {
-	int err = 0;
+	int err = -ENOENT;
 
 	mutex_lock(&session.lock);
-	if (session.state == LIVEDUMP_STATE_HOLDING)
+	if (session.state == LIVEDUMP_STATE_HOLDING) {
 		release_locked(reason);
-	else
-		err = fail(-ENOENT, "no snapshot is held");
+		err = 0;
+	}
 	mutex_unlock(&session.lock);
 	return err;
+}
+
+void ld_session_sleep(bool asleep)
+{
+	mutex_lock(&session.lock);
+	session.asleep = asleep;
+	if (asleep && session.state == LIVEDUMP_STATE_HOLDING)
+		release_locked(LIVEDUMP_REASON_SYSTEM);
+	mutex_unlock(&session.lock);
 }
 
 void ld_session_file_closed(const struct file *file)
@@ -209,6 +221,15 @@ static void watch(struct work_struct *work)
 
 /* ---- taking a snapshot ---- */
 
+/* Beside the pool: the index, two bitmaps' worth, and split page tables. */
+static u64 overhead(void)
+{
+	u64 max_pfn = ld_ranges_max_pfn();
+
+	return max_pfn * sizeof(u32) + max_pfn / 4 +
+	       PFN_PHYS(ld_ranges_pages()) / PTRS_PER_PTE;
+}
+
 static int reserve_pool(u64 bytes)
 {
 	u64 available = (u64)si_mem_available() << PAGE_SHIFT;
@@ -216,12 +237,11 @@ static int reserve_pool(u64 bytes)
 
 	if (!bytes)
 		bytes = max_t(u64, ram / 4, MIN_POOL_BYTES);
-	bytes = PAGE_ALIGN(bytes);
-	if (bytes > ram || available < bytes + MIN_FREE_BYTES)
+	if (bytes > ram || available < bytes + overhead() + MIN_FREE_BYTES)
 		return fail(-ENOMEM,
 			    "a pool of %llu MiB does not fit: %llu MiB are available",
 			    bytes >> 20, available >> 20);
-	if (ld_cow_init(ld_ranges_max_pfn(), bytes))
+	if (ld_cow_init(ld_ranges_max_pfn(), PAGE_ALIGN(bytes)))
 		return fail(-ENOMEM, "cannot allocate a pool of %llu MiB",
 			    bytes >> 20);
 	session.status.report.pool_pages = ld_cow_pool_pages();
@@ -269,7 +289,7 @@ static int arm(void)
 	if (err)
 		return fail(err, "cannot probe the kernel's mapping functions (%d)",
 			    err);
-	err = ld_fault_register();
+	err = ld_fault_register(session.strategy);
 	if (err)
 		return fail(err, "no tracepoint exceptions:page_fault_kernel (%d)",
 			    err);
@@ -304,8 +324,10 @@ static int take(const struct ld_request *request)
 	err = stop_and_protect();
 	if (err)
 		return err;
-	report->pages_live = ld_ranges_live();
-	report->pages_unguarded = ld_ranges_unguarded();
+	ld_hooks_canary();
+	report->pages_live = ld_ranges_live(report->pages_saved_stop);
+	report->pages_unguarded =
+		ld_ranges_unguarded(report->pages_saved_stop);
 	return 0;
 }
 
@@ -337,6 +359,8 @@ static int check(const struct ld_request *request)
 	if (session.state != LIVEDUMP_STATE_IDLE)
 		return fail(-EBUSY, "a snapshot is held already (owner: process %u; 0 = it persists)",
 			    session.status.owner_pid);
+	if (session.asleep)
+		return fail(-EBUSY, "the machine is going to sleep or waking up");
 	if (refusal)
 		return fail(-EOPNOTSUPP, "%s", refusal);
 	if (!ld_strategy_find(request->strategy))
@@ -358,16 +382,20 @@ static void begin(const struct ld_request *request)
 	report->size = sizeof(*report);
 	report->strategy = session.strategy->id;
 	report->flags = request->flags;
-	/* CPUs that are coming or going have arrived; others find us busy. */
+	/* What is coming or going has arrived; others find us busy. */
 	cpus_read_lock();
+	ld_get_online_mems();
 	set_state(LIVEDUMP_STATE_PREPARED);
+	ld_put_online_mems();
 	cpus_read_unlock();
 }
 
-int ld_session_snapshot(const struct ld_request *request)
+int ld_session_snapshot(const struct ld_request *request,
+			char why[LD_WHY_SIZE])
 {
 	int err;
 
+	why[0] = 0;
 	if (mutex_lock_killable(&session.lock))
 		return -EINTR;
 	err = check(request);
@@ -377,11 +405,14 @@ int ld_session_snapshot(const struct ld_request *request)
 	err = take(request);
 	if (err) {
 		session.status.reason = LIVEDUMP_REASON_FAILED;
+		strscpy(session.status.error, session.why, LD_WHY_SIZE);
 		teardown();
 		goto out;
 	}
 	hold(request);
 out:
+	if (err)
+		strscpy(why, session.why, LD_WHY_SIZE);
 	mutex_unlock(&session.lock);
 	return err;
 }

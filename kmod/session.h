@@ -6,6 +6,8 @@
 #include <linux/fs.h>
 #include "uapi/livedump.h"
 
+#define LD_WHY_SIZE 160
+
 struct ld_request {
 	u32 strategy;		/* enum livedump_strategy */
 	u32 flags;		/* LIVEDUMP_F_* */
@@ -18,7 +20,7 @@ struct ld_status {
 	struct livedump_report report;
 	u32 owner_pid;
 	u32 reason;		/* enum livedump_reason, of the last release */
-	char error[160];	/* why the last request failed, or empty */
+	char error[LD_WHY_SIZE];	/* why the last snapshot failed, or empty */
 };
 
 int ld_session_init(void);
@@ -26,14 +28,18 @@ void ld_session_exit(void);
 
 /**
  * ld_session_snapshot() - idle to holding
+ * @why: filled in with a sentence for the user on failure
  *
- * Return: 0 or a negative errno; then the error of the status says why, and
- * everything is as it was.
+ * Return: 0 or a negative errno; then everything is as it was.
  */
-int ld_session_snapshot(const struct ld_request *request);
+int ld_session_snapshot(const struct ld_request *request,
+			char why[LD_WHY_SIZE]);
 
 /* Holding to idle; -ENOENT when nothing is held. */
 int ld_session_release(u32 reason);
+
+/* The machine is going to sleep: release, and refuse until it has woken. */
+void ld_session_sleep(bool asleep);
 
 /* An image file is going away: if it owns the snapshot, release it. */
 void ld_session_file_closed(const struct file *file);

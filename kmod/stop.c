@@ -3,6 +3,7 @@
 #include <linux/delay.h>
 #include <linux/hardirq.h>
 #include <linux/kexec.h>
+#include <linux/nmi.h>
 #include <linux/stop_machine.h>
 #include <linux/timekeeping.h>
 #include <linux/vmalloc.h>
@@ -31,6 +32,7 @@ struct attempt {
 	atomic_t flushed;
 	enum phase phase;
 	int error;
+	u64 nmis;		/* of all CPUs, at the start */
 	u64 called, begun, saved, protected, flush_done;
 };
 
@@ -99,25 +101,30 @@ static u64 count_nmis(void)
 static int lead(struct attempt *a)
 {
 	struct livedump_report *report = a->report;
-	u64 nmis = count_nmis();
 	int err;
 
 	a->begun = rdtsc_ordered();
+	a->nmis = count_nmis();
 	if (ld_hooks_busy())
 		return -EAGAIN;
 	err = ld_save_sensitive(idle, &report->pages_saved_stop);
 	a->saved = rdtsc_ordered();
 	if (err)
 		return err;
-	ld_fault_hold(a->strategy);
+	ld_fault_hold();
 	report->entries_protected = a->strategy->protect();
 	a->protected = rdtsc_ordered();
 	report->instant_realtime_ns = ktime_get_real_fast_ns();
 	report->instant_boottime_ns = ktime_get_boot_fast_ns();
 	report->instant_monotonic_ns = ktime_get_mono_fast_ns();
-	report->nmis = count_nmis() - nmis;
 	livedump_instant();
 	return 0;
+}
+
+static void wait_a_little(void)
+{
+	touch_nmi_watchdog();
+	cpu_relax();
 }
 
 static void flush_and_wait(struct attempt *a, bool leader)
@@ -128,7 +135,9 @@ static void flush_and_wait(struct attempt *a, bool leader)
 		return;
 	/* stop_machine() lets nobody go before all are done; this is to time */
 	while (atomic_read(&a->flushed) < num_online_cpus())
-		cpu_relax();
+		wait_a_little();
+	/* An NMI may have written what was saved, or through a stale entry. */
+	a->report->nmis = count_nmis() - a->nmis;
 	a->flush_done = rdtsc_ordered();
 }
 
@@ -146,7 +155,7 @@ static int stop_fn(void *data)
 	}
 	/* pairs with the leader's release */
 	while (smp_load_acquire(&a->phase) == PHASE_WAIT)
-		cpu_relax();
+		wait_a_little();
 	if (a->phase == PHASE_FLUSH)
 		flush_and_wait(a, leader);
 	return 0;

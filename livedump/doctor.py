@@ -34,7 +34,8 @@ SYMBOLS = (
     "pcpu_base_addr",
     "pcpu_unit_offsets",
     "idle_task",
-    "init_on_alloc",
+    "get_online_mems",
+    "put_online_mems",
     "set_memory_4k",
     "__change_page_attr_set_clr",
 )

@@ -63,7 +63,7 @@ def final_verdict(report: abi.ReportDict) -> abi.Verdict:
     """
     if report["pages_lost"]:
         return abi.Verdict.LOST
-    unproven = report["hooks_missed"] or report["entries_late"]
+    unproven = report["hooks_missed"] or report["entries_late"] or report["nmis"]
     return abi.Verdict.UNPROVEN if unproven else abi.Verdict.COMPLETE
 
 
@@ -74,6 +74,7 @@ def verdict_line(report: abi.ReportDict) -> str:
         abi.Verdict.COMPLETE: "every covered page is as it was at the instant",
         abi.Verdict.LOST: f"{report['pages_lost']:,} pages had no room in the pool, zeros instead",
         abi.Verdict.UNPROVEN: f"{report['hooks_missed']:,} hooked kernel calls were not seen, "
+        f"{report['nmis']:,} NMIs arrived in the stop, "
         f"{report['entries_late']:,} entries found late",
     }
     value = int(report["verdict"])

@@ -81,6 +81,11 @@ def torn_rows(rows: Rows) -> int:
     )
 
 
+def forget_tasks() -> None:
+    """Before a snapshot, so that a list of an older stop is not taken for its own."""
+    control("forget")
+
+
 def tasks() -> list[tuple[int, str]]:
     """(pid, comm) of every thread, as written down inside the last stop."""
     result = []

@@ -44,7 +44,7 @@ enum livedump_attr {
 	LIVEDUMP_ATTR_POOL_BYTES,	/* u64, 0 = default */
 	LIVEDUMP_ATTR_MAX_HOLD_MS,	/* u32, 0 = no limit */
 	LIVEDUMP_ATTR_REPORT,		/* binary, struct livedump_report */
-	LIVEDUMP_ATTR_ERROR,		/* string, why the last request failed */
+	LIVEDUMP_ATTR_ERROR,		/* string, why the last snapshot failed */
 	LIVEDUMP_ATTR_EVENT,		/* u32, enum livedump_event */
 	LIVEDUMP_ATTR_REASON,		/* u32, enum livedump_reason */
 	LIVEDUMP_ATTR_LOST_PFN,		/* u64, page frame number */
@@ -84,10 +84,10 @@ enum livedump_reason {
 };
 
 enum livedump_verdict {
-	LIVEDUMP_VERDICT_PENDING,	/* still held: not known yet */
+	LIVEDUMP_VERDICT_PENDING,	/* held still, or never taken */
 	LIVEDUMP_VERDICT_COMPLETE,	/* every covered page is as it was */
 	LIVEDUMP_VERDICT_LOST,		/* pages are missing, see pages_lost */
-	LIVEDUMP_VERDICT_UNPROVEN,	/* a hook was missed, see hooks_missed */
+	LIVEDUMP_VERDICT_UNPROVEN,	/* see hooks_missed, nmis, entries_late */
 };
 
 /* What handled a fault of ours; field `outcome` of the fault tracepoint. */
@@ -131,7 +131,7 @@ struct livedump_report {
 	__u64 stop_ns;			/* stop_machine(), call to return */
 	__u64 release_ns;		/* 0 while held */
 	__u64 attempts;			/* stops tried, 1 = the first worked */
-	__u64 nmis;			/* NMIs seen inside the stop */
+	__u64 nmis;			/* NMIs until the last flush: unproven */
 
 	/* page-table entries */
 	__u64 entries_protected;
@@ -151,7 +151,7 @@ struct livedump_report {
 	__u64 pages_lost;		/* no room in the pool: zeros */
 	/* on top: pages that the image holds but does not guard */
 	__u64 pages_live;		/* mapped by vmalloc, modules, vmemmap */
-	__u64 pages_unguarded;		/* mapped or pinned by user space */
+	__u64 pages_unguarded;		/* mapped or pinned by user space then */
 
 	/* faults of ours, and what they cost */
 	__u64 faults;

@@ -19,11 +19,18 @@ from livedump.dump import Image, open_image
 from livedump.dump.crash import open_with_crash
 from livedump.dump.drgn import open_with_drgn
 from livedump.dump.opened import OpenResult, find_vmlinux
+from tools.vm.config import SERIES
+from tools.vm.kernels import series_of
 
 ROOT = Path(__file__).parents[2]
 ARTEFACTS = Path(os.environ.get("LIVEDUMP_TEST_ARTEFACTS") or ROOT / "build/test")
 
-RELEASES = sorted(path.name for path in ARTEFACTS.glob("*/") if (path / "vmcore").exists())
+#: The base series, on which guest tests run in full; there is debug information for it.
+RELEASES = sorted(
+    path.name
+    for path in ARTEFACTS.glob("*/")
+    if series_of(path.name) == SERIES[0] and (path / "vmcore").exists()
+)
 
 
 @pytest.fixture(scope="module", params=RELEASES or ["none"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -49,11 +48,3 @@ def writers() -> Iterator[None]:
     witness.control("start")
     yield
     witness.control("stop")
-
-
-@pytest.fixture(scope="session")
-def artefacts() -> Path:
-    """What the host's tests look at: build/test/<release>/."""
-    folder = Path("build/test") / os.uname().release
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder

@@ -23,6 +23,7 @@ LIVEDUMP = ["livedump"]
 def test_dump_under_load(load: Load, writers: None, artefacts: Path) -> None:
     """Leaves the dump on the shared disk, and beside it what the witness saw in the stop."""
     disk = os.environ["LIVEDUMP_DISK"]
+    witness.forget_tasks()
     with Session() as session:
         tasks = witness.tasks()
         result = session.dump(disk)
@@ -34,6 +35,9 @@ def test_dump_under_load(load: Load, writers: None, artefacts: Path) -> None:
         assert image.report["pages_lost"] == 0
         assert image.report["faults"] > 0
     assert len(tasks) > 20
+    vmcore = artefacts / "vmcore"
+    vmcore.unlink(missing_ok=True)
+    vmcore.symlink_to(os.environ["LIVEDUMP_DISK_FILE"])
     (artefacts / "tasks.json").write_text(json.dumps(tasks))
     (artefacts / "dump.json").write_text(json.dumps(result.to_dict(), default=str))
 

@@ -13,6 +13,7 @@ from livedump.control import Control
 from livedump.dump import open_image
 from livedump.errors import ControlError, LivedumpError
 from livedump.session import Session
+from tests.guest.load import Load
 from tools import witness
 
 LIVEDUMP = ["livedump"]
@@ -32,8 +33,13 @@ def test_pool_larger_than_memory_is_refused() -> None:
     refused("does not fit", pool_bytes=1 << 40)
 
 
-def test_pool_too_small_for_the_stop_is_refused() -> None:
-    refused("not even hold", pool_bytes=1 << 20)
+def test_pool_too_small_for_the_stop_is_refused(load: Load) -> None:
+    for _ in range(5):
+        refused("not even hold", pool_bytes=1 << 20)
+
+
+def test_pool_that_wraps_around_is_refused() -> None:
+    refused("does not fit", pool_bytes=(1 << 64) - 1)
 
 
 def test_owner_must_be_an_image_file() -> None:

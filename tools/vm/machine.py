@@ -79,6 +79,14 @@ def module_dir(kernel: Kernel) -> Path:
     return BUILD / "kmod" / kernel.release
 
 
+def disk_environment(config: VmConfig) -> dict[str, str]:
+    """Where the first disk is, in the guest and on the host."""
+    if not config.disks:
+        return {}
+    path = config.disks[0].path.resolve()
+    return {"LIVEDUMP_DISK": "/dev/vda", "LIVEDUMP_DISK_FILE": str(path)}
+
+
 def guest_environment(config: VmConfig, kernel: Kernel) -> dict[str, str]:
     """The whole environment of CMD."""
     system = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -91,7 +99,7 @@ def guest_environment(config: VmConfig, kernel: Kernel) -> dict[str, str]:
         "PYTHONPYCACHEPREFIX": str(bytecode.PYCACHE),
         "LIVEDUMP_VM": "1",
         "LIVEDUMP_KO": str(module_dir(kernel)),
-        **({"LIVEDUMP_DISK": "/dev/vda"} if config.disks else {}),
+        **disk_environment(config),
         **config.env,
     }
 

@@ -12,7 +12,8 @@
  *   lookup_address().
  *
  * Files in /proc/livedump_witness/: writers (text), control (write "start",
- * "stop", "poke ROW PAGE VALUE"), values (text), tasks (text), directmap
+ * "stop", "poke ROW PAGE VALUE", "forget" the tasks), values (text), tasks
+ * (text; an error when no stop has written them down), directmap
  * (binary, one byte for each page frame), empty_stop (text, the nanoseconds of
  * a stop_machine() that does nothing: what any stop costs on this machine).
  */
@@ -182,6 +183,8 @@ static ssize_t control_write(struct file *file, const char __user *buffer,
 		err = start_writers();
 	else if (!strncmp(command, "stop", 4))
 		stop_writers();
+	else if (!strncmp(command, "forget", 6))
+		nr_tasks = 0;
 	else
 		err = write_value(command);
 	mutex_unlock(&control_lock);
@@ -220,6 +223,8 @@ static int tasks_show(struct seq_file *m, void *unused)
 {
 	unsigned int i;
 
+	if (!nr_tasks)
+		return -ENODATA;
 	if (dropped_tasks)
 		return -EOVERFLOW;
 	for (i = 0; i < nr_tasks; i++)
