@@ -40,7 +40,9 @@ GUEST_SCRIPT = ROOT / "tools" / "vm" / "guest.sh"
 
 def guest_command(run_dir: Path) -> str:
     """The shell command that starts CMD in the guest."""
-    return shlex.join(["exec", "bash", str(GUEST_SCRIPT), str(run_dir), str(VENV), str(PYCACHE)])
+    return shlex.join(
+        ["exec", "bash", str(GUEST_SCRIPT), str(run_dir), str(VENV), str(PYCACHE), str(ROOT)]
+    )
 
 
 def virtme_command(config: VmConfig, kernel: Kernel, run_dir: Path, script: bool) -> list[str]:

@@ -235,6 +235,8 @@ def judge(
     if timed_out:
         state = "still running" if ready.exists() else "not ready"
         raise GuestTimeout(f"time is up: the guest is {state} and has been stopped\n{tail}")
+    if status.isdigit() and not ready.exists():
+        raise VmError(f"the guest is up, but CMD never started (status {status})\n{tail}")
     if not status.isdigit():
         state = "died while CMD ran" if ready.exists() else "died before CMD started"
         cause = cause_of_death(lines) or f"QEMU ended with status {qemu_status}"
@@ -242,7 +244,7 @@ def judge(
     result = VmResult(
         status=int(status),
         kernel_log=log,
-        seconds_to_ready=(round(ready.stat().st_mtime - started, 1) if ready.exists() else -1.0),
+        seconds_to_ready=round(ready.stat().st_mtime - started, 1),
         accelerator=accelerator,
         release=kernel.release,
     )
