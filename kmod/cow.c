@@ -13,6 +13,7 @@
 static struct {
 	u32 *index;
 	void *pool;
+	unsigned long *pfn_of;		/* by page of the pool */
 	unsigned long max_pfn;
 	int pool_pages;
 	atomic_t used;
@@ -29,7 +30,8 @@ int ld_cow_init(unsigned long max_pfn, u64 pool_bytes)
 	cow.index = __vmalloc(array_size(max_pfn, sizeof(*cow.index)),
 			      GFP_KERNEL | __GFP_ZERO | __GFP_NOWARN |
 				      __GFP_NORETRY);
-	if (!cow.pool || !cow.index) {
+	cow.pfn_of = vmalloc(array_size(pages, sizeof(*cow.pfn_of)));
+	if (!cow.pool || !cow.index || !cow.pfn_of) {
 		ld_cow_exit();
 		return -ENOMEM;
 	}
@@ -37,6 +39,7 @@ int ld_cow_init(unsigned long max_pfn, u64 pool_bytes)
 	cow.pool_pages = pages;
 	ld_cow_mark_own(cow.pool, pages << PAGE_SHIFT);
 	ld_cow_mark_own(cow.index, max_pfn * sizeof(*cow.index));
+	ld_cow_mark_own(cow.pfn_of, pages * sizeof(*cow.pfn_of));
 	return 0;
 }
 
@@ -44,6 +47,8 @@ void ld_cow_exit(void)
 {
 	vfree(cow.pool);
 	vfree(cow.index);
+	vfree(cow.pfn_of);
+	cow.pfn_of = NULL;
 	cow.pool = NULL;
 	cow.index = NULL;
 	cow.max_pfn = 0;
@@ -51,6 +56,13 @@ void ld_cow_exit(void)
 	atomic_set(&cow.used, 0);
 	atomic_set(&cow.lost, 0);
 }
+
+static void notrace copy_to_pool(int page)
+{
+	copy_page(cow.pool + ((unsigned long)page << PAGE_SHIFT),
+		  __va(PFN_PHYS(cow.pfn_of[page])));
+}
+NOKPROBE_SYMBOL(copy_to_pool);
 
 static enum ld_save notrace lose(unsigned long pfn)
 {
@@ -75,14 +87,22 @@ enum ld_save notrace ld_cow_save(unsigned long pfn)
 	page = atomic_fetch_add_unless(&cow.used, 1, cow.pool_pages);
 	if (page == cow.pool_pages)
 		return lose(pfn);
-	copy_page(cow.pool + ((unsigned long)page << PAGE_SHIFT),
-		  __va(PFN_PHYS(pfn)));
+	cow.pfn_of[page] = pfn;
+	copy_to_pool(page);
 	/* cmpxchg() is a full barrier: who sees the slot sees the copy. */
 	slot = cmpxchg(&cow.index[pfn], LD_SLOT_NONE, page + 1);
 	/* A loser's page of the pool stays unused: races are rare. */
 	return slot ? LD_ALREADY : LD_SAVED;
 }
 NOKPROBE_SYMBOL(ld_cow_save);
+
+void ld_cow_recopy(void)
+{
+	int page;
+
+	for (page = 0; page < atomic_read(&cow.used); page++)
+		copy_to_pool(page);
+}
 
 void ld_cow_mark(unsigned long pfn, u32 slot)
 {

@@ -38,6 +38,13 @@ void ld_cow_exit(void);
  */
 enum ld_save ld_cow_save(unsigned long pfn);
 
+/**
+ * ld_cow_recopy() - copy every page of the pool again
+ *
+ * With all CPUs stopped: the instant moves to now.
+ */
+void ld_cow_recopy(void);
+
 /* Set a special slot, unless the page frame has a slot already. */
 void ld_cow_mark(unsigned long pfn, u32 slot);
 

@@ -86,7 +86,8 @@ static u32 verdict(const struct livedump_report *report)
 {
 	if (report->pages_lost)
 		return LIVEDUMP_VERDICT_LOST;
-	if (report->hooks_missed || report->entries_late || report->nmis)
+	if (report->hooks_missed || report->entries_late ||
+	    report->nmis_late)
 		return LIVEDUMP_VERDICT_UNPROVEN;
 	return LIVEDUMP_VERDICT_COMPLETE;
 }
@@ -221,12 +222,16 @@ static void watch(struct work_struct *work)
 
 /* ---- taking a snapshot ---- */
 
-/* Beside the pool: the index, two bitmaps' worth, and split page tables. */
-static u64 overhead(void)
+/*
+ * Beside the pool: its page frame numbers, the index, two bitmaps' worth, and
+ * the page tables of what is split.
+ */
+static u64 overhead(u64 pool_bytes)
 {
 	u64 max_pfn = ld_ranges_max_pfn();
 
 	return max_pfn * sizeof(u32) + max_pfn / 4 +
+	       pool_bytes / PTRS_PER_PTE +
 	       PFN_PHYS(ld_ranges_pages()) / PTRS_PER_PTE;
 }
 
@@ -237,7 +242,8 @@ static int reserve_pool(u64 bytes)
 
 	if (!bytes)
 		bytes = max_t(u64, ram / 4, MIN_POOL_BYTES);
-	if (bytes > ram || available < bytes + overhead() + MIN_FREE_BYTES)
+	if (bytes > ram ||
+	    available < bytes + overhead(bytes) + MIN_FREE_BYTES)
 		return fail(-ENOMEM,
 			    "a pool of %llu MiB does not fit: %llu MiB are available",
 			    bytes >> 20, available >> 20);

@@ -17,6 +17,7 @@
 #include "stop.h"
 
 #define MAX_ATTEMPTS 20
+#define MAX_RECOPIES 3
 
 enum phase {
 	PHASE_WAIT,
@@ -32,8 +33,7 @@ struct attempt {
 	atomic_t flushed;
 	enum phase phase;
 	int error;
-	u64 nmis;		/* of all CPUs, at the start */
-	u64 called, begun, saved, protected, flush_done;
+	u64 called, begun, saved, protected, flush_done, settled;
 };
 
 static struct ld_stop_cpu *cpus;
@@ -97,14 +97,58 @@ static u64 count_nmis(void)
 	return nmis;
 }
 
+static void wait_a_little(void)
+{
+	touch_nmi_watchdog();
+	cpu_relax();
+}
+
+static void flush(struct attempt *a)
+{
+	ld_flush_tlb_local();
+	atomic_inc(&a->flushed);
+}
+
+static void flush_everywhere(struct attempt *a)
+{
+	/* Our entries before the others' flush. */
+	smp_store_release(&a->phase, PHASE_FLUSH);
+	flush(a);
+	while (atomic_read(&a->flushed) < num_online_cpus())
+		wait_a_little();
+	a->flush_done = rdtsc_ordered();
+}
+
+/*
+ * An NMI that came since the copies were made may have changed what they are
+ * of, or saved a page too early: copy all again, until none came meanwhile.
+ */
+static void settle(struct attempt *a, u64 nmis)
+{
+	struct livedump_report *report = a->report;
+	u64 settled = nmis, now;
+
+	while ((now = count_nmis()) != settled) {
+		if (report->recopies == MAX_RECOPIES) {
+			report->nmis_late = now - settled;
+			break;
+		}
+		settled = now;
+		ld_cow_recopy();
+		report->recopies++;
+	}
+	report->nmis = now - nmis;
+	a->settled = rdtsc_ordered();
+}
+
 /* All other CPUs are here too or on their way, with interrupts off. */
 static int lead(struct attempt *a)
 {
 	struct livedump_report *report = a->report;
+	u64 nmis = count_nmis();
 	int err;
 
 	a->begun = rdtsc_ordered();
-	a->nmis = count_nmis();
 	if (ld_hooks_busy())
 		return -EAGAIN;
 	err = ld_save_sensitive(idle, &report->pages_saved_stop);
@@ -114,6 +158,8 @@ static int lead(struct attempt *a)
 	ld_fault_hold();
 	report->entries_protected = a->strategy->protect();
 	a->protected = rdtsc_ordered();
+	flush_everywhere(a);
+	settle(a, nmis);
 	report->instant_realtime_ns = ktime_get_real_fast_ns();
 	report->instant_boottime_ns = ktime_get_boot_fast_ns();
 	report->instant_monotonic_ns = ktime_get_mono_fast_ns();
@@ -121,43 +167,30 @@ static int lead(struct attempt *a)
 	return 0;
 }
 
-static void wait_a_little(void)
+static void follow(struct attempt *a)
 {
-	touch_nmi_watchdog();
-	cpu_relax();
-}
+	enum phase phase;
 
-static void flush_and_wait(struct attempt *a, bool leader)
-{
-	ld_flush_tlb_local();
-	atomic_inc(&a->flushed);
-	if (!leader)
-		return;
-	/* stop_machine() lets nobody go before all are done; this is to time */
-	while (atomic_read(&a->flushed) < num_online_cpus())
+	/* pairs with the leader's release */
+	while ((phase = smp_load_acquire(&a->phase)) == PHASE_WAIT)
 		wait_a_little();
-	/* An NMI may have written what was saved, or through a stale entry. */
-	a->report->nmis = count_nmis() - a->nmis;
-	a->flush_done = rdtsc_ordered();
+	if (phase == PHASE_FLUSH)
+		flush(a);
 }
 
+/* stop_machine() lets no CPU go before all have returned from here. */
 static int stop_fn(void *data)
 {
 	struct attempt *a = data;
-	bool leader = !atomic_xchg(&a->leader, 1);
 
 	save_registers();
-	if (leader) {
-		a->error = lead(a);
-		/* Our entries before the others' flush. */
-		smp_store_release(&a->phase,
-				  a->error ? PHASE_ABORT : PHASE_FLUSH);
+	if (atomic_xchg(&a->leader, 1)) {
+		follow(a);
+		return 0;
 	}
-	/* pairs with the leader's release */
-	while (smp_load_acquire(&a->phase) == PHASE_WAIT)
-		wait_a_little();
-	if (a->phase == PHASE_FLUSH)
-		flush_and_wait(a, leader);
+	a->error = lead(a);
+	if (a->error)
+		WRITE_ONCE(a->phase, PHASE_ABORT);
 	return 0;
 }
 
@@ -169,6 +202,7 @@ static void fill_phases(const struct attempt *a, u64 end)
 	report->save_ns = ld_tsc_to_ns(a->saved - a->begun);
 	report->protect_ns = ld_tsc_to_ns(a->protected - a->saved);
 	report->flush_ns = ld_tsc_to_ns(a->flush_done - a->protected);
+	report->recopy_ns = ld_tsc_to_ns(a->settled - a->flush_done);
 	report->stop_ns = ld_tsc_to_ns(end - a->called);
 }
 

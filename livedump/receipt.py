@@ -63,7 +63,7 @@ def final_verdict(report: abi.ReportDict) -> abi.Verdict:
     """
     if report["pages_lost"]:
         return abi.Verdict.LOST
-    unproven = report["hooks_missed"] or report["entries_late"] or report["nmis"]
+    unproven = report["hooks_missed"] or report["entries_late"] or report["nmis_late"]
     return abi.Verdict.UNPROVEN if unproven else abi.Verdict.COMPLETE
 
 
@@ -74,7 +74,7 @@ def verdict_line(report: abi.ReportDict) -> str:
         abi.Verdict.COMPLETE: "every covered page is as it was at the instant",
         abi.Verdict.LOST: f"{report['pages_lost']:,} pages had no room in the pool, zeros instead",
         abi.Verdict.UNPROVEN: f"{report['hooks_missed']:,} hooked kernel calls were not seen, "
-        f"{report['nmis']:,} NMIs arrived in the stop, "
+        f"{report['nmis_late']:,} NMIs came after the last copy in the stop, "
         f"{report['entries_late']:,} entries found late",
     }
     value = int(report["verdict"])
@@ -118,9 +118,12 @@ def downtime_rows(report: abi.ReportDict) -> list[Row]:
         _ns(report, "save", "sensitive memory copied inside the stop"),
         _ns(report, "protect", "page-table entries changed"),
         _ns(report, "flush", "every CPU's whole TLB"),
+        _ns(report, "recopy", "copied again inside the stop, because of NMIs"),
         _ns(report, "release", "permissions restored, no downtime; 0 while held"),
         Row("attempts", f"{report['attempts']:,}", "stops tried, 1 = the first worked"),
         Row("nmis", f"{report['nmis']:,}", "NMIs seen inside the stop"),
+        Row("nmis late", f"{report['nmis_late']:,}", "of them, after the last copy, must be 0"),
+        Row("recopies", f"{report['recopies']:,}", "how often all was copied again"),
     ]
 
 

@@ -87,7 +87,7 @@ enum livedump_verdict {
 	LIVEDUMP_VERDICT_PENDING,	/* held still, or never taken */
 	LIVEDUMP_VERDICT_COMPLETE,	/* every covered page is as it was */
 	LIVEDUMP_VERDICT_LOST,		/* pages are missing, see pages_lost */
-	LIVEDUMP_VERDICT_UNPROVEN,	/* see hooks_missed, nmis, entries_late */
+	LIVEDUMP_VERDICT_UNPROVEN,	/* see hooks_missed, nmis_late, entries_late */
 };
 
 /* What handled a fault of ours; field `outcome` of the fault tracepoint. */
@@ -122,16 +122,19 @@ struct livedump_report {
 	__u64 instant_boottime_ns;	/* CLOCK_BOOTTIME of the instant */
 	__u64 instant_monotonic_ns;	/* CLOCK_MONOTONIC of the instant */
 
-	/* downtime and its phases, ns; stop covers the four after prepare */
+	/* downtime and its phases, ns; stop covers the five after prepare */
 	__u64 prepare_ns;		/* everything before, no downtime */
 	__u64 rendezvous_ns;		/* all CPUs to reach the stop */
 	__u64 save_ns;			/* sensitive memory copied */
 	__u64 protect_ns;		/* entries changed */
 	__u64 flush_ns;			/* every CPU's whole TLB */
+	__u64 recopy_ns;		/* copied again, because of NMIs */
 	__u64 stop_ns;			/* stop_machine(), call to return */
 	__u64 release_ns;		/* 0 while held */
 	__u64 attempts;			/* stops tried, 1 = the first worked */
-	__u64 nmis;			/* NMIs until the last flush: unproven */
+	__u64 nmis;			/* NMIs seen inside the stop */
+	__u64 nmis_late;		/* of them, after the last copy: 0 */
+	__u64 recopies;			/* how often all was copied again */
 
 	/* page-table entries */
 	__u64 entries_protected;

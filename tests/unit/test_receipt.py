@@ -92,3 +92,10 @@ def test_no_snapshot_yet() -> None:
 def test_one_screen() -> None:
     text = receipt.render(images.report())
     assert len(text.splitlines()) <= 24
+
+
+def test_late_nmis_make_the_verdict_unproven_settled_ones_do_not() -> None:
+    settled = images.report(nmis=4, recopies=1)
+    assert receipt.final_verdict(settled) is abi.Verdict.COMPLETE
+    late = images.report(nmis=4, recopies=3, nmis_late=1)
+    assert receipt.final_verdict(late) is abi.Verdict.UNPROVEN
