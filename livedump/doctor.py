@@ -25,27 +25,36 @@ FAIL = "fail"
 _CAPABILITIES = {12: "CAP_NET_ADMIN", 17: "CAP_SYS_RAWIO", 21: "CAP_SYS_ADMIN"}
 _CAP_SYS_MODULE = 16
 
-#: Unexported symbols that the module looks up by name.
+#: Unexported symbols that the module looks up (kmod/compat.c) or probes (kmod/hooks.c) by name;
+#: tests/unit/test_doctor.py compares.
 SYMBOLS = (
     "kallsyms_lookup_name",
     "init_mm",
-    "vmcoreinfo_data",
-    "vmcoreinfo_size",
-    "pcpu_base_addr",
-    "pcpu_unit_offsets",
+    "_text",
+    "_end",
+    "set_memory_4k",
     "idle_task",
     "get_online_mems",
     "put_online_mems",
-    "set_memory_4k",
+    "vmcoreinfo_data",
+    "vmcoreinfo_size",
+    "pcpu_base_addr",
+    "pcpu_unit_size",
+    "arch_task_struct_size",
+    "pcpu_unit_offsets",
     "__change_page_attr_set_clr",
+    "vmap_small_pages_range_noflush",
+    "vmap_range_noflush",
 )
 
 _CONFIG_WANTED = ("KPROBES", "KALLSYMS_ALL", "TRACEPOINTS", "VMAP_STACK", "SPARSEMEM_VMEMMAP")
 _CONFIG_REFUSED = ("DEBUG_PAGEALLOC", "PREEMPT_RT", "KASAN", "KMSAN")
 
-#: As in kmod/session.c: the smallest default pool, and what must stay free beside it.
-_MIN_POOL_BYTES = 64 << 20
-_MIN_FREE_BYTES = 64 << 20
+#: As in kmod/session.c: the default pool is this part of RAM, at least so large, and so much must
+#: stay free beside it.
+POOL_DIVISOR = 4
+MIN_POOL_BYTES = 64 << 20
+MIN_FREE_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -160,7 +169,7 @@ def check_lockdown(machine: Machine) -> Iterator[Check]:
     """Kernel lockdown forbids reading kernel memory or loading unsigned modules."""
     text = machine.read("sys/kernel/security/lockdown")
     if text is None:
-        yield Check("lockdown", OK, "not in this kernel, or securityfs is not mounted")
+        yield _unknown_lockdown(machine)
         return
     found = re.search(r"\[(\w+)\]", text)
     mode = found.group(1) if found else "none"
@@ -180,6 +189,17 @@ def check_lockdown(machine: Machine) -> Iterator[Check]:
             f"{mode}: kernel memory must not be read",
             "Boot with lockdown=none, and without Secure Boot if that sets it",
         )
+
+
+def _unknown_lockdown(machine: Machine) -> Check:
+    folder = "sys/kernel/security"
+    if machine.path(f"{folder}/lockdown").exists():
+        why, remedy = f"/{folder}/lockdown is not readable", "Run as root, outside of containers"
+    elif machine.path(f"{folder}/lsm").exists():
+        return Check("lockdown", OK, "not in this kernel")
+    else:
+        why, remedy = "securityfs is not mounted", f"mount -t securityfs securityfs /{folder}"
+    return Check("lockdown", WARN, f"cannot tell: {why}", remedy)
 
 
 def _secure_boot(machine: Machine) -> bool:
@@ -262,14 +282,15 @@ def check_headers(machine: Machine) -> Iterator[Check]:
 
 
 def check_btf(machine: Machine) -> Iterator[Check]:
-    """BTF, for tracing."""
+    """BTF, the kernel's own types: nothing of livedump reads it yet."""
     if machine.path("sys/kernel/btf/vmlinux").exists():
         yield Check("btf", OK, "/sys/kernel/btf/vmlinux")
     else:
         yield Check(
             "btf",
             WARN,
-            "no /sys/kernel/btf/vmlinux: some probes of livedump-trace are not available",
+            "no /sys/kernel/btf/vmlinux: livedump works without, later probes and tools that read "
+            "types without debug symbols do not",
             "Use a kernel with CONFIG_DEBUG_INFO_BTF=y",
         )
 
@@ -438,9 +459,9 @@ def check_memory(machine: Machine) -> Iterator[Check]:
     if not total or free is None:
         yield Check("memory", WARN, "cannot read /proc/meminfo")
         return
-    pool = max(total // 4, _MIN_POOL_BYTES)
+    pool = max(total // POOL_DIVISOR, MIN_POOL_BYTES)
     message = f"{format_bytes(free)} available, the default pool takes {format_bytes(pool)}"
-    if free < pool + _MIN_FREE_BYTES:
+    if free < pool + MIN_FREE_BYTES:
         yield Check("memory", WARN, message, "Free some memory, or ask for a smaller pool (--pool)")
     else:
         yield Check("memory", OK, message)

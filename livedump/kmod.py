@@ -52,6 +52,15 @@ _LOAD_REMEDIES: Mapping[int, tuple[str, str]] = {
     errno.EEXIST: ("it is loaded already", ""),
 }
 
+#: How insmod's last line ends: its own words for some errors, the C library's for others. None for
+#: ENOENT, which it also says of a file that is missing.
+_INSMOD_ERRORS: Mapping[str, int] = {
+    "Invalid module format": errno.ENOEXEC,
+    "Unknown symbol in module": errno.ENOENT,
+    "Invalid parameters": errno.EINVAL,
+    **{os.strerror(code): code for code in _LOAD_REMEDIES if code != errno.ENOENT},
+}
+
 _UNLOAD_REMEDIES: Mapping[int, tuple[str, str]] = {
     errno.ENOENT: ("it is not loaded", ""),
     errno.EBUSY: ("it is busy", "Release the snapshot first: livedump release"),
@@ -82,12 +91,21 @@ class ModuleFile:
 
     @property
     def compressed(self) -> bool:
-        """The file is compressed: only modprobe can load it everywhere."""
+        """The file is compressed: insmod can load it everywhere."""
         return self.path.suffix != ".ko"
 
 
+class Refused(Exception):
+    """A program that loads modules failed: its errno, as far as it says, and its last words."""
+
+    def __init__(self, code: int, words: str) -> None:
+        self.code = code
+        self.words = words
+        super().__init__(words)
+
+
 class Kernel(Protocol):
-    """The system calls; each returns 0 or an errno."""
+    """The system calls; each returns 0 or an errno. ``load`` may raise :class:`Refused`, too."""
 
     def load(self, path: Path) -> int: ...
 
@@ -137,10 +155,9 @@ class RunningKernel:
         self._libc = ctypes.CDLL(None, use_errno=True)
 
     def load(self, path: Path) -> int:
-        """finit_module(2), or modprobe for a compressed file."""
+        """finit_module(2), or insmod for a compressed file."""
         if path.suffix != ".ko":
-            done = subprocess.run(["modprobe", MODULE], capture_output=True, check=False)
-            return 0 if done.returncode == 0 else errno.ENOEXEC
+            return _insmod(path)
         with open(path, "rb") as file:
             return self._call(_SYS_FINIT_MODULE, file.fileno(), b"", 0)
 
@@ -155,6 +172,33 @@ class RunningKernel:
     def _call(self, number: int, *args: int | bytes) -> int:
         ctypes.set_errno(0)
         return 0 if self._libc.syscall(ctypes.c_long(number), *args) == 0 else ctypes.get_errno()
+
+
+def _insmod(path: Path) -> int:
+    """Load exactly this file; modprobe would look for one of its own."""
+    environ = {**os.environ, "LC_ALL": "C"}
+    try:
+        done = subprocess.run(
+            ["insmod", str(path)],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            env=environ,
+            check=False,
+        )
+    except FileNotFoundError:
+        raise ModuleError(
+            "no insmod on PATH, which a compressed module needs",
+            step=f"load {path}",
+            remedy="apt-get install kmod",
+        ) from None
+    if done.returncode == 0:
+        return 0
+    lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
+    words = lines[-1] if lines else f"insmod: exit status {done.returncode}"
+    code = next((code for text, code in _INSMOD_ERRORS.items() if words.endswith(text)), 0)
+    if code == errno.EEXIST:
+        return code
+    raise Refused(code, words)
 
 
 def read_vermagic(path: Path) -> str:
@@ -240,6 +284,8 @@ def load(module: ModuleFile, *, kernel: Kernel | None = None, release: str | Non
         code = kernel.load(module.path)
     except OSError as error:
         raise ModuleError(str(error.strerror), step=step, errno=error.errno or 0) from error
+    except Refused as error:
+        raise _module_error(error.code, _LOAD_REMEDIES, step, log, error.words) from error
     if code == errno.EEXIST:
         return False
     if code:
@@ -260,10 +306,15 @@ def unload(*, kernel: Kernel | None = None) -> None:
 
 
 def _module_error(
-    code: int, remedies: Mapping[int, tuple[str, str]], step: str, log: KernelLog
+    code: int,
+    remedies: Mapping[int, tuple[str, str]],
+    step: str,
+    log: KernelLog,
+    words: str = "",
 ) -> ModuleError:
     cause, remedy = remedies.get(code, (os.strerror(code), "See the kernel log: dmesg"))
-    words = log.lines(MODULE)
-    if words:
-        cause = f"{cause}; the kernel says: {words[-1]}"
+    cause = words or cause
+    logged = log.lines(MODULE)
+    if logged:
+        cause = f"{cause}; the kernel says: {logged[-1]}"
     return ModuleError(cause, step=step, remedy=remedy, errno=code)

@@ -11,6 +11,7 @@ from livedump.cli.common import command_main, examples
 from livedump.cli.doctor import doctor
 from livedump.cli.dump import dump, info
 from livedump.cli.module import load, unload
+from livedump.cli.open import open_dump
 from livedump.cli.services import Services
 from livedump.cli.snapshot import release, snapshot, status
 
@@ -22,6 +23,7 @@ from livedump.cli.snapshot import release, snapshot, status
         "livedump load                      load the kernel module",
         "livedump snapshot --dump vmcore    snapshot, dump, release",
         "livedump info vmcore               the receipt of a dump",
+        "livedump open vmcore               what crash sees in it",
     ),
 )
 @click.version_option(__version__, prog_name="livedump")
@@ -35,7 +37,7 @@ def cli(ctx: click.Context) -> None:
     ctx.ensure_object(Services)
 
 
-for command in (doctor, load, unload, status, snapshot, dump, release, info):
+for command in (doctor, load, unload, status, snapshot, dump, release, info, open_dump):
     cli.add_command(command)
 
 

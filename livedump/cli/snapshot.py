@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -14,6 +15,7 @@ from livedump.cli.common import emit, examples, json_option, progress_bar, spinn
 from livedump.cli.dump import EXIT_INCOMPLETE, render_result
 from livedump.cli.services import Services
 from livedump.control import Controller, Status
+from livedump.dump import amend
 from livedump.errors import SessionError
 from livedump.session import Session
 
@@ -138,7 +140,8 @@ def snapshot(
     """Take a snapshot and print its receipt.
 
     By default the snapshot is kept when this command ends, until `livedump release` or --max-hold.
-    With --dump or --foreground it belongs to this process and ends with it, however it ends.
+    With --dump or --foreground it belongs to this process and ends with it, however it ends. What
+    release finds out goes into the note of the dump, too.
 
     Exit status 3 when --dump wrote a dump that is not complete.
     """
@@ -181,15 +184,15 @@ def _dump_and_release(ctx: click.Context, session: Session, target: str, force: 
         result = session.dump(target, progress=progress, force=force)
     with spinner("releasing"):
         final = session.release()
-    # Release checks once more that nothing escaped; the dump's own note cannot know that.
-    proven = final.verdict == "complete"
-    data = {**result.to_dict(), "final": final.to_dict()}
-    data["complete"] = result.complete and proven
-    text = render_result(result)
-    if result.complete and not proven:
-        text += f"\nafter release: {receipt.verdict_line(final.report)}"
-    emit(data, text)
-    if not data["complete"]:
+    text = ""
+    if final.report != result.report:
+        # Release checks once more that nothing escaped: what it found goes into the file, too.
+        amend(result.path, final.report)
+        if final.verdict != result.verdict:
+            text = f"\nrelease made it {final.verdict}; the note in {result.path} says so, too"
+        result = replace(result, verdict=final.verdict, report=final.report)
+    emit({**result.to_dict(), "final": final.to_dict()}, render_result(result) + text)
+    if not result.complete:
         ctx.exit(EXIT_INCOMPLETE)
 
 

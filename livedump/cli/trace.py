@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -26,6 +26,8 @@ from livedump.trace.layout import QUESTIONS
 #: Exit status when recording itself failed, so that it is not taken for the command's: as env(1)
 #: has it.
 EXIT_RECORD = 125
+
+LOSSES = ("losses_total", "events_lost", "stacks_lost")
 
 
 @click.group(name="livedump-trace")
@@ -112,8 +114,7 @@ def record(
         ctx.exit(error.status if isinstance(error, trace.CommandError) else EXIT_RECORD)
     else:
         meta = result.meta
-        losses = meta["losses_total"]
-        text = f"recorded: {result.output} ({losses:,} losses)"
+        text = f"recorded: {result.output} ({_losses(meta)})"
         if json_mode():
             data = {
                 "recording": str(result.output),
@@ -121,7 +122,7 @@ def record(
                 "ended_by": result.ended_by,
                 "questions": meta["questions"],
                 "absent": meta["absent"],
-                "losses_total": losses,
+                **{name: meta[name] for name in LOSSES if name in meta},
             }
             emit(data, text)
         else:
@@ -133,17 +134,23 @@ def _record(config: Any, stop: threading.Event) -> Any:
     from livedump import trace
     from livedump.trace.probes import Plan
 
-    with spinner("compiling and attaching BPF programs"):
-        # A context of its own, so that the spinner is gone before the command prints.
-        recorder = trace.Recorder(config)
-        plan = recorder.plan
+    with ExitStack() as attaching:
+        attaching.enter_context(spinner("compiling and attaching BPF programs"))
 
-    def ready(plan: Plan) -> None:
-        click.echo(f"recording: {', '.join(plan.questions)}", err=True)
+        def ready(plan: Plan) -> None:
+            attaching.close()  # before the command prints
+            for absent in plan.absent:
+                click.echo(f"not recorded: {absent.name}: {absent.reason}", err=True)
+            click.echo(f"recording: {', '.join(plan.questions)}", err=True)
 
-    for absent in plan.absent:
-        click.echo(f"not recorded: {absent.name}: {absent.reason}", err=True)
-    return trace.record(config, stop, ready, recorder=recorder)
+        return trace.record(config, stop, ready, recorder=trace.Recorder(config))
+
+
+def _losses(meta: Mapping[str, Any]) -> str:
+    """Losses in words; without a stack is not without the event."""
+    from livedump.trace.recording import losses_text
+
+    return losses_text(meta) if meta.get("stacks_lost") else f"{meta['losses_total']:,} losses"
 
 
 @contextmanager

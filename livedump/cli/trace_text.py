@@ -56,16 +56,18 @@ def _head(summary: Summary) -> Iterable[Any]:
 
 def _losses(summary: Summary) -> Iterable[Any]:
     if summary.losses:
+        lost = summary.loss_counts["events_lost"]
+        yield f"LOST: {summary.losses_text}" if lost else summary.losses_text
         yield _table(
-            f"LOST: {summary.losses_total:,}",
+            "",
             (("where", False), ("what", False), ("count", True)),
             ((row["probe"], row["what"], f"{row['count']:,}") for row in summary.losses),
         )
     else:
         yield "losses: none counted"
-    for text in summary.meta["unmeasured"]:
+    for text in summary.unmeasured:
         yield f"not countable: {text}"
-    for absent in summary.meta["absent"]:
+    for absent in summary.absent:
         yield f"not recorded: {absent['name']}: {absent['reason']}"
     if summary.cow_check:
         check = summary.cow_check

@@ -4,7 +4,16 @@
 names.
 """
 
-from livedump.dump.image import Image, Layout, Range, open_image
-from livedump.dump.writer import DumpResult, write
+from livedump.dump.image import Image, Layout, Range, kernel_release, open_image
+from livedump.dump.writer import DumpResult, amend, write
 
-__all__ = ["DumpResult", "Image", "Layout", "Range", "open_image", "write"]
+__all__ = [
+    "DumpResult",
+    "Image",
+    "Layout",
+    "Range",
+    "amend",
+    "kernel_release",
+    "open_image",
+    "write",
+]

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from livedump.dump.opened import OpenResult, judge
@@ -15,6 +16,9 @@ from livedump.errors import OpenError
 
 _EXTENSION = Path(__file__).with_name("crash_pid.c")
 _HEADER = Path("/usr/include/crash/defs.h")
+
+#: The first error is the cause, and its line is enough.
+_GCC_SAYS = ("-Wfatal-errors", "-fno-diagnostics-show-caret")
 
 _RELEASE = re.compile(r"^\s*RELEASE: (\S+)", re.MULTILINE)
 _TASK = re.compile(
@@ -36,19 +40,38 @@ def parse_tasks(output: str) -> list[tuple[int, str]]:
     return tasks
 
 
+def missing_for_extension() -> list[str]:
+    """What the extension cannot be built without and is not there, as for a sentence."""
+    missing = [] if shutil.which("gcc") else ["gcc"]
+    return missing if _HEADER.exists() else [*missing, str(_HEADER)]
+
+
 def build_extension(folder: Path) -> Path | None:
     """Compile the extension that old versions of crash need (see crash_pid.c) into *folder*.
 
-    None where crash's header or a compiler is missing: then crash runs without.
+    None where crash's header or a compiler is missing (:func:`missing_for_extension`): newer crash
+    runs without.
+
+    :raises OpenError: it does not compile
     """
-    if not _HEADER.exists() or shutil.which("gcc") is None:
+    if missing_for_extension():
         return None
     target = folder / "crash_pid.so"
     command = ["gcc", "-shared", "-fPIC", "-O1", "-DX86_64", "-DGDB_10_2", "-w"]
     done = subprocess.run(
-        [*command, "-o", str(target), str(_EXTENSION)], capture_output=True, check=False
+        [*command, *_GCC_SAYS, "-o", str(target), str(_EXTENSION)],
+        capture_output=True,
+        env={**os.environ, "LC_ALL": "C"},
+        check=False,
     )
-    return target if done.returncode == 0 else None
+    if done.returncode != 0:
+        lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        raise OpenError(
+            f"gcc failed: {' '.join(lines[-3:]) or f'exit status {done.returncode}'}",
+            step="build crash extension",
+            remedy="apt-get install zlib1g-dev gcc",
+        )
+    return target
 
 
 def open_with_crash(
@@ -61,7 +84,8 @@ def open_with_crash(
 ) -> OpenResult:
     """Let crash read release, tasks and the backtrace of task *pid*.
 
-    :raises OpenError: crash is missing, hangs, or cannot open the image
+    :raises OpenError: crash is missing, hangs, or cannot open the image; its extension does not
+        compile
     """
     step = "open with crash"
     if shutil.which(program) is None:
@@ -89,13 +113,24 @@ def open_with_crash(
             remedy=f"Is {os.fspath(vmlinux)} of the same kernel?",
         )
     trace = _BACKTRACE.search(output)
-    return judge(
+    result = judge(
         "crash",
         release[1],
         parse_tasks(output),
         trace[0].rstrip() if trace else "",
         pid,
         time.monotonic() - begun,
+    )
+    if result.ok or extension is not None:
+        return result
+    return replace(result, problems=(*result.problems, _without_extension()))
+
+
+def _without_extension() -> str:
+    return (
+        f"crash ran without livedump's extension, for want of "
+        f"{' and '.join(missing_for_extension())}: older crash needs it to list tasks "
+        "(apt-get install crash gcc zlib1g-dev)"
     )
 
 

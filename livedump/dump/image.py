@@ -31,6 +31,7 @@ _PN_XNUM = 0xFFFF
 _NT_PRSTATUS = 1
 _MAX_NOTES_BYTES = 64 << 20
 _MAX_HEADERS = 1 << 20
+_MAX_OFFSET = (1 << 63) - 1  # of any file
 
 _STEP = "read image"
 
@@ -74,16 +75,20 @@ class Layout:
     @property
     def vmcoreinfo(self) -> dict[str, str]:
         """VMCOREINFO as ``{"OSRELEASE": "6.1.0-56-amd64", "SYMBOL(_stext)": "ffff...", ...}``."""
-        for note in self.notes:
-            if note.name == "VMCOREINFO":
-                lines = note.desc.rstrip(b"\0").decode("ascii", "replace").splitlines()
-                return dict(line.split("=", 1) for line in lines if "=" in line)
-        return {}
+        return _vmcoreinfo(self.notes)
 
     @property
     def cpus(self) -> int:
         """How many CPUs' registers the image has."""
         return sum(note.name == "CORE" and note.type == _NT_PRSTATUS for note in self.notes)
+
+
+def _vmcoreinfo(notes: tuple[Note, ...]) -> dict[str, str]:
+    for note in notes:
+        if note.name == "VMCOREINFO":
+            lines = note.desc.rstrip(b"\0").decode("ascii", "replace").splitlines()
+            return dict(line.split("=", 1) for line in lines if "=" in line)
+    return {}
 
 
 def _foreign(why: str) -> ForeignImageError:
@@ -103,6 +108,8 @@ def _truncated(what: str, end: int) -> TruncatedImageError:
 
 
 def _exactly(read_at: ReadAt, offset: int, size: int, what: str) -> bytes:
+    if offset + size > _MAX_OFFSET:
+        raise _foreign(f"damaged, {what} at byte {offset:,}")
     data = read_at(offset, size)
     if len(data) != size:
         raise _truncated(what, offset + size)
@@ -154,6 +161,17 @@ def _read_headers(read_at: ReadAt) -> list[tuple[int, ...]]:
     return list(_PHDR.iter_unpack(table))
 
 
+def _read_notes(read_at: ReadAt, headers: list[tuple[int, ...]]) -> tuple[tuple[Note, ...], int]:
+    """The notes, and where they end in the file."""
+    if headers[0][0] != _PT_NOTE or any(header[0] == _PT_NOTE for header in headers[1:]):
+        raise _foreign("no PT_NOTE, or not only one, or not first")
+    _, _, note_offset, _, _, note_bytes, _, _ = headers[0]
+    if note_bytes > _MAX_NOTES_BYTES:
+        raise _foreign(f"{note_bytes:,} bytes of notes")
+    data = _exactly(read_at, note_offset, note_bytes, "the notes")
+    return _parse_notes(data, note_offset), note_offset + note_bytes
+
+
 def parse_layout(read_at: ReadAt) -> Layout:
     """Parse an image's headers and notes.
 
@@ -163,13 +181,7 @@ def parse_layout(read_at: ReadAt) -> Layout:
     :raises AbiError: the report is of another ABI
     """
     headers = _read_headers(read_at)
-    if headers[0][0] != _PT_NOTE or any(header[0] == _PT_NOTE for header in headers[1:]):
-        raise _foreign("no PT_NOTE, or not only one, or not first")
-    _, _, note_offset, _, _, note_bytes, _, _ = headers[0]
-    if note_bytes > _MAX_NOTES_BYTES:
-        raise _foreign(f"{note_bytes:,} bytes of notes")
-    data = _exactly(read_at, note_offset, note_bytes, "the notes")
-    notes = _parse_notes(data, note_offset)
+    notes, notes_end = _read_notes(read_at, headers)
     ours = [n for n in notes if n.name == abi.NOTE_NAME and n.type == abi.NOTE_TYPE]
     if not ours:
         raise _foreign("a core, but without a LIVEDUMP note")
@@ -178,7 +190,7 @@ def parse_layout(read_at: ReadAt) -> Layout:
         for kind, _, offset, vaddr, paddr, filesz, memsz, _ in headers
         if kind == _PT_LOAD
     )
-    ends = [note_offset + note_bytes, *(item.offset + item.file_bytes for item in ranges)]
+    ends = [notes_end, *(item.offset + item.file_bytes for item in ranges)]
     return Layout(
         ranges=ranges,
         notes=notes,
@@ -310,6 +322,35 @@ def read_fully(fd: int, offset: int, size: int) -> bytes:
     return b"".join(parts)
 
 
+def _open(name: str) -> int:
+    try:
+        return os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise ImageError(f"{name}: {error.strerror}", step="open image") from error
+
+
+def kernel_release(path: str | os.PathLike[str]) -> str:
+    """The kernel's release in a core, whatever version of livedump wrote it.
+
+    Empty when its VMCOREINFO does not say.
+
+    :raises ImageError: it cannot be opened, or is no core
+    """
+    name = os.fspath(path)
+    fd = _open(name)
+    try:
+
+        def read_at(offset: int, size: int) -> bytes:
+            return read_fully(fd, offset, size)
+
+        notes, _ = _read_notes(read_at, _read_headers(read_at))
+    except OSError as error:
+        raise ImageError(f"{name}: {error.strerror}", step=_STEP) from error
+    finally:
+        os.close(fd)
+    return _vmcoreinfo(notes).get("OSRELEASE", "")
+
+
 def open_image(path: str | os.PathLike[str]) -> Image:
     """Open a dump (a file or a block device) or the live image, and check it.
 
@@ -320,10 +361,7 @@ def open_image(path: str | os.PathLike[str]) -> Image:
     :raises ImageError: it cannot be opened
     """
     name = os.fspath(path)
-    try:
-        fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise ImageError(f"{name}: {error.strerror}", step="open image") from error
+    fd = _open(name)
     try:
         layout = parse_layout(lambda offset, size: read_fully(fd, offset, size))
         size = os.lseek(fd, 0, os.SEEK_END)

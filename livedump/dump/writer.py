@@ -21,8 +21,8 @@ from typing import Any
 
 from livedump import abi
 from livedump.dump.image import Layout, parse_layout, read_fully
-from livedump.errors import DumpError, NotLoadedError
-from livedump.receipt import final_verdict, format_bytes
+from livedump.errors import DumpError, LivedumpError, NotLoadedError
+from livedump.receipt import final_verdict, format_bytes, verdict_name
 
 BUFFER_BYTES = 1 << 20
 _BLOCK_BYTES = 4096
@@ -122,6 +122,40 @@ def write(
         verdict=abi.Verdict(final["verdict"]).name.lower(),
         report=final,
     )
+
+
+def amend(path: str | os.PathLike[str], report: abi.ReportDict) -> None:
+    """Put a later receipt into the note of a dump, and sync it: release checks once more.
+
+    :param path: a file or block device that :func:`write` wrote; a character device keeps nothing
+        and is left alone
+    :param report: of the same snapshot, its verdict decided
+    :raises DumpError: the note may still hold the earlier receipt
+    """
+    name = os.fspath(path)
+    try:
+        kind = os.stat(name).st_mode
+        if not stat.S_ISCHR(kind):
+            _amend(name, os.O_EXCL if stat.S_ISBLK(kind) else 0, report)
+    except (OSError, LivedumpError) as error:
+        cause = error.cause if isinstance(error, LivedumpError) else error.strerror
+        verdict = verdict_name(report)
+        raise DumpError(
+            f"{name}: {cause}",
+            step="amend dump",
+            remedy=f"Do not trust the verdict in its note: after release it is {verdict!r}",
+        ) from error
+
+
+def _amend(name: str, flags: int, report: abi.ReportDict) -> None:
+    fd = os.open(name, os.O_RDWR | os.O_CLOEXEC | flags)
+    try:
+        layout = _read_layout(fd)
+        if layout.report.instant_monotonic_ns != report["instant_monotonic_ns"]:
+            raise DumpError("it is of another snapshot than the report", step="amend dump")
+        _put_report(fd, layout, report)
+    finally:
+        os.close(fd)
 
 
 def _held(status: ReadReport, step: str) -> abi.ReportDict:
@@ -289,7 +323,7 @@ def _copy(source_fd: int, out: _Target, total: int, progress: Progress) -> None:
         _drain(out, view, count, done)
         done += count
         if not out.direct and done - synced >= _SYNC_EVERY_BYTES:
-            _drop_cache(out.fd, synced, done)
+            _drop_cache(out, synced, done)
             synced = done
         progress(done, total)
 
@@ -343,11 +377,15 @@ def _leave_direct(out: _Target) -> None:
     out.direct = False
 
 
-def _drop_cache(fd: int, begin: int, end: int) -> None:
+def _drop_cache(out: _Target, begin: int, end: int) -> None:
     """Write back and forget what was written: give the pages back to the system."""
+    try:
+        # The kernel reports a failed writeback once: the sync at the end would not see it again.
+        _sync(out.fd, os.fdatasync)
+    except OSError as error:
+        raise _write_error(out, error) from error
     with contextlib.suppress(OSError):
-        os.fdatasync(fd)
-        os.posix_fadvise(fd, begin, end - begin, os.POSIX_FADV_DONTNEED)
+        os.posix_fadvise(out.fd, begin, end - begin, os.POSIX_FADV_DONTNEED)
 
 
 def _finish(out: _Target, layout: Layout, final: abi.ReportDict) -> None:
@@ -357,10 +395,7 @@ def _finish(out: _Target, layout: Layout, final: abi.ReportDict) -> None:
         if was_direct:
             _leave_direct(out)
         _sync(out.fd)
-        note = bytes(abi.report_from_dict(final))
-        if os.pwrite(out.fd, note, layout.report_offset) != len(note):
-            raise OSError(errno.EIO, "short write")
-        _sync(out.fd)
+        _put_report(out.fd, layout, final)
         out.direct = was_direct
         if out.partial is not None and out.final is not None:
             os.replace(out.partial, out.final)
@@ -371,9 +406,16 @@ def _finish(out: _Target, layout: Layout, final: abi.ReportDict) -> None:
         raise _write_error(out, error) from error
 
 
-def _sync(fd: int) -> None:
+def _put_report(fd: int, layout: Layout, report: abi.ReportDict) -> None:
+    note = bytes(abi.report_from_dict(report))
+    if os.pwrite(fd, note, layout.report_offset) != len(note):
+        raise OSError(errno.EIO, "short write")
+    _sync(fd)
+
+
+def _sync(fd: int, how: Callable[[int], None] | None = None) -> None:
     try:
-        os.fsync(fd)
+        (how or os.fsync)(fd)
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.ENOSYS):  # a character device, a pipe
             raise

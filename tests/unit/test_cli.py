@@ -17,10 +17,11 @@ from livedump import abi, doctor
 from livedump.cli import snapshot as snapshot_module
 from livedump.cli.common import command_main, emit, json_option
 from livedump.cli.main import cli
+from livedump.control import Status
 from livedump.dump import open_image
 from livedump.errors import ControlError, LivedumpError, ModuleError
 from tests.unit import images
-from tests.unit.fakes import FakeModule, names
+from tests.unit.fakes import FakeControl, FakeModule, names
 
 
 class Result(NamedTuple):
@@ -140,7 +141,36 @@ def test_what_only_release_finds_counts(run: Run, module: FakeModule, tmp_path: 
     module.late = {"entries_late": 2}
     result = run("snapshot", "--dump", tmp_path / "vmcore")
     assert result.status == 3
-    assert "after release: verdict unproven" in result.out and "2 entries found late" in result.out
+    assert "verdict unproven" in result.out and "2 entries found late" in result.out
+    assert f"release made it unproven; the note in {tmp_path}/vmcore says so, too" in result.out
+    info = run("info", tmp_path / "vmcore", "--json")
+    assert info.status == 3
+    assert info.data["verdict"] == "unproven" and info.data["report"]["entries_late"] == 2
+
+
+def test_what_only_release_knows_is_in_the_note(run: Run, tmp_path: Path) -> None:
+    data = run("snapshot", "--json", "--dump", tmp_path / "vmcore").data
+    info = run("info", tmp_path / "vmcore", "--json")
+    assert info.status == 0
+    assert info.data["report"] == data["report"] == data["final"]["report"]
+    assert info.data["report"]["release_ns"] == 3_000_000
+
+
+def test_a_note_that_cannot_be_amended_is_an_error(
+    run: Run, module: FakeModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file still says complete: the command must not."""
+    release = FakeControl.release
+
+    def release_and_lose(control: FakeControl) -> Status:
+        (tmp_path / "vmcore").unlink()
+        return release(control)
+
+    monkeypatch.setattr(FakeControl, "release", release_and_lose)
+    module.late = {"entries_late": 2}
+    result = run("snapshot", "--dump", tmp_path / "vmcore")
+    assert result.status == 1 and result.out == ""
+    assert "amend dump" in result.err and "after release it is 'unproven'" in result.err
 
 
 def test_failed_dump_still_releases(run: Run, module: FakeModule, tmp_path: Path) -> None:
@@ -330,6 +360,66 @@ def test_doctor(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     result = run("doctor", "--json")
     assert result.status == 1 and not result.data["ok"]
     assert result.data["checks"][2]["remedy"] == "mend"
+
+
+CRASH_OUTPUT = """\
+     RELEASE: 6.1.0-56-amd64
+        1       0   0  ffff88ac41214200  IN   0.0     2260       80  init
+        2       0   1  ffff88ac41212100  IN   0.0        0        0  [kthreadd]
+PID: 1        TASK: ffff88ac41214200  CPU: 0    COMMAND: "init"
+ #0 [ffffccb600013c30] __schedule at ffffffffae65271d
+ #1 [ffffccb600013cb8] schedule at ffffffffae652e2a
+ #2 [ffffccb600013cd0] do_wait at ffffffffadca6684
+"""
+
+
+@pytest.fixture
+def fake_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A crash on PATH that prints what is in the file; symbols in the cache."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    output = folder / "output"
+    output.write_text(CRASH_OUTPUT)
+    program = folder / "crash"
+    program.write_text(f'#!/bin/sh\necho "$@" >{folder}/arguments\ncat {output}\n')
+    program.chmod(0o755)
+    vmlinux = tmp_path / "cache/livedump/debug/6.1.0-56-amd64/vmlinux"
+    vmlinux.parent.mkdir(parents=True)
+    vmlinux.touch()
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return output
+
+
+def test_open(run: Run, module: FakeModule, tmp_path: Path, fake_crash: Path) -> None:
+    result = run("open", module.image)
+    assert result.status == 0, result.err
+    assert "kernel   6.1.0-56-amd64, 2 tasks" in result.out
+    assert "of pid 1, 3 frames" in result.out and "do_wait at" in result.out
+    vmlinux = tmp_path / "cache/livedump/debug/6.1.0-56-amd64/vmlinux"
+    assert f"-s {vmlinux} {module.image} " in (fake_crash.parent / "arguments").read_text()
+    data = run("open", "--json", "--vmlinux", "/x", module.image).data
+    assert data["ok"] and data["tasks"] == [[1, "init"], [2, "kthreadd"]]
+    assert data["vmlinux"] == "/x" and data["path"] == str(module.image)
+
+
+def test_open_that_finds_only_half(run: Run, module: FakeModule, fake_crash: Path) -> None:
+    fake_crash.write_text(CRASH_OUTPUT.replace(" #2", "no "))
+    result = run("open", module.image)
+    assert result.status == 1 and "PROBLEM  a backtrace of only 2 frames (pid 1)" in result.out
+    result = run("open", "--json", module.image)
+    assert result.status == 1 and not result.data["ok"]
+
+
+def test_open_failures(run: Run, module: FakeModule, tmp_path: Path, fake_crash: Path) -> None:
+    result = run("open", tmp_path / "absent")
+    assert result.status == 1 and "No such file" in result.err
+    result = run("open", "--with", "drgn", "--vmlinux", tmp_path / "absent", module.image)
+    assert result.status == 1 and "of the same kernel?" in result.err
+    assert run("open", "--with", "gdb", module.image).status == 2
+    os.unlink(tmp_path / "cache/livedump/debug/6.1.0-56-amd64/vmlinux")
+    result = run("open", module.image)
+    assert result.status == 1 and "apt-get install linux-image-6.1.0-56-amd64-dbg" in result.err
 
 
 def test_every_command_has_help_json_and_examples(run: Run) -> None:

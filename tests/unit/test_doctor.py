@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -176,6 +177,13 @@ CASES: list[tuple[str, Break, str, str, str]] = [
         "lockdown=none",
     ),
     (
+        "lockdown",
+        without("sys/kernel/security/lockdown"),
+        WARN,
+        "cannot tell: securityfs is not mounted",
+        "mount -t securityfs",
+    ),
+    (
         "signature",
         file("sys/module/module/parameters/sig_enforce", "Y\n"),
         FAIL,
@@ -198,7 +206,7 @@ CASES: list[tuple[str, Break, str, str, str]] = [
         "cannot be built",
         f"apt-get install linux-headers-{RELEASE}",
     ),
-    ("btf", without("sys/kernel/btf/vmlinux"), WARN, "no /sys/kernel/btf", "BTF"),
+    ("btf", without("sys/kernel/btf/vmlinux"), WARN, "no /sys/.*works without", "BTF"),
     ("bcc", crystal_bcc, FAIL, "wrong package.*lattices", "pip uninstall bcc"),
     ("bcc", lambda m: replace(m, origin=lambda n: None), WARN, "not installed", "python3-bpfcc"),
     ("symbols", file("proc/kallsyms", ""), FAIL, "no /proc/kallsyms", "KALLSYMS"),
@@ -265,12 +273,64 @@ CASES: list[tuple[str, Break, str, str, str]] = [
 def test_broken_machines(
     machine: Machine, name: str, change: Break, status: str, message: str, remedy: str
 ) -> None:
-    import re
-
     check = find(change(machine), name)
     assert check.status == status, check
     assert re.search(message, check.message), check
     assert remedy in check.remedy, check
+
+
+def test_lockdown_that_is_not_there(machine: Machine) -> None:
+    """No such file: a kernel without lockdown, if securityfs is mounted."""
+    without("sys/kernel/security/lockdown")(machine)
+    assert find(machine, "lockdown").status == WARN
+    assert find(file("sys/kernel/security/lsm", "capability")(machine), "lockdown").status == OK
+    (machine.root / "sys/kernel/security/lockdown").mkdir()  # not readable, even for root
+    check = find(machine, "lockdown")
+    assert check.status == WARN and "not readable" in check.message
+
+
+KMOD = Path(__file__).parents[2] / "kmod"
+
+
+def symbols_of(compat: str, hooks: str) -> list[str]:
+    """The kernel symbols that the module's sources insist on."""
+    return [
+        *re.findall(r'\bprobe_address\("(\w+)"', compat),
+        *re.findall(r'\brequired\("(\w+)"', compat),
+        *re.findall(r'\bsymbol_name = "(\w+)"', hooks),
+    ]
+
+
+def test_symbols_are_those_of_the_module() -> None:
+    wanted = symbols_of((KMOD / "compat.c").read_text(), (KMOD / "hooks.c").read_text())
+    assert len(wanted) >= 15
+    assert sorted(doctor.SYMBOLS) == sorted(wanted)
+
+
+def test_the_symbols_of_a_source() -> None:
+    """What the comparison above would miss, it could not find."""
+    compat = 'x = probe_address("a");\nif (required("b", &b) ||\n    required("c", &c))\n'
+    compat += 'static int required(const char *name)\n{ lookup("optional"); }'
+    assert symbols_of(compat, '.kp.symbol_name = "d",\n') == ["a", "b", "c", "d"]
+
+
+def test_no_other_file_looks_up_symbols() -> None:
+    users = {
+        path.name
+        for path in KMOD.glob("*.c")
+        if re.search(r"\b(symbol_name|kallsyms_lookup_name|required\()", path.read_text())
+    }
+    assert users == {"compat.c", "hooks.c"}
+
+
+def test_pool_as_in_the_module() -> None:
+    source = (KMOD / "session.c").read_text()
+    sizes = re.findall(r"^#define (MIN_\w+_BYTES)\s+SZ_(\d+)M$", source, re.M)
+    assert {name: int(size) << 20 for name, size in sizes} == {
+        "MIN_POOL_BYTES": doctor.MIN_POOL_BYTES,
+        "MIN_FREE_BYTES": doctor.MIN_FREE_BYTES,
+    }
+    assert re.findall(r"ram / (\d+), MIN_POOL_BYTES", source) == [str(doctor.POOL_DIVISOR)]
 
 
 def test_tracepoint(machine: Machine) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 import struct
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from livedump import abi
-from livedump.dump import DumpResult, open_image, write
+from livedump.dump import DumpResult, amend, kernel_release, open_image, write
 from livedump.dump import writer as writer_module
 from livedump.errors import (
     AbiError,
@@ -173,6 +174,82 @@ def test_disk_full_half_way(source: Path, tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(DumpError, match="No space left"):
         dump(source, tmp_path / "vmcore")
     assert sorted(tmp_path.iterdir()) == [source]
+
+
+def failing_once(real: Callable[[int], None]) -> Callable[[int], None]:
+    """A sync whose writeback failed: like the kernel it says so to one caller only."""
+    errors = [OSError(errno.EIO, os.strerror(errno.EIO))]
+
+    def sync(fd: int) -> None:
+        real(fd)
+        if errors:
+            raise errors.pop()
+
+    return sync
+
+
+@pytest.mark.parametrize("name", ["fdatasync", "fsync"])
+def test_a_writeback_error_is_not_forgotten(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(os, name, failing_once(getattr(os, name)))
+    monkeypatch.setattr(writer_module, "_SYNC_EVERY_BYTES", 1 << 20)
+    with pytest.raises(DumpError, match="write dump: .*vmcore: Input/output error"):
+        dump(source, tmp_path / "vmcore", direct=False)
+    assert sorted(tmp_path.iterdir()) == [source]
+
+
+def test_the_cache_is_only_advised(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_arguments: int) -> None:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(os, "posix_fadvise", refuse)
+    monkeypatch.setattr(writer_module, "_SYNC_EVERY_BYTES", 1 << 20)
+    assert dump(source, tmp_path / "vmcore", direct=False).complete
+
+
+def test_amend(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the receipt changes, and it is on the disk when amend() returns."""
+    target = tmp_path / "vmcore"
+    dump(source, target)
+    before = target.read_bytes()
+    synced: list[bytes] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(target.read_bytes()))
+    final = images.report(state=0, entries_late=2, release_ns=9, verdict=3)
+    amend(target, final)
+    after = target.read_bytes()
+    assert synced == [after]
+    with open_image(target) as image:
+        assert image.verdict is abi.Verdict.UNPROVEN
+        assert image.report == final
+        offset = image.layout.report_offset
+    end = offset + abi.REPORT_BYTES
+    assert before[:offset] == after[:offset] and before[end:] == after[end:]
+
+
+def test_amend_failures_say_what_is_true(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "vmcore"
+    dump(source, target)
+    final = images.report(verdict=3, entries_late=2)
+    with pytest.raises(DumpError, match="No such file.* after release it is 'unproven'"):
+        amend(tmp_path / "absent", final)
+    with pytest.raises(DumpError, match="another snapshot.*Do not trust the verdict"):
+        amend(target, images.report(instant_monotonic_ns=1))
+    monkeypatch.setattr(os, "fsync", failing_once(os.fsync))
+    with pytest.raises(DumpError, match="amend dump: .*Input/output error.*Do not trust"):
+        amend(target, final)
+    target.write_bytes(b"nonsense")
+    with pytest.raises(DumpError, match="not a livedump image"):
+        amend(target, final)
+    assert target.read_bytes() == b"nonsense"
+
+
+def test_amend_leaves_character_devices_alone() -> None:
+    amend("/dev/null", images.report())
 
 
 def test_no_room_is_said_before_the_first_byte(
@@ -341,6 +418,80 @@ def test_files_that_are_no_image(
     path.write_bytes(data)
     with pytest.raises(kind, match=words):
         open_image(path)
+
+
+@pytest.mark.parametrize("value", [(1 << 64) - 64, (1 << 63) - 8, 1 << 63, 1 << 40])
+@pytest.mark.parametrize(
+    ("offset", "kind", "words"),
+    [
+        (32, "Foreign|Truncated", "the program headers"),  # e_phoff
+        (64 + 8, "Foreign|Truncated", "the notes"),  # p_offset of the PT_NOTE
+        (64 + 32, "Foreign", "bytes of notes"),  # p_filesz of the PT_NOTE
+        (64 + 56 + 8, "Truncated", "truncated: "),  # p_offset of a PT_LOAD
+        (64 + 56 + 32, "Truncated", "truncated: "),  # p_filesz of a PT_LOAD
+    ],
+)
+def test_damaged_offsets(tmp_path: Path, offset: int, kind: str, words: str, value: int) -> None:
+    path = tmp_path / "image"
+    path.write_bytes(patched(offset, struct.pack("<Q", value)))
+    with pytest.raises(ImageError, match=words) as caught:
+        open_image(path)
+    assert re.match(kind, type(caught.value).__name__)
+    if value >= (1 << 63) - 8 and offset < 64 + 32:
+        assert isinstance(caught.value, ForeignImageError)
+
+
+@pytest.mark.parametrize("value", [(1 << 64) - 64, (1 << 63) - 8, 1 << 40])
+def test_damaged_section_offset(tmp_path: Path, value: int) -> None:
+    data = bytearray(make())
+    struct.pack_into("<Q", data, 40, value)
+    struct.pack_into("<H", data, 56, 0xFFFF)
+    (tmp_path / "image").write_bytes(data)
+    with pytest.raises((ForeignImageError, TruncatedImageError), match="section header 0"):
+        open_image(tmp_path / "image")
+
+
+@pytest.mark.parametrize("field", [0, 4])
+def test_damaged_note_sizes(tmp_path: Path, field: int) -> None:
+    notes_at = 64 + 3 * 56
+    (tmp_path / "image").write_bytes(patched(notes_at + field, b"\xff" * 4))
+    with pytest.raises(ForeignImageError, match="longer than its segment"):
+        open_image(tmp_path / "image")
+
+
+def test_any_damage_of_the_headers_is_our_error(tmp_path: Path) -> None:
+    """Whatever eight bytes of the headers say: an image, or one of our errors."""
+    intact = images.build([images.Segment(0, RAM[:4096])])
+    refused = 0
+    for offset in range(0, 64 + 2 * 56 + 32, 4):
+        for value in (0, 1 << 31, (1 << 63) - 1, 1 << 63, (1 << 64) - 1):
+            data = bytearray(intact)
+            struct.pack_into("<Q", data, offset, value)
+            (tmp_path / "image").write_bytes(data)
+            try:
+                with open_image(tmp_path / "image") as image:
+                    image.to_dict()
+            except LivedumpError:
+                refused += 1
+    assert refused > 100
+
+
+def test_kernel_release_of_any_core(tmp_path: Path) -> None:
+    """Also of a dump by another version of livedump, or by another program."""
+    path = tmp_path / "image"
+    path.write_bytes(make(abi=7))
+    assert kernel_release(path) == "6.1.0-56-amd64"
+    path.write_bytes(images.build([images.Segment(0, RAM[:4096])], with_report=False))
+    assert kernel_release(path) == "6.1.0-56-amd64"
+    path.write_bytes(images.build([images.Segment(0, RAM[:4096])], vmcoreinfo="X=1"))
+    assert kernel_release(path) == ""
+    with pytest.raises(ImageError, match="No such file"):
+        kernel_release(tmp_path / "absent")
+    with pytest.raises(ImageError, match="directory"):
+        kernel_release(tmp_path)
+    path.write_bytes(b"nonsense" * 20)
+    with pytest.raises(ForeignImageError):
+        kernel_release(path)
 
 
 def test_foreign_abi(tmp_path: Path) -> None:

@@ -124,6 +124,68 @@ def test_the_kernels_words_are_kept(tmp_path: Path) -> None:
         kmod.load(module(tmp_path), kernel=kernel, release=RELEASE)
 
 
+def fake_insmod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> Path:
+    """An insmod on PATH; returns the file with the arguments that it was given."""
+    program = tmp_path / "bin/insmod"
+    program.parent.mkdir(exist_ok=True)
+    program.write_text(f'#!/bin/sh\necho "$@" >{tmp_path}/arguments\n{script}\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent))
+    return tmp_path / "arguments"
+
+
+def compressed(tmp_path: Path) -> kmod.ModuleFile:
+    path = tmp_path / "mine/livedump.ko.xz"
+    path.parent.mkdir()
+    path.write_bytes(b"\xfd7zXZ")
+    return kmod.find_module(path, release=RELEASE, root=tmp_path, environ={})
+
+
+def test_a_compressed_module_is_loaded_from_its_own_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = fake_insmod(tmp_path, monkeypatch, "exit 0")
+    module = compressed(tmp_path)
+    assert kmod.load(module, release=RELEASE)
+    assert arguments.read_text() == f"{module.path}\n"
+
+
+INSMOD = "insmod: ERROR: could not insert module livedump.ko.xz: "
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "remedy"),
+    [
+        ("Invalid module format", errno.ENOEXEC, "dkms autoinstall"),
+        ("Unknown symbol in module", errno.ENOENT, "kernel log"),
+        ("Operation not permitted", errno.EPERM, "Run as root"),
+        ("Key was rejected by service", errno.EKEYREJECTED, "mokutil"),
+        ("Function not implemented", 0, "dmesg"),
+        ("No such file or directory", 0, "dmesg"),
+    ],
+)
+def test_insmods_words_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str, code: int, remedy: str
+) -> None:
+    script = f"echo first >&2; echo '{INSMOD}{words}' >&2; exit 1"
+    fake_insmod(tmp_path, monkeypatch, script)
+    with pytest.raises(ModuleError, match=f"xz: {INSMOD}{words}[.;].*{remedy}") as caught:
+        kmod.load(compressed(tmp_path), release=RELEASE)
+    assert caught.value.errno == code
+
+
+def test_insmod_without_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = compressed(tmp_path)
+    fake_insmod(tmp_path, monkeypatch, "exit 7")
+    with pytest.raises(ModuleError, match="insmod: exit status 7"):
+        kmod.load(module, release=RELEASE)
+    fake_insmod(tmp_path, monkeypatch, f"echo '{INSMOD}File exists' >&2; exit 1")
+    assert not kmod.load(module, release=RELEASE)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ModuleError, match="no insmod on PATH.*apt-get install kmod"):
+        kmod.load(module, release=RELEASE)
+
+
 @pytest.mark.parametrize(
     ("code", "words"),
     [

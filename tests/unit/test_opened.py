@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,55 @@ def test_crash_missing(tmp_path: Path) -> None:
 def test_the_extension_compiles(tmp_path: Path) -> None:
     """crash's own header is installed with it; without the extension no task would be found."""
     assert crash.build_extension(tmp_path) == tmp_path / "crash_pid.so"
+
+
+def fake_gcc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    path = tmp_path / "bin/gcc"
+    path.parent.mkdir()
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{path.parent}:{os.environ['PATH']}")
+
+
+def test_an_extension_that_does_not_compile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As without zlib1g-dev: crash would open the image and find no tasks."""
+    fake_gcc(tmp_path, monkeypatch, 'for n in 1 2 3 4; do echo "line $n" >&2; done; exit 1')
+    (tmp_path / "out").write_text(OUTPUT)
+    with pytest.raises(OpenError, match="gcc failed: line 2 line 3 line 4.*zlib1g-dev gcc"):
+        run(fake_crash(tmp_path, f"cat {tmp_path}/out"))
+
+
+def test_gccs_own_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = tmp_path / "broken.c"
+    broken.write_text("#include <no/such/header.h>\n")
+    monkeypatch.setattr(crash, "_EXTENSION", broken)
+    with pytest.raises(OpenError, match="fatal error: no/such/header.h: No such file"):
+        crash.build_extension(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("gcc", "header", "words"),
+    [
+        (None, Path("/"), "for want of gcc:"),
+        ("/usr/bin/gcc", Path("/absent/defs.h"), "for want of /absent/defs.h:"),
+        (None, Path("/absent/defs.h"), "for want of gcc and /absent/defs.h:"),
+    ],
+)
+def test_without_the_extension(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gcc: str | None, header: Path, words: str
+) -> None:
+    """Said when something is missing in the result; a newer crash needs no extension."""
+    which = {"gcc": gcc}
+    monkeypatch.setattr("shutil.which", lambda name: which.get(name, name))
+    monkeypatch.setattr(crash, "_HEADER", header)
+    (tmp_path / "out").write_text(OUTPUT)
+    program = fake_crash(tmp_path, f"cat {tmp_path}/out")
+    assert run(program).ok
+    (tmp_path / "out").write_text("     RELEASE: 6.1.0\n")
+    *_, last = run(program).problems
+    assert words in last and "apt-get install crash gcc zlib1g-dev" in last
 
 
 def test_drgn_refuses_what_is_no_core(tmp_path: Path) -> None:
