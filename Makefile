@@ -20,6 +20,10 @@ CMD ?=
 # Bytecode goes to build/, never into the tree; the guest shares it.
 export PYTHONPYCACHEPREFIX := $(CURDIR)/build/pycache
 
+# A loop over nothing would pass: no list, or an empty one, is a failure.
+RELEASES = releases=$$($(VM) kernels); \
+	[ -n "$$releases" ] || { echo "make $@: error: tools.vm knows no kernels" >&2; exit 1; }
+
 PY_FOLDERS := livedump tools tests
 GUEST_TEST := $(PYTEST) --durations=8 tests/guest
 
@@ -41,8 +45,8 @@ debug: setup ## Debian's vmlinux with debug information for 6.1 (860 MB, once)
 
 .PHONY: kmod
 kmod: setup ## Build the kernel module for each kernel series
-	@for release in $$($(VM) kernels); do \
-		$(MAKE) -s -C kmod KRELEASE=$$release O=$(CURDIR)/build/kmod/$$release; \
+	@$(RELEASES); for release in $$releases; do \
+		$(MAKE) -s -C kmod STRICT=1 KRELEASE=$$release O=$(CURDIR)/build/kmod/$$release; \
 	done
 
 .PHONY: demo
@@ -82,9 +86,9 @@ lint: setup ## flake8, isort, black, mypy --strict; W=1, sparse and checkpatch o
 	$(PYTHON) -m isort --check-only --quiet $(PY_FOLDERS)
 	$(PYTHON) -m black --check --line-length 100 $(PY_FOLDERS)
 	$(PYTHON) -m mypy $(PY_FOLDERS)
-	@for release in $$($(VM) kernels); do \
+	@$(RELEASES); for release in $$releases; do \
 		echo "W=1 and sparse on $$release"; \
-		$(MAKE) -s -C kmod lint KRELEASE=$$release O=$(CURDIR)/build/lint/$$release; \
+		$(MAKE) -s -C kmod lint STRICT=1 KRELEASE=$$release O=$(CURDIR)/build/lint/$$release; \
 	done
 	$(PYTHON) -m tools.setup.checkpatch
 

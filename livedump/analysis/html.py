@@ -58,6 +58,7 @@ def page_data(recording: Recording, kinds: Sequence[str] = ()) -> dict[str, Any]
     """What the page's script is given."""
     summary = summarize(recording, kinds, limit=12)
     data = summary.to_dict()
+    data["losses_text"] = summary.losses_text
     data["buckets"] = {
         latency.kind: [[b.low_ns, b.high_ns, b.count] for b in latency.buckets]
         for latency in summary.latencies

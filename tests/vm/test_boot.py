@@ -26,7 +26,7 @@ def cpu_seconds_of_others() -> float:
     return (user + nice + system) / os.sysconf("SC_CLK_TCK") - own.ru_utime - own.ru_stime
 
 
-def test_status_output_and_clean_log() -> None:
+def test_status_output_and_clean_log(capsys: pytest.CaptureFixture[str]) -> None:
     out, err = io.BytesIO(), io.BytesIO()
     script = (
         "cat /sys/devices/system/clocksource/clocksource0/current_clocksource; pwd; "
@@ -38,7 +38,11 @@ def test_status_output_and_clean_log() -> None:
     result = run(CONFIG, ["sh", "-c", script], stdout=out, stderr=err)
     assert result.status == 3
     busy = (cpu_seconds_of_others() - others) / (time.monotonic() - started) > 0.3
-    assert result.seconds_to_ready <= (READY_BUSY_S if busy else READY_S)
+    bound = READY_BUSY_S if busy else READY_S
+    with capsys.disabled():
+        host = "others use the host's CPUs" if busy else "the host is quiet"
+        print(f"\nready after {result.seconds_to_ready} s; bound {bound:.0f} s: {host}")
+    assert result.seconds_to_ready <= bound
     clocksource, cwd, la57, rest = out.getvalue().split(b"\n", 3)
     assert la57 == b"2" or result.accelerator == "kvm"
     assert clocksource in (b"tsc", b"kvm-clock")

@@ -2,30 +2,51 @@
 
 from __future__ import annotations
 
-import importlib.util
-import subprocess
+import os
 import sys
 
-from tools.paths import PYTHON, ROOT
-from tools.setup import apt, venv
+from tools.paths import ROOT
+from tools.setup import apt, assets, venv
 from tools.setup.steps import SetupError, step
 from tools.vm import VmError, kernels
-from tools.vm.config import SERIES
+from tools.vm.config import HEADERS_META, SERIES
 from tools.vm.kernels import Kernel
 
 
 def main() -> int:
     """Do it; the exit status."""
     try:
+        if os.geteuid() != 0:
+            require_packages()
         apt.install(apt.wanted())
         for series in SERIES:
             _ensure_kernel(series)
         venv.ensure()
-        _ensure_assets()
+        for file in assets.ensure():
+            print(f"setup: {file.relative_to(ROOT)}", file=sys.stderr)
     except (SetupError, VmError) as error:
         print(f"setup: error: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def require_packages() -> None:
+    """Raise SetupError that names every missing package, the kernels' headers among them.
+
+    For those who are not root: one command for the administrator, not one after the other.
+    """
+    apt.require([*apt.wanted(), *(_headers_to_have(series) for series in SERIES)])
+
+
+def _headers_to_have(series: str) -> str:
+    """The headers package that the rest of set-up will ask for."""
+    try:
+        newest = kernels.resolve(series, latest=True)
+        if not apt.missing([newest.headers_package]):
+            return newest.headers_package
+        return kernels.resolve(series).headers_package  # one that is ready will do
+    except VmError:
+        return HEADERS_META[series]
 
 
 def _ensure_kernel(series: str) -> None:
@@ -52,14 +73,6 @@ def _install_kernel(series: str) -> Kernel:
                 kernel = kernels.fetch(kernels.resolve(series, latest=True))
     apt.install([kernel.headers_package])
     return kernel
-
-
-def _ensure_assets() -> None:
-    """What the HTML report needs from npm, if that part of the project is there."""
-    if importlib.util.find_spec("tools.setup.assets") is None:
-        return
-    if subprocess.run([PYTHON, "-m", "tools.setup.assets"], cwd=ROOT, check=False).returncode:
-        raise SetupError("fetching the report's assets failed: see above")
 
 
 if __name__ == "__main__":

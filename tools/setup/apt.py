@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from tools.setup.steps import SetupError, step
+from tools.setup.steps import SetupError
+from tools.vm.progress import progress
 
 #: What livedump's tools need from Debian.
 PACKAGES = (
@@ -17,7 +19,8 @@ PACKAGES = (
     # the module, lint
     *("gcc", "make", "libc6-dev", "binutils", "xz-utils", "sparse", "perl"),
     *("python3-venv", "python3-bpfcc"),
-    "crash",
+    # the dump; livedump/dump/crash_pid.c includes crash's defs.h, which includes zlib.h
+    *("crash", "zlib1g-dev"),
     "chromium",  # the report's tests
 )
 
@@ -27,8 +30,12 @@ PROGRAMS = {"npm": "npm"}  # the report's assets
 
 def wanted() -> list[str]:
     """Every package to have, beside the headers of each kernel."""
-    absent = [package for program, package in PROGRAMS.items() if shutil.which(program) is None]
-    return [*PACKAGES, *absent]
+    return [*PACKAGES, *absent_programs()]
+
+
+def absent_programs() -> list[str]:
+    """The packages of those PROGRAMS that are not there."""
+    return [package for program, package in PROGRAMS.items() if shutil.which(program) is None]
 
 
 def missing(packages: Iterable[str]) -> list[str]:
@@ -41,22 +48,32 @@ def missing(packages: Iterable[str]) -> list[str]:
     return [package for package in names if package not in installed]
 
 
-def install(packages: Sequence[str]) -> None:
-    """Install what is missing of `packages`; without root, raise and name all of it."""
+def require(packages: Sequence[str]) -> None:
+    """Raise SetupError with the command that installs what is missing of `packages`."""
+    if absent := missing(packages):
+        raise SetupError(f"missing packages. As root: {remedy(absent)}")
+
+
+def remedy(packages: Sequence[str]) -> str:
+    """The shell command that installs `packages`."""
+    update_first = "" if have_lists() else "apt-get update && "
+    return f"{update_first}apt-get install --no-install-recommends {' '.join(packages)}"
+
+
+def install(packages: Sequence[str]) -> list[str]:
+    """Install what is missing of `packages` and return it; without root, raise and name it."""
     absent = missing(packages)
     if not absent:
-        return
-    names = " ".join(absent)
+        return []
     if os.geteuid() != 0:
-        raise SetupError(
-            f"missing packages. As root: apt-get install --no-install-recommends {names}"
-        )
-    with step(f"installing {names}"):
-        command = ["install", "-y", "--no-install-recommends", *absent]
-        if not have_lists() or _apt_get(command):
-            update()
-            if output := _apt_get(command):
-                raise SetupError(f"apt-get install {names} failed:\n{output}")
+        require(absent)
+    print(f"setup: installing {' '.join(absent)}", file=sys.stderr, flush=True)
+    command = ["install", "-y", "--no-install-recommends", *absent]
+    if not have_lists() or _apt_get(command):
+        update()
+        if output := _apt_get(command):
+            raise SetupError(f"apt-get install {' '.join(absent)} failed:\n{output}")
+    return absent
 
 
 def have_lists() -> bool:
@@ -73,21 +90,25 @@ def update() -> None:
 
 
 def _apt_get(arguments: Sequence[str]) -> str:
-    """Run apt-get quietly; the output of a failure, or an empty string."""
+    """Run apt-get and show its last line; the output of a failure, or an empty string."""
     environment = {
         **os.environ,
         "DEBIAN_FRONTEND": "noninteractive",
         "LC_ALL": "C.UTF-8",
     }
-    result = subprocess.run(
+    output: list[str] = []
+    shown = progress(f"setup: apt-get {arguments[0]}", lambda: "".join(output[-1:]).strip())
+    with shown, subprocess.Popen(
         ["apt-get", "-q", "-o", "DPkg::Lock::Timeout=120", *arguments],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         env=environment,
-        check=False,
-    )
-    if result.returncode == 0:
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            output.append(line)
+    if process.returncode == 0:
         return ""
-    return result.stdout[-3000:] or f"exit status {result.returncode}"
+    return "".join(output)[-3000:] or f"exit status {process.returncode}"

@@ -2,8 +2,7 @@
 tools.setup.assets``.
 
 livedump/analysis/assets.json says which packages, which file of each, and its hash. Packages are
-kept in the cache folder; the files end up in livedump/analysis/assets/, ignored by git and
-installed as package data.
+kept in the cache folder; the files end up in build/assets/, from where setup.cfg installs them.
 """
 
 from __future__ import annotations
@@ -19,13 +18,14 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools.paths import ROOT, cache_dir
+from tools.paths import BUILD, ROOT, cache_dir
+from tools.setup.steps import SetupError, step
 
 MANIFEST = ROOT / "livedump" / "analysis" / "assets.json"
-TARGET = ROOT / "livedump" / "analysis" / "assets"
+TARGET = BUILD / "assets"
 
 
-class AssetError(Exception):
+class AssetError(SetupError):
     """A file could not be fetched, or is not the one that was pinned."""
 
 
@@ -62,15 +62,22 @@ def fetch(assets: list[Asset], target: Path = TARGET, cache: Path | None = None)
     """
     cache = cache if cache is not None else cache_dir() / "npm"
     written = []
-    for asset in assets:
-        file = target / asset.file
-        if file.is_file() and _sha256(file.read_bytes()) == asset.sha256:
-            continue
+    for asset in lacking(assets, target):
         content = _extract(_package(asset, cache), asset)
         target.mkdir(parents=True, exist_ok=True)
-        _write(file, content)
-        written.append(file)
+        _write(target / asset.file, content)
+        written.append(target / asset.file)
     return written
+
+
+def lacking(assets: list[Asset], target: Path = TARGET) -> list[Asset]:
+    """Those that are not in *target*, or not as pinned."""
+
+    def whole(asset: Asset) -> bool:
+        file = target / asset.file
+        return file.is_file() and _sha256(file.read_bytes()) == asset.sha256
+
+    return [asset for asset in assets if not whole(asset)]
 
 
 def _package(asset: Asset, cache: Path) -> Path:
@@ -125,10 +132,21 @@ def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def ensure() -> list[Path]:
+    """Fetch what is missing of the pinned files; returns what was written.
+
+    :raises AssetError: a file cannot be had
+    """
+    if not lacking(load_manifest()):
+        return []
+    with step("fetching the report's assets from npm"):
+        return fetch(load_manifest())
+
+
 def main() -> int:
     """Fetch what is missing; 0 when everything is there."""
     try:
-        for file in fetch(load_manifest()):
+        for file in ensure():
             print(f"assets: {file.relative_to(ROOT)}")
     except AssetError as error:
         print(f"assets: error: {error}", file=sys.stderr)

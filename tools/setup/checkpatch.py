@@ -44,7 +44,8 @@ def main() -> int:
     witness = sorted(path for path in (ROOT / "tests" / "guest" / "kmod").rglob("*.[ch]"))
     files = [str(path.relative_to(ROOT)) for path in (*sources, *witness)]
     if not files:
-        return 0
+        print("checkpatch: error: no files to check", file=sys.stderr)
+        return 1
     command = ["perl", str(script()), *OPTIONS, "-f", *files]
     return subprocess.run(command, cwd=ROOT, check=False).returncode
 

@@ -5,6 +5,7 @@ The Python package gets a venv of its own in /usr/local/lib/livedump, with links
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import shutil
@@ -13,7 +14,7 @@ import sys
 from pathlib import Path
 
 from tools.paths import BUILD, ROOT
-from tools.setup.apt import missing
+from tools.setup import apt, assets
 from tools.setup.steps import SetupError, step
 from tools.setup.venv import SYSTEM_PYTHON
 
@@ -23,6 +24,7 @@ SOURCES = Path("/usr/src") / f"{NAME}-{VERSION}"
 VENV = Path("/usr/local/lib") / NAME
 COMMANDS = ("livedump", "livedump-trace")
 BIN = Path("/usr/local/bin")
+_PACKAGES = Path("/var/lib") / NAME / "packages"  # what install() installed
 
 
 def dkms_conf() -> str:
@@ -39,12 +41,21 @@ AUTOINSTALL="yes"
 """
 
 
+def needed(release: str) -> list[str]:
+    """Debian packages that install() needs."""
+    packages = ["dkms", "python3-bpfcc", "python3-venv"]
+    if not (Path("/lib/modules") / release / "build").exists():
+        packages.append(f"linux-headers-{release}")
+    if assets.lacking(assets.load_manifest()):
+        packages += apt.absent_programs()
+    return packages
+
+
 def install() -> None:
     """Build and install for the running kernel; DKMS does it again for later ones."""
     release = platform.release()
-    needed = ["dkms", f"linux-headers-{release}", "python3-bpfcc", "python3-venv"]
-    if absent := missing(needed):
-        raise SetupError(f"missing packages. First: apt-get install {' '.join(absent)}")
+    _remember(apt.install(needed(release)))
+    assets.ensure()
     _remove_module()
     with step(f"building the module for {release} with DKMS"):
         ignore = shutil.ignore_patterns("*.o", "*.ko", "*.mod*", ".*.cmd", "out")
@@ -84,14 +95,28 @@ def install() -> None:
 
 def uninstall() -> None:
     """Remove all that install() made; what is not there is no error."""
-    if shutil.which("dkms"):
-        _remove_module()
+    _remove_module()
     for command in COMMANDS:
         link = BIN / command
         if link.is_symlink() and link.readlink() == VENV / "bin" / command:
             link.unlink()
+    packages = _PACKAGES.read_text().split() if _PACKAGES.exists() else []
     shutil.rmtree(VENV, ignore_errors=True)
+    _PACKAGES.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # not there, or not ours alone
+        _PACKAGES.parent.rmdir()
     print("uninstalled")
+    if packages:  # others may need them by now
+        print(f"Packages that came with it: apt-get purge --autoremove {' '.join(packages)}")
+
+
+def _remember(packages: list[str]) -> None:
+    """Add to the list of the packages that were installed by us, for uninstall()."""
+    if not packages:
+        return
+    before = _PACKAGES.read_text().split() if _PACKAGES.exists() else []
+    _PACKAGES.parent.mkdir(parents=True, exist_ok=True)
+    _PACKAGES.write_text("\n".join(sorted({*before, *packages})), encoding="ascii")
 
 
 def _kernel(action: str, release: str) -> list[str]:
@@ -99,14 +124,11 @@ def _kernel(action: str, release: str) -> list[str]:
 
 
 def _remove_module() -> None:
-    status = subprocess.run(
-        ["dkms", "status", "-m", NAME, "-v", VERSION],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if status.stdout.strip():
-        _run(["dkms", "remove", "-m", NAME, "-v", VERSION, "--all"])
+    if shutil.which("dkms"):
+        query = ["dkms", "status", "-m", NAME, "-v", VERSION]
+        status = subprocess.run(query, capture_output=True, text=True, check=False)
+        if status.stdout.strip():
+            _run(["dkms", "remove", "-m", NAME, "-v", VERSION, "--all"])
     shutil.rmtree(SOURCES, ignore_errors=True)
 
 
@@ -117,6 +139,11 @@ def _run(command: list[str]) -> None:
         raise SetupError(f"'{' '.join(command)}' failed:\n{output}")
 
 
+def _what_else(action: str) -> str:
+    absent = apt.missing(needed(platform.release())) if action == "install" else []
+    return f". It will install, or you do: {apt.remedy(absent)}" if absent else ""
+
+
 def main(arguments: list[str]) -> int:
     """`install` or `uninstall`; the exit status."""
     actions = {"install": install, "uninstall": uninstall}
@@ -125,7 +152,7 @@ def main(arguments: list[str]) -> int:
         return 2
     try:
         if os.geteuid() != 0:
-            raise SetupError(f"make {arguments[0]} needs root")
+            raise SetupError(f"make {arguments[0]} needs root{_what_else(arguments[0])}")
         actions[arguments[0]]()
     except SetupError as error:
         print(f"{arguments[0]}: error: {error}", file=sys.stderr)

@@ -9,6 +9,9 @@ from pathlib import Path
 #: Kernel series we test on, oldest first. The newest ABI of each is resolved from apt.
 SERIES = ("6.1", "6.12")
 
+#: What pulls in the newest headers of each series; for those who have no package lists yet.
+HEADERS_META = {"6.1": "linux-headers-amd64", "6.12": "linux-headers-6.12-amd64"}
+
 #: On every kernel command line. Later options win, so users' own come after these.
 KERNEL_ARGS = (
     "loglevel=7",  # after virtme-ng's "quiet loglevel=1"

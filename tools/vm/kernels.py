@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import shutil
@@ -15,6 +16,7 @@ from pathlib import Path
 from tools.paths import cache_dir
 from tools.vm.config import SERIES
 from tools.vm.errors import VmError
+from tools.vm.progress import progress, size
 
 
 @dataclass(frozen=True)
@@ -141,8 +143,12 @@ def replacing(target: Path) -> Iterator[Path]:
         yield Path(scratch)
         if target.is_dir():
             shutil.rmtree(target)
-        with contextlib.suppress(OSError):  # another process was quicker
+        try:
             os.replace(Path(scratch) / "result", target)
+        except OSError as error:
+            quicker = error.errno in (errno.ENOTEMPTY, errno.EEXIST)  # another process was
+            if not (quicker and target.exists()):
+                raise VmError(f"cannot put {target} in place: {error.strerror}") from error
 
 
 def download(package: str) -> Path:
@@ -153,12 +159,26 @@ def download(package: str) -> Path:
     debs.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=debs, prefix=".tmp-") as scratch:
         os.chmod(scratch, 0o755)
-        command = ["apt-get", "-qq", "-o", "APT::Sandbox::User=", "download", package]
-        result = subprocess.run(command, cwd=scratch, capture_output=True, text=True, check=False)
+        shown = size(Path(scratch), _download_bytes(package))
+        with progress(f"vm: downloading {package}", shown):
+            result = _apt_download(package, cwd=scratch)
         got = list(Path(scratch).glob("*.deb"))
         if result.returncode or len(got) != 1:
             raise VmError(f"cannot download {package} with apt-get: {result.stderr.strip()}")
         return got[0].rename(debs / got[0].name)
+
+
+def _apt_download(*arguments: str, cwd: str = "/") -> subprocess.CompletedProcess[str]:
+    command = ["apt-get", "-qq", "-o", "APT::Sandbox::User=", "download", *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def _download_bytes(package: str) -> int | None:
+    """How big the package's .deb is, if apt knows: 'URI' NAME BYTES HASH."""
+    match = re.fullmatch(
+        r"'.*' \S+ (\d+) .*", _apt_download("--print-uris", package).stdout.strip()
+    )
+    return int(match[1]) if match else None
 
 
 def _step(command: list[str]) -> None:
@@ -200,7 +220,9 @@ def fetch_debug(kernel: Kernel) -> Path:
     deb = download(kernel.debug_package)
     member = f"./usr/lib/debug/boot/vmlinux-{kernel.release}"
     with replacing(kernel.vmlinux) as scratch:
-        with open(scratch / "result", "wb") as out:
+        result = scratch / "result"
+        shown = progress(f"vm: extracting {member[2:]}", size(result))
+        with shown, open(result, "wb") as out:
             # One member, then stop reading: 6 s instead of 98 for the whole archive.
             with subprocess.Popen(
                 ["dpkg-deb", "--fsys-tarfile", str(deb)],

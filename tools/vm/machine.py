@@ -59,12 +59,9 @@ def note(message: str) -> None:
 
 def build_kmod(kernel: Kernel) -> None:
     """Build the module for `kernel` with kmod/Makefile; quick when nothing changed."""
-    kmod = ROOT / "kmod"
-    if not (kmod / "Makefile").exists():
-        return
     kernels.require_headers(kernel)
-    command = ["make", "-s", "-C", str(kmod), f"KRELEASE={kernel.release}"]
-    command.append(f"O={module_dir(kernel)}")
+    command = ["make", "-s", "-C", str(ROOT / "kmod"), "STRICT=1"]
+    command += [f"KRELEASE={kernel.release}", f"O={module_dir(kernel)}"]
     lock_file = BUILD / "kmod" / "lock"
     lock_file.parent.mkdir(parents=True, exist_ok=True)
     with open(lock_file, "w", encoding="ascii") as lock:

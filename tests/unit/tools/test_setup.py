@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import configparser
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from tools.paths import ROOT
-from tools.setup import apt, install
+from tools.setup import __main__ as setup_main
+from tools.setup import apt, assets, checkpatch, install
 from tools.setup.steps import SetupError
+from tools.vm import VmError, kernels
+from tools.vm.config import HEADERS_META, SERIES
+from tools.vm.kernels import Kernel
 
 
 def test_missing_packages() -> None:
@@ -42,21 +47,127 @@ def test_stale_lists_are_fetched_once_more(monkeypatch: pytest.MonkeyPatch) -> N
     assert calls == ["install", "update", "install"]
 
 
-def test_install_needs_root(
+def test_apt_get_says_what_went_wrong() -> None:
+    assert "Invalid operation" in apt._apt_get(["no-such-command"])
+
+
+class TestWithoutRoot:
+    """One message names everything, whatever is missing."""
+
+    @pytest.fixture(autouse=True)
+    def _host(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Lists, newest kernels with the ABI 9; `gcc` and those headers are missing."""
+        monkeypatch.setattr(os, "geteuid", lambda: 1000)
+        monkeypatch.setattr(apt, "have_lists", lambda: True)
+        monkeypatch.setattr(apt, "wanted", lambda: ["gcc", "make"])
+        monkeypatch.setattr(
+            apt, "missing", lambda names: [n for n in names if n == "gcc" or "headers" in n]
+        )
+        monkeypatch.setattr(kernels, "resolve", self.resolve)
+
+    @staticmethod
+    def resolve(series: str, latest: bool = False) -> Kernel:
+        return Kernel(series, f"{series}.0-9-amd64")
+
+    def test_packages_and_all_headers(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert setup_main.main() == 1
+        assert capsys.readouterr().err == (
+            "setup: error: missing packages. As root: apt-get install --no-install-recommends "
+            "gcc linux-headers-6.1.0-9-amd64 linux-headers-6.12.0-9-amd64\n"
+        )
+
+    def test_no_lists(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        def unknown(series: str, latest: bool = False) -> Kernel:
+            raise VmError("no kernel")
+
+        monkeypatch.setattr(kernels, "resolve", unknown)
+        monkeypatch.setattr(apt, "have_lists", lambda: False)
+        assert setup_main.main() == 1
+        names = " ".join(["gcc", *(HEADERS_META[series] for series in SERIES)])
+        assert capsys.readouterr().err == (
+            "setup: error: missing packages. As root: apt-get update && "
+            f"apt-get install --no-install-recommends {names}\n"
+        )
+
+    def test_a_kernel_that_is_ready_will_do(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def resolve(series: str, latest: bool = False) -> Kernel:
+            return Kernel(series, f"{series}.0-{9 if latest else 8}-amd64")
+
+        monkeypatch.setattr(kernels, "resolve", resolve)
+        monkeypatch.setattr(apt, "missing", lambda names: [n for n in names if n.count("0-9")])
+        setup_main.require_packages()
+
+
+def test_install_without_root_says_what_it_needs(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(apt, "missing", lambda packages: ["dkms"])
     assert install.main(["install"]) == 1
-    assert capsys.readouterr().err == "install: error: make install needs root\n"
+    said = capsys.readouterr().err
+    assert said.startswith("install: error: make install needs root. ")
+    assert said.endswith("apt-get install --no-install-recommends dkms\n")
+    assert install.main(["uninstall"]) == 1
+    assert capsys.readouterr().err == "uninstall: error: make uninstall needs root\n"
 
 
-def test_install_names_missing_packages(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_install_needs_headers_and_npm_only_for_what_is_not_there(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(install, "missing", lambda packages: ["dkms"])
-    assert install.main(["install"]) == 1
-    assert "apt-get install dkms" in capsys.readouterr().err
+    monkeypatch.setattr(apt, "absent_programs", lambda: ["npm"])
+    monkeypatch.setattr(assets, "lacking", lambda pinned: pinned)
+    assert {"linux-headers-0.0-none", "npm"} <= set(install.needed("0.0-none"))
+    monkeypatch.setattr(assets, "lacking", lambda pinned: [])
+    assert "npm" not in install.needed("0.0-none")
+
+
+def test_install_remembers_its_packages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(install, "_PACKAGES", tmp_path / "lib" / "packages")
+    monkeypatch.setattr(install, "_remove_module", lambda: None)
+    monkeypatch.setattr(install, "VENV", tmp_path / "venv")
+    monkeypatch.setattr(install, "BIN", tmp_path)
+    install._remember([])
+    assert list(tmp_path.iterdir()) == []
+    for packages in (["dkms"], [], ["npm", "dkms"]):
+        install._remember(packages)
+    install.uninstall()
+    assert "purge --autoremove dkms npm\n" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_to_check_is_no_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(checkpatch, "ROOT", tmp_path)
+    assert checkpatch.main() == 1
+    assert "no files" in capsys.readouterr().err
+
+
+def _make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = ["make", "-s", "-C", str(folder), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("strict, flags", [("STRICT=1", "1 -Werror"), ("STRICT=", "")])
+def test_warnings_are_errors_only_if_asked(tmp_path: Path, strict: str, flags: str) -> None:
+    kernel = tmp_path / "kernel"
+    kernel.mkdir()
+    (kernel / "Makefile").write_text("modules:\n\t@echo $(W) $(KCFLAGS)\n")
+    made = _make(ROOT / "kmod", f"KDIR={kernel}", f"O={tmp_path}/out", strict)
+    assert (made.stdout.strip(), made.returncode) == (flags, 0), made.stderr
+    assert "STRICT" not in install.dkms_conf()
+
+
+@pytest.mark.parametrize("vm", ["true", "false"])
+@pytest.mark.parametrize("target", ["kmod", "lint"])
+def test_no_loop_over_nothing_passes(target: str, vm: str) -> None:
+    made = _make(ROOT, target, f"VM={vm}", "SYSTEM_PYTHON=/bin/true", "PYTHON=true")
+    assert made.returncode != 0
+    assert ("knows no kernels" in made.stderr) == (vm == "true")
 
 
 def test_one_version() -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import configparser
 import hashlib
 import io
+import sys
 import tarfile
 from pathlib import Path
 
 import pytest
 
-from tools.setup.assets import Asset, AssetError, fetch, load_manifest
+from livedump.analysis import assets as report
+from tools.paths import ROOT
+from tools.setup.assets import TARGET, Asset, AssetError, fetch, lacking, load_manifest
 
 CONTENT = b"var x = 1;"
 
@@ -78,3 +82,32 @@ def test_manifest_is_whole() -> None:
         "plotly-basic.min.js",
     }
     assert all(len(one.sha256) == 64 and one.version[0].isdigit() for one in found)
+
+
+def test_only_what_differs_is_lacking(tmp_path: Path) -> None:
+    assert lacking([asset()], tmp_path) == [asset()]
+    (tmp_path / "thing.js").write_bytes(CONTENT)
+    assert lacking([asset()], tmp_path) == []
+    assert lacking([asset(sha256="0" * 64)], tmp_path) != []
+
+
+def test_report_finds_them_in_the_checkout_and_then_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert report.PLACES[0] == TARGET
+    monkeypatch.setattr(report, "PLACES", (tmp_path / "checkout", tmp_path / "share"))
+    with pytest.raises(report.AssetMissingError, match="tools.setup.assets"):
+        report.text("a.js")
+    for place in reversed(report.PLACES):
+        place.mkdir()
+        (place / "a.js").write_text(place.name)
+        assert report.text("a.js") == place.name
+
+
+def test_setup_cfg_installs_them() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    installed = setup["options.data_files"]["share/livedump/assets"].split()
+    assert installed == [f"{TARGET.relative_to(ROOT)}/*.js"]
+    assert report.PLACES[1] == Path(sys.prefix) / "share" / "livedump" / "assets"
+    assert all(one.file.endswith(".js") for one in load_manifest())

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import subprocess
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from tools.vm import VmError, kernels
+from tools.vm import VmError, kernels, progress
 from tools.vm.kernels import Kernel, newest_first, resolve, series_of
 
 # As `apt-cache search --names-only` names them, in its order.
@@ -96,3 +101,67 @@ def test_interrupted_replacement_leaves_nothing(tmp_path: Path) -> None:
             (scratch / "result").mkdir()
             raise KeyboardInterrupt
     assert list(target.parent.iterdir()) == []
+
+
+def test_quicker_process_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    replace = os.replace
+
+    def too_late(source: Path, target: Path) -> None:
+        (target / "theirs").mkdir(parents=True)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", too_late)
+    with kernels.replacing(tmp_path / "thing") as scratch:
+        (scratch / "result").mkdir()
+    assert [path.name for path in (tmp_path / "thing").iterdir()] == ["theirs"]
+
+
+@pytest.mark.parametrize(
+    "number, there", [(errno.EACCES, False), (errno.EACCES, True), (errno.ENOTEMPTY, False)]
+)
+def test_failed_replacement_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, there: bool
+) -> None:
+    def fail(source: Path, target: Path) -> None:
+        raise OSError(number, os.strerror(number))
+
+    if there:
+        (tmp_path / "thing").touch()
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(VmError, match=f"thing in place: {os.strerror(number)}"):
+        with kernels.replacing(tmp_path / "thing"):
+            pass
+
+
+def test_download_shows_how_far_it_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], cache: Path
+) -> None:
+    def apt_download(*arguments: str, cwd: str = "/") -> subprocess.CompletedProcess[str]:
+        said = "'http://x/p_1.deb' p_1.deb 8000000 SHA256:00\n"
+        if "--print-uris" not in arguments:
+            (Path(cwd) / "p_1.deb").write_bytes(b"x" * 2_000_000)
+            time.sleep(0.2)
+        return subprocess.CompletedProcess([], 0, said, "")
+
+    monkeypatch.setattr(kernels, "_apt_download", apt_download)
+    monkeypatch.setattr(progress, "LOG_SECONDS", 0.05)
+    assert kernels.download("p") == cache / "debs" / "p_1.deb"
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "vm: downloading p ..."
+    assert said[1] == "vm: downloading p: 0 s, 2 of 8 MB"
+    assert said[-1] == "vm: downloading p: 0 s"
+
+
+def test_progress_ends_with_a_step_that_fails(capsys: pytest.CaptureFixture[str]) -> None:
+    threads = threading.active_count()
+    with pytest.raises(KeyboardInterrupt), progress.progress("t", lambda: "state"):
+        raise KeyboardInterrupt
+    assert threading.active_count() == threads
+    assert capsys.readouterr().err == "t ...\nt: 0 s\n"
+
+
+def test_size_of_what_is_there(tmp_path: Path) -> None:
+    state = progress.size(tmp_path / "file")
+    assert state() == "0 MB"
+    (tmp_path / "file").write_bytes(b"x" * 1_600_000)
+    assert state() == "2 MB"

@@ -204,6 +204,16 @@ class TestAccelerator:
             "/dev/kvm exists, but a guest fails: failed to set MSR",
         )
 
+    @pytest.mark.parametrize("error", [VmError("no qemu\nmore"), DirtyLog("complains", ["x"])])
+    def test_our_own_failure_is_not_remembered(self, error: VmError) -> None:
+        def fail(name: str, limit: float) -> None:
+            raise error
+
+        accelerator, reason = accel.choose(None, fail)
+        assert accelerator == "tcg"
+        assert reason.endswith(f"went wrong: {str(error).splitlines()[0]}")
+        assert accel.choose(None, lambda name, limit: None)[0] == "kvm"
+
     def test_no_device(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(os, "access", lambda path, mode: False)
         assert accel.choose(None, lambda name, limit: None) == (
