@@ -20,20 +20,16 @@ from livedump.dump.crash import open_with_crash
 from livedump.dump.drgn import open_with_drgn
 from livedump.dump.opened import OpenResult, find_vmlinux
 from tools.vm.config import SERIES
-from tools.vm.kernels import series_of
+from tools.vm.kernels import resolve
 
 ROOT = Path(__file__).parents[2]
 ARTEFACTS = Path(os.environ.get("LIVEDUMP_TEST_ARTEFACTS") or ROOT / "build/test")
 
-#: The base series, on which guest tests run in full; there is debug information for it.
-RELEASES = sorted(
-    path.name
-    for path in ARTEFACTS.glob("*/")
-    if series_of(path.name) == SERIES[0] and (path / "vmcore").exists()
-)
+#: The kernel on which guest tests run in full; there is debug information for it.
+RELEASES = [resolve(SERIES[0]).release]
 
 
-@pytest.fixture(scope="module", params=RELEASES or ["none"])
+@pytest.fixture(scope="module", params=RELEASES)
 def folder(request: pytest.FixtureRequest) -> Path:
     """The artefacts of one kernel release."""
     path = ARTEFACTS / str(request.param)

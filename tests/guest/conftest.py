@@ -18,10 +18,12 @@ def modules() -> Iterator[None]:
     assert os.environ.get("LIVEDUMP_VM"), "these tests run in a VM only: make test-guest"
     folder = os.environ["LIVEDUMP_KO"]
     witness.insert("livedump", folder)
-    witness.insert("livedump_witness", folder)
-    yield
-    witness.remove("livedump_witness")
-    witness.remove("livedump")
+    try:
+        witness.insert("livedump_witness", folder)
+        yield
+        witness.remove("livedump_witness")
+    finally:
+        witness.remove("livedump")
 
 
 @pytest.fixture(autouse=True)
@@ -33,6 +35,7 @@ def nothing_held() -> Iterator[None]:
         if status.state != "idle":
             control.release()
     assert status.state == "idle", "the test left a snapshot behind"
+    assert witness.tags(witness.direct_map()) == 0
 
 
 @pytest.fixture
@@ -46,5 +49,7 @@ def load() -> Iterator[Load]:
 def writers() -> Iterator[None]:
     """The witness's writers, running while the test runs."""
     witness.control("start")
-    yield
-    witness.control("stop")
+    try:
+        yield
+    finally:
+        witness.control("stop")

@@ -19,29 +19,6 @@ from tools import witness
 LIVEDUMP = ["livedump"]
 
 
-@pytest.mark.smoke
-def test_dump_under_load(load: Load, writers: None, artefacts: Path) -> None:
-    """Leaves the dump on the shared disk, and beside it what the witness saw in the stop."""
-    disk = os.environ["LIVEDUMP_DISK"]
-    witness.forget_tasks()
-    with Session() as session:
-        tasks = witness.tasks()
-        result = session.dump(disk)
-        assert result.complete
-    with open_image(disk) as image:
-        assert image.verdict is abi.Verdict.COMPLETE
-        assert image.release == os.uname().release
-        assert witness.torn_rows(witness.image_values(image)) == 0
-        assert image.report["pages_lost"] == 0
-        assert image.report["faults"] > 0
-    assert len(tasks) > 20
-    vmcore = artefacts / "vmcore"
-    vmcore.unlink(missing_ok=True)
-    vmcore.symlink_to(os.environ["LIVEDUMP_DISK_FILE"])
-    (artefacts / "tasks.json").write_text(json.dumps(tasks))
-    (artefacts / "dump.json").write_text(json.dumps(result.to_dict(), default=str))
-
-
 def test_image_reports_its_size() -> None:
     with Session(pool_bytes=256 << 20) as session:
         size = os.fstat(session.fd).st_size
@@ -74,16 +51,64 @@ def test_crash_knows_the_live_image() -> None:
     assert result.stdout.strip() == os.uname().release, result.stderr
 
 
-def test_commands_snapshot_dump_release(tmp_path: Path) -> None:
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command, as an operator types it."""
+    return subprocess.run([*LIVEDUMP, *arguments], capture_output=True, text=True)
+
+
+def test_command_snapshot_and_dump_in_one(tmp_path: Path) -> None:
+    ready = run("doctor", "--module", f"{os.environ['LIVEDUMP_KO']}/livedump.ko")
+    assert ready.returncode == 0, ready.stdout
+    disk = os.environ["LIVEDUMP_DISK"]
+    done = run("snapshot", "--dump", disk, "--json")
+    assert done.returncode == 0, done.stderr
+    info = run("info", disk, "--json")
+    assert info.returncode == 0, info.stderr
+    assert json.loads(info.stdout)["verdict"] == "complete"
+    with open(disk, "rb") as image:
+        head = image.read(4 << 20)
+    (tmp_path / "truncated").write_bytes(head)
+    (tmp_path / "foreign").write_bytes(Path(sys.executable).read_bytes()[:65536])
+    for name, word in (("truncated", "truncated"), ("foreign", "livedump")):
+        refused = run("info", str(tmp_path / name))
+        assert refused.returncode == 1
+        assert word in refused.stderr
+
+
+@pytest.mark.smoke
+def test_dump_under_load(load: Load, writers: None, artefacts: Path) -> None:
+    """Leaves the dump on the shared disk, and beside it what the witness saw in the stop.
+
+    The last one to write to that disk.
+    """
+    disk = os.environ["LIVEDUMP_DISK"]
+    witness.forget_tasks()
+    with Session() as session:
+        tasks = witness.tasks()
+        result = session.dump(disk)
+        assert result.complete
+    with open_image(disk) as image:
+        assert image.verdict is abi.Verdict.COMPLETE
+        assert image.release == os.uname().release
+        assert witness.torn_rows(witness.image_values(image)) == 0
+        assert image.report["pages_lost"] == 0
+        assert image.report["faults"] > 0
+    assert len(tasks) > 20
+    vmcore = artefacts / "vmcore"
+    vmcore.unlink(missing_ok=True)
+    vmcore.symlink_to(os.environ["LIVEDUMP_DISK_FILE"])
+    (artefacts / "tasks.json").write_text(json.dumps(tasks))
+    (artefacts / "dump.json").write_text(json.dumps(result.to_dict(), default=str))
+
+
+def test_commands_snapshot_dump_release() -> None:
     """As an operator would: three commands, each with its own process."""
-
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([*LIVEDUMP, *arguments], capture_output=True, text=True)
-
     taken = run("snapshot", "--json", "--pool", "256M")
     assert taken.returncode == 0, taken.stderr
     status = run("status", "--json")
     assert json.loads(status.stdout)["state"] == "holding"
+    refused = run("load")
+    assert refused.returncode == 0, "loading twice is fine"
     full = run("dump", "/dev/full")
     assert full.returncode == 1
     assert "livedump: error:" in full.stderr

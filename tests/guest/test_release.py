@@ -97,18 +97,32 @@ def test_sigkill_of_the_owner_leaves_nothing_protected() -> None:
 
 
 def test_sigkill_during_preparation_leaves_nothing_protected() -> None:
-    code = f"from livedump.session import Session\nSession(pool_bytes={POOL}).__enter__()\n"
+    """Killed at different moments after the request went out, before the owner could say so."""
+    code = (
+        "from livedump.control import Control\n"
+        "from livedump.session import open_image_file\n"
+        "with Control() as control:\n"
+        "    control.status()\n"
+        "    print('asking', flush=True)\n"
+        f"    control.snapshot(open_image_file(), pool_bytes={POOL})\n"
+        "    print('holding', flush=True)\n"
+        "    import time\n"
+        "    time.sleep(600)\n"
+    )
+    in_time = 0
     with unchanged_direct_map():
-        for delay_s in (0.05, 0.2, 0.6):
+        for delay_s in (0.0, 0.1, 0.2, 0.3):
             child = subprocess.Popen(
-                [sys.executable, "-c", f"print(1, flush=True)\n{code}"], stdout=subprocess.PIPE
+                [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True
             )
             assert child.stdout
-            child.stdout.readline()
+            assert child.stdout.readline() == "asking\n"
             time.sleep(delay_s)
             child.send_signal(signal.SIGKILL)
+            in_time += "holding" not in child.stdout.read()
             child.wait()
             wait_for_state("idle")
+    assert in_time > 0, "every child was holding already: proves nothing"
 
 
 def test_second_client_is_refused() -> None:
@@ -163,24 +177,37 @@ def test_hold_time_is_limited() -> None:
         os.close(session.fd)
 
 
+def memory_kib() -> dict[str, int]:
+    """/proc/meminfo, in KiB."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    return {name: int(rest.split()[0]) for name, rest in (line.split(":") for line in lines)}
+
+
+def areas() -> int:
+    """vmalloc areas of the module."""
+    return Path("/proc/vmallocinfo").read_text().count("livedump")
+
+
+def lost_by(snapshots: int) -> int:
+    """KiB of MemAvailable that so many snapshots in a row cost."""
+    before = memory_kib()["MemAvailable"]
+    for _ in range(snapshots):
+        with Session(pool_bytes=POOL):
+            pass
+    return before - memory_kib()["MemAvailable"]
+
+
 @pytest.mark.smoke
 def test_twenty_snapshots_leak_nothing() -> None:
-    def memory() -> dict[str, int]:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return {name: int(rest.split()[0]) for name, rest in (line.split(":") for line in lines)}
-
-    def areas() -> int:
-        return Path("/proc/vmallocinfo").read_text().count("livedump")
-
     with Session(pool_bytes=POOL):
         pass  # the first one splits large pages, for good
-    before, areas_before = memory(), areas()
+    before, areas_before = memory_kib(), areas()
     with unchanged_direct_map():
-        for _ in range(20):
-            with Session(pool_bytes=POOL):
-                pass
-    after = memory()
+        # Freed pages may wait in per-CPU lists (6.12 lets these grow), which count as used. That
+        # happens once; a leak happens every time.
+        assert any(lost_by(20) < (16 << 10) for _ in range(3))
+    after = memory_kib()
     assert areas() == areas_before
-    assert after["MemAvailable"] > before["MemAvailable"] - (16 << 10)
+    assert after["VmallocUsed"] < before["VmallocUsed"] + 1024
     assert after["PageTables"] < before["PageTables"] + 1024
     assert after["Slab"] < before["Slab"] + (8 << 10)

@@ -54,7 +54,7 @@ def recording() -> Iterator[subprocess.Popen[bytes]]:
     load = [sys.executable, "-m", "tools.load"]
     recorder = subprocess.Popen(
         ["livedump-trace", "record", "--force", "-o", str(DEMO / "recording")]
-        + ["--ready-file", str(READY), "--", *load],
+        + ["--kind", "user,kernel,cow,stop", "--ready-file", str(READY), "--", *load],
         stdout=sys.stderr,
     )
     try:
@@ -69,7 +69,12 @@ def recording() -> Iterator[subprocess.Popen[bytes]]:
             raise SystemExit(f"livedump-trace record failed ({recorder.returncode})")
     finally:
         if recorder.poll() is None:
-            recorder.kill()
+            recorder.terminate()  # it ends the load and detaches its probes
+            try:
+                recorder.wait(timeout=60)
+            except subprocess.TimeoutExpired:
+                recorder.kill()
+                recorder.wait()
 
 
 def _end_load(recorder: int) -> None:

@@ -11,7 +11,15 @@ from livedump import receipt
 from livedump.dump.opened import OpenResult
 from tools.vm import VmResult
 
-PHASES = ("prepare_ns", "rendezvous_ns", "save_ns", "protect_ns", "flush_ns", "stop_ns")
+PHASES = (
+    "prepare_ns",
+    "rendezvous_ns",
+    "save_ns",
+    "protect_ns",
+    "flush_ns",
+    "recopy_ns",
+    "stop_ns",
+)
 SAVED = (
     "pages_ram",
     "pages_saved_stop",
@@ -60,7 +68,11 @@ def build_summary(
         "cow_faults": report["faults"],
         "faults": faults["latencies"],
         "fault_counts": faults["counters"],
-        "events_lost": faults["losses_total"],
+        "events_lost": faults["events_lost"],
+        "stacks_lost": faults["stacks_lost"],
+        "unmeasured": faults["unmeasured"],
+        "absent": faults["absent"],
+        "cow_check": faults["cow_check"],
         **{f"{opener.tool}_ok": opened_ok(opener, guest, machine.release) for opener in openers},
         "opened": [opener.to_dict() for opener in openers],
         "witness_torn": guest["witness_torn"],
@@ -74,8 +86,21 @@ def build_summary(
         and summary["lost_pages"] == 0
         and summary["witness_torn"] == 0
         and summary["witness_torn_plain_copy"] > 0
+        and traced(faults)
     )
     return summary
+
+
+def traced(faults: dict[str, Any]) -> bool:
+    """BPF saw our faults, and measured the stop of the very snapshot that the module timed."""
+    counts = {row["kind"]: row["count"] for row in faults["latencies"]}
+    receipts = faults["receipts"]
+    return (
+        counts.get("cow", 0) > 0
+        and counts.get("user", 0) > 0
+        and bool(receipts)
+        and all(row["bpf_stop_ns"] is not None for row in receipts)
+    )
 
 
 def write_json(path: Path, summary: dict[str, Any]) -> None:
@@ -91,6 +116,8 @@ def _openers(summary: dict[str, Any]) -> list[str]:
             f"  {opener['tool']:<6} {good}: kernel {opener['release']}, "
             f"{len(opener['tasks'])} tasks, in {opener['seconds']} s"
         )
+        some = ", ".join(f"{pid} {comm}" for pid, comm in opener["tasks"][:5])
+        lines.append(f"         {some}, ...")
         lines += [f"         {problem}" for problem in opener["problems"]]
     backtrace = summary["opened"][-1]["backtrace"].splitlines()[:6]
     return [*lines, "  one backtrace, of pid 1, by drgn:", *(f"    {line}" for line in backtrace)]
@@ -121,7 +148,7 @@ def render(summary: dict[str, Any], folder: Path) -> str:
         "the dump, opened with Debian's vmlinux",
         *_openers(summary),
         "",
-        f"faults ({summary['events_lost']} events lost)",
+        f"faults ({summary['events_lost']} events lost, {summary['stacks_lost']} without a stack)",
         *_latencies(summary),
         "",
         *(
