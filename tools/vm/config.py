@@ -51,6 +51,9 @@ ACCELERATOR = {"kvm": "kvm", "tcg": "tcg,thread=multi"}
 #: Options for QEMU beside those of virtme-ng.
 QEMU_ARGS = ("-nodefaults", "-no-user-config")
 
+#: Seconds after which a guest that has not started CMD never will.
+NOT_READY_SECONDS = 150.0
+
 #: Seconds a probe boot under KVM may take before we believe that it never ends.
 KVM_PROBE_SECONDS = 20.0
 

@@ -23,6 +23,10 @@ class GuestTimeout(GuestDied):
     exit_status = 124
 
 
+class NotReady(GuestTimeout):
+    """The guest did not get as far as starting CMD; it has been stopped."""
+
+
 class DirtyLog(VmError):
     """CMD succeeded, but the kernel log holds lines that no healthy kernel prints."""
 

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import IO, BinaryIO
 
@@ -20,8 +21,8 @@ from tools.paths import BUILD, ROOT, VENV
 from tools.vm import bytecode, kernels
 from tools.vm.accel import choose
 from tools.vm.command import qemu_command
-from tools.vm.config import VmConfig, VmResult
-from tools.vm.errors import DirtyLog, GuestDied, GuestTimeout, VmError
+from tools.vm.config import NOT_READY_SECONDS, VmConfig, VmResult
+from tools.vm.errors import DirtyLog, GuestDied, GuestTimeout, NotReady, VmError
 from tools.vm.kernels import Kernel
 from tools.vm.log import cause_of_death, excerpt, scan
 
@@ -49,7 +50,16 @@ def run(
     accelerator, reason = choose(config.accelerator, probe_boot)
     note(f"Linux {kernel.release}, {config.cpus} CPUs, {config.memory}, {accelerator}: {reason}")
     with claim_folder(config.name or config.kernel) as run_dir:
-        return _boot(config, kernel, argv, run_dir, accelerator, stdout, stderr)
+        boot = partial(_boot, config, kernel, argv, run_dir, accelerator, stdout, stderr)
+        try:
+            return boot()
+        except NotReady as error:
+            # Seen once in some hundred boots, while two others ran: CMD has not begun, so nothing
+            # is judged twice. The log of the boot that hung stays beside the other.
+            with contextlib.suppress(FileNotFoundError):
+                (run_dir / "kernel.log").rename(run_dir / "kernel.log.1")
+            note(f"{str(error).splitlines()[0]} Booting once more")
+            return boot()
 
 
 def note(message: str) -> None:
@@ -163,15 +173,34 @@ def _boot(
         ]
         for thread in pumps:
             thread.start()
-        try:
-            process.wait(config.timeout_s)
-            timed_out = False
-        except subprocess.TimeoutExpired:
-            timed_out = True
-            process.kill()
+        timed_out = not wait(process, run_dir / "ready", config.timeout_s)
+        process.kill()
         for thread in pumps:
             thread.join()
+    if timed_out and not (run_dir / "ready").exists():
+        raise NotReady(f"the guest did not come up:\n{tail_of(run_dir)}")
     return judge(run_dir, kernel, accelerator, started, process.returncode, timed_out)
+
+
+def wait(process: subprocess.Popen[bytes], ready: Path, timeout_s: float | None) -> bool:
+    """Wait for the end of QEMU; False when time is up, or the guest never came up."""
+    up_s = min(NOT_READY_SECONDS, timeout_s or NOT_READY_SECONDS)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(up_s)
+        return True
+    if not ready.exists():
+        return False
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(timeout_s and timeout_s - up_s)
+        return True
+    return False
+
+
+def tail_of(run_dir: Path) -> str:
+    """The last lines of the kernel log."""
+    log = run_dir / "kernel.log"
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    return f"{log} says:\n" + "\n".join(excerpt(lines))
 
 
 @contextlib.contextmanager
@@ -228,7 +257,7 @@ def judge(
     ready = run_dir / "ready"
     ret = run_dir / "ret"
     status = ret.read_text().strip() if ret.exists() else ""
-    tail = f"{log} says:\n" + "\n".join(excerpt(lines))
+    tail = tail_of(run_dir)
     if timed_out:
         state = "still running" if ready.exists() else "not ready"
         raise GuestTimeout(f"time is up: the guest is {state} and has been stopped\n{tail}")

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from tools.vm import DirtyLog, GuestDied, GuestTimeout, VmConfig, VmError, accel, machine
+from tools.vm import DirtyLog, GuestDied, GuestTimeout, VmConfig, VmError, accel, kernels, machine
 from tools.vm.__main__ import parse_disk
 from tools.vm.command import insert_init, redirect, virtme_command
 from tools.vm.config import Disk
+from tools.vm.errors import NotReady
 from tools.vm.kernels import Kernel
 
 KERNEL = Kernel("6.1", "6.1.0-9-amd64")
@@ -225,3 +229,45 @@ class TestAccelerator:
         assert accel.choose("kvm", lambda name, limit: None) == ("kvm", "as asked")
         with pytest.raises(VmError, match="unknown accelerator"):
             accel.choose("xen", lambda name, limit: None)
+
+
+@pytest.mark.parametrize(("came_up", "limit"), [(False, 5.0), (True, 0.4)])
+def test_a_guest_that_hangs_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, came_up: bool, limit: float
+) -> None:
+    monkeypatch.setattr(machine, "NOT_READY_SECONDS", 0.2)
+    if came_up:
+        (tmp_path / "ready").touch()
+    with machine.qemu(["sleep", "30"], None, None, None) as process:
+        started = time.monotonic()
+        assert not machine.wait(process, tmp_path / "ready", limit)
+    assert time.monotonic() - started < 3
+
+
+def test_a_guest_that_ends_is_not_late(tmp_path: Path) -> None:
+    with machine.qemu(["true"], None, None, None) as process:
+        assert machine.wait(process, tmp_path / "ready", 5.0)
+
+
+def test_a_boot_that_hangs_is_repeated_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boots = []
+
+    def hang(*_arguments: object) -> None:
+        boots.append(1)
+        (tmp_path / "kernel.log").touch()
+        raise NotReady("the guest did not come up:")
+
+    @contextlib.contextmanager
+    def claim(_name: str) -> Iterator[Path]:
+        yield tmp_path
+
+    monkeypatch.setattr(machine, "_boot", hang)
+    monkeypatch.setattr(machine, "claim_folder", claim)
+    monkeypatch.setattr(machine, "choose", lambda *_: ("tcg", "test"))
+    monkeypatch.setattr(kernels, "resolve", lambda _series: None)
+    monkeypatch.setattr(kernels, "fetch", lambda _kernel: SimpleNamespace(release="6.1"))
+    with pytest.raises(NotReady):
+        machine.run(VmConfig(build_kmod=False), ["true"])
+    assert len(boots) == 2
