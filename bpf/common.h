@@ -10,12 +10,16 @@
  *
  * The enums below are mirrored by livedump/trace/layout.py; a test compares.
  */
+#include <linux/errno.h>
 #include <uapi/linux/ptrace.h>
 #include "kernel.h"
 #include "loglinear.h"
 
 #ifndef LD_MAX_STACKS
 #define LD_MAX_STACKS 16384
+#endif
+#ifndef LD_MAX_SPILLED
+#define LD_MAX_SPILLED 4096
 #endif
 #ifndef LD_MAX_FOLDS
 #define LD_MAX_FOLDS 16384
@@ -49,7 +53,7 @@ enum ld_kind {
 
 /* What can get lost, counted for each kind. */
 enum ld_loss {
-	LD_LOSS_STACK,		/* no stack: collision, or none to be had */
+	LD_LOSS_STACK,		/* counted, but without a stack */
 	LD_LOSS_STACKS_FULL,	/* counted, but not under its stack */
 	LD_LOSS_TASKS_FULL,	/* counted, but not under its task */
 	LD_LOSS_PAGES_FULL,	/* counted, but not under its page */
@@ -90,6 +94,9 @@ struct ld_sum {
 	u64 stalled_ns;
 };
 
+/* Bit of a stack's number: it is in the map `spilled`. */
+#define LD_SPILLED (1 << 30)
+
 struct ld_stack_key {
 	u32 kind;
 	s32 stack;		/* negative: lost */
@@ -108,6 +115,7 @@ BPF_PERCPU_ARRAY(hists, struct ld_hist, LD_KINDS);
 BPF_PERCPU_ARRAY(counters, u64, LD_COUNTERS);
 BPF_PERCPU_ARRAY(losses, u64, LD_KINDS * LD_LOSSES);
 BPF_STACK_TRACE(stacks, LD_MAX_STACKS);
+BPF_STACK_TRACE(spilled, LD_MAX_SPILLED);
 BPF_HASH(folds, struct ld_stack_key, struct ld_sum, LD_MAX_FOLDS);
 BPF_HASH(tasks, struct ld_task_key, struct ld_sum, LD_MAX_TASKS);
 
@@ -117,6 +125,15 @@ static __always_inline bool ld_recording(void)
 	u64 *on = window.lookup(&zero);
 
 	return on && *on;
+}
+
+/*
+ * Attached for a moment where bpf_prog_active refuses every program, to see
+ * whether this kernel counts that.
+ */
+int ld_refused(struct pt_regs *ctx)
+{
+	return 0;
 }
 
 static __always_inline void ld_lost(enum ld_kind kind, enum ld_loss what)
@@ -153,11 +170,21 @@ static __always_inline void ld_observe(enum ld_kind kind, u64 value_ns)
 		hist->slots[bucket] += 1;
 }
 
-/* The calling context's kernel stack, or a negative number; loss counted. */
+/*
+ * The calling context's kernel stack, or a negative number; loss counted.
+ * A stack map keeps one stack for each hash value. One that comes later with
+ * the same value goes into a second map, which is nearly empty: to reuse the
+ * first one's place would give its events a wrong stack.
+ */
 static __always_inline s32 ld_stack(void *ctx, enum ld_kind kind)
 {
 	s32 stack = stacks.get_stackid(ctx, 0);
 
+	if (stack == -EEXIST) {
+		stack = spilled.get_stackid(ctx, 0);
+		if (stack >= 0)
+			stack |= LD_SPILLED;
+	}
 	if (stack < 0) {
 		ld_lost(kind, LD_LOSS_STACK);
 		return -1;

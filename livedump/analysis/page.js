@@ -81,7 +81,7 @@
   const losses = byId("losses");
   if (data.losses.length) {
     losses.append(
-      element("p", { class: "banner bad" }, `${grouped(data.losses_total)} events or parts of events were not recorded`),
+      element("p", { class: data.events_lost ? "banner bad" : "note" }, data.losses_text),
       scrolling(table(data.losses, [
         ["where", (row) => row.probe], ["what", (row) => row.what, "wide"], ["count", (row) => grouped(row.count), "n"],
       ])));
@@ -94,8 +94,8 @@
       `Copy-on-write faults: ${grouped(check.module)} by the module's own count, ${grouped(check.seen)} seen by BPF, ` +
       `difference ${grouped(check.unseen)}.`));
   }
-  for (const text of meta.unmeasured || []) losses.append(element("p", { class: "note" }, `Not countable: ${text}.`));
-  for (const absent of meta.absent || []) {
+  for (const text of data.unmeasured) losses.append(element("p", { class: "note" }, `Not countable: ${text}.`));
+  for (const absent of data.absent) {
     losses.append(element("p", { class: "note" }, `Not recorded: ${absent.name}: ${absent.reason}.`));
   }
   if (data.flames_cut) {

@@ -10,7 +10,7 @@ from livedump.analysis import stacks
 from livedump.analysis.latency import Latency, kind_order, latencies
 from livedump.analysis.receipt import Receipt, fault_check, receipts
 from livedump.errors import LivedumpError
-from livedump.trace.recording import Recording, Row
+from livedump.trace.recording import Recording, Row, count_losses, losses_text
 
 TOP = 10
 
@@ -41,9 +41,24 @@ class Summary:
     cow_check: dict[str, int] | None
 
     @property
-    def losses_total(self) -> int:
-        """Everything that was not recorded."""
-        return sum(int(row["count"]) for row in self.losses)
+    def loss_counts(self) -> dict[str, int]:
+        """See :func:`livedump.trace.recording.count_losses`."""
+        return count_losses(self.losses)
+
+    @property
+    def losses_text(self) -> str:
+        """``66 events have no stack; 0 events lost``"""
+        return losses_text(self.loss_counts)
+
+    @property
+    def unmeasured(self) -> list[str]:
+        """Losses that could not be counted, in words."""
+        return list(self.meta["unmeasured"])
+
+    @property
+    def absent(self) -> list[dict[str, str]]:
+        """What was not recorded, see :class:`livedump.trace.probes.Absent`."""
+        return list(self.meta["absent"])
 
     @property
     def duration_ns(self) -> int:
@@ -56,8 +71,10 @@ class Summary:
         return {
             "meta": self.meta,
             "duration_ns": self.duration_ns,
-            "losses_total": self.losses_total,
+            **self.loss_counts,
             "losses": self.losses,
+            "unmeasured": self.unmeasured,
+            "absent": self.absent,
             "latencies": [latency.to_dict() for latency in self.latencies],
             "counters": self.counters,
             "top_stacks": self.top_stacks,

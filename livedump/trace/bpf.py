@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from livedump.trace import stale
 from livedump.trace.buckets import BUCKETS
 from livedump.trace.data import (
     Histogram,
@@ -31,19 +32,21 @@ from livedump.trace.errors import TraceError
 from livedump.trace.layout import (
     COUNTER_NAMES,
     LOSS_NAMES,
+    SPILLED,
     Counter,
     Kind,
     Loss,
     StopSite,
     kind_name,
 )
-from livedump.trace.probes import Attach, Plan, Probe
+from livedump.trace.probes import TRACEFS, Attach, Plan, Probe
 
 STEP = "load BPF programs"
 
 #: Map sizes that can be set, as ``-D`` names in bpf/common.h.
 LIMITS = {
     "stacks": "LD_MAX_STACKS",
+    "spilled": "LD_MAX_SPILLED",
     "folds": "LD_MAX_FOLDS",
     "tasks": "LD_MAX_TASKS",
     "inflight": "LD_MAX_INFLIGHT",
@@ -69,6 +72,23 @@ _KPROBES = {
     "stop_machine": ("ld_stop_machine_entry", "ld_stop_machine_return", 0),
     "stop_machine_cpuslocked": ("ld_stop_cpuslocked_entry", "ld_stop_cpuslocked_return", 0),
 }
+
+#: The kernel's list of probes made through tracefs: name, hits, misses.
+KPROBE_PROFILE = TRACEFS[0] / "kprobe_profile"
+
+#: Runs inside bpf(BPF_MAP_UPDATE_ELEM) on an array, where the kernel holds bpf_prog_active and
+#: therefore refuses every program of ours.
+REFUSING = b"array_map_update_elem"
+REFUSED = b"ld_refused"
+
+UNCOUNTED_SKIPS = (
+    "this kernel does not count the events that it skips while another BPF program runs on the "
+    "same CPU"
+)
+UNREAD_SKIPS = "the kernel's count of the events that a program skipped cannot be read"
+UNREAD_RETURNS = (
+    "the kernel's kprobe_profile does not tell how many returns of page faults it missed"
+)
 
 #: Newer kernel headers have attributes that BCC's clang does not know.
 _QUIET = ("-Wno-ignored-attributes", "-Wno-duplicate-decl-specifier")
@@ -133,7 +153,7 @@ def compiler_flags(plan: Plan, limits: Mapping[str, int], source: Path) -> list[
 
 
 def import_bcc() -> Any:
-    """The module bcc (late: it takes 23 s in an emulated guest).
+    """The module bcc (late: it takes 5 s in an emulated guest).
 
     :raises TraceError: it is missing, or is the PyPI package of that name
     """
@@ -184,10 +204,12 @@ def load(plan: Plan, limits: Mapping[str, int] | None = None) -> BccPrograms:
             remedy="See `livedump doctor`",
         ) from error
     programs = BccPrograms(bpf, plan)
+    stale.remove_kprobe_events(TRACEFS[0])
     try:
         for probe in plan.probes:
             if probe.attach is Attach.KPROBE_PAIR:
                 _attach_pair(bpf, probe)
+        programs.ask_kernel()
     except BaseException:
         programs.close()
         raise
@@ -227,6 +249,25 @@ class BccPrograms:
         self._bpf = bpf
         self._plan = plan
         self._losses_kernel: list[LossRow] = []
+        self._unmeasured: list[str] = []
+
+    def ask_kernel(self) -> None:
+        """Find out whether this kernel counts the events that it skips.
+
+        The field is in fdinfo of kernels that count only other types of program in it, so that it
+        takes an event that must be skipped (since "bpf: Count missed stats in trace_call_bpf").
+        """
+        try:
+            self._bpf.attach_kprobe(event=REFUSING, fn_name=REFUSED)
+        except Exception:  # bcc raises nothing more precise; not known means not counted
+            self._unmeasured.append(UNCOUNTED_SKIPS)
+            return
+        try:
+            self._set_window(0)
+        finally:
+            self._bpf.detach_kprobe(event=REFUSING)
+        if not recursion_misses(self._bpf.funcs[REFUSED].fd):
+            self._unmeasured.append(UNCOUNTED_SKIPS)
 
     def begin(self) -> None:
         """Start to count."""
@@ -236,6 +277,7 @@ class BccPrograms:
         """Stop to count, everything at the same moment."""
         self._set_window(0)
         self._losses_kernel = [*self._skipped(), *self._missed_returns()]
+        self._unmeasured = list(dict.fromkeys(self._unmeasured))
 
     def read(self) -> RawData:
         """All maps, after :meth:`end`."""
@@ -284,6 +326,7 @@ class BccPrograms:
             data.snapshots = [_snapshot(k, v) for k, v in _items(bpf[b"snapshots"])]
             data.releases = [_release(k, v) for k, v in _items(bpf[b"releases"])]
         data.losses = [*self._losses_maps(), *self._losses_kernel]
+        data.unmeasured = list(self._unmeasured)
         return data
 
     def close(self) -> None:
@@ -297,7 +340,8 @@ class BccPrograms:
     def _walk(self, number: int) -> tuple[int, ...]:
         if number < 0:
             return ()
-        return tuple(int(address) for address in self._bpf[b"stacks"].walk(number))
+        table = self._bpf[b"spilled" if number & SPILLED else b"stacks"]
+        return tuple(int(address) for address in table.walk(number & ~SPILLED))
 
     def _histograms(self) -> dict[str, Histogram]:
         histograms = {}
@@ -327,27 +371,57 @@ class BccPrograms:
     def _skipped(self) -> Iterator[LossRow]:
         """Runs that the kernel refused because another program was running on that CPU."""
         for name, function in self._bpf.funcs.items():
-            try:
-                text = Path(f"/proc/self/fdinfo/{function.fd}").read_text()
-            except OSError:
+            if name == REFUSED:
                 continue
-            misses = re.search(r"^recursion_misses:\s+(\d+)$", text, re.MULTILINE)
-            if misses and int(misses[1]):
-                yield LossRow(
-                    name.decode(), "program skipped: another one was running", int(misses[1])
-                )
+            misses = recursion_misses(function.fd)
+            if misses is None:
+                self._unmeasured.append(UNREAD_SKIPS)
+            elif misses:
+                yield LossRow(name.decode(), "program skipped: another one was running", misses)
 
-    def _missed_returns(self) -> Iterator[LossRow]:
+    def _missed_returns(self) -> list[LossRow]:
         """Returns that were missed for want of a kretprobe instance."""
-        tail = f"_bcc_{os.getpid()}"
-        try:
-            lines = Path("/sys/kernel/debug/tracing/kprobe_profile").read_text().splitlines()
-        except OSError:
-            return
-        for fields in (line.split() for line in lines):
-            if len(fields) == 3 and fields[0].endswith(tail) and int(fields[2]):
-                name = fields[0].removesuffix(tail).removeprefix("r_").removeprefix("p_")
-                yield LossRow(name, "kprobe missed by the kernel", int(fields[2]))
+        if self._plan.get("user_latency") is None:
+            return []  # the others are rare, and BCC makes them where the kernel lists none
+        found = missed_returns(KPROBE_PROFILE, os.getpid())
+        if found is None:
+            self._unmeasured.append(UNREAD_RETURNS)
+        return found or []
+
+
+def recursion_misses(fd: int) -> int | None:
+    """How often the kernel refused to run a program; None when it does not tell."""
+    try:
+        text = Path(f"/proc/self/fdinfo/{fd}").read_text()
+    except OSError:
+        return None
+    misses = re.search(r"^recursion_misses:\s+(\d+)$", text, re.MULTILINE)
+    return int(misses[1]) if misses else None
+
+
+def missed_returns(profile: Path, pid: int) -> list[LossRow] | None:
+    """Misses of the probes that BCC made through tracefs for a process.
+
+    :param profile: see :data:`KPROBE_PROFILE`
+    :returns: None when it cannot be read, or lists none of them
+    """
+    try:
+        lines = [line.split() for line in profile.read_text().splitlines()]
+    except OSError:
+        return None
+    tail = f"_bcc_{pid}"
+    own = [fields for fields in lines if len(fields) == 3 and fields[0].endswith(tail)]
+    if not own:
+        return None
+    return [
+        LossRow(
+            name.removesuffix(tail).removeprefix("r_").removeprefix("p_"),
+            "kprobe missed by the kernel",
+            int(misses),
+        )
+        for name, _hits, misses in own
+        if int(misses)
+    ]
 
 
 def _items(table: Any) -> Iterator[tuple[Any, Any]]:

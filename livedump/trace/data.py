@@ -91,7 +91,10 @@ class LossRow:
 
 @dataclass
 class RawData:
-    """Everything of one recording."""
+    """Everything of one recording.
+
+    :param unmeasured: losses that cannot be counted here, in words
+    """
 
     histograms: dict[str, Histogram] = field(default_factory=dict)
     stacks: list[StackRow] = field(default_factory=list)
@@ -102,6 +105,7 @@ class RawData:
     releases: list[ReleaseEvent] = field(default_factory=list)
     counters: dict[tuple[str, str], int] = field(default_factory=dict)
     losses: list[LossRow] = field(default_factory=list)
+    unmeasured: list[str] = field(default_factory=list)
 
 
 def as_row(item: TaskRow | PageRow | LossRow) -> dict[str, Any]:

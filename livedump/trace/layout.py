@@ -10,6 +10,9 @@ QUESTIONS = ("user", "kernel", "cow", "stop")
 
 COMM_BYTES = 16
 
+#: LD_SPILLED: this bit of a stack's number says that it is in the map ``spilled``.
+SPILLED = 1 << 30
+
 
 class Kind(IntEnum):
     """enum ld_kind: what a histogram, stack or task is about."""
@@ -100,6 +103,12 @@ LOSS_NAMES = {
     Loss.NO_ENTRY: "exit without entry",
     Loss.EVENTS_FULL: "event table full",
 }
+
+#: The event is counted, but under no stack.
+WITHOUT_STACK = frozenset({Loss.STACK, Loss.STACKS_FULL})
+
+#: The event is counted, but a table does not list its task or its page.
+UNLISTED = frozenset({Loss.TASKS_FULL, Loss.PAGES_FULL})
 
 
 def kind_name(kind: int) -> str:

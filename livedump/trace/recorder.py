@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any
 
 import livedump
-from livedump.trace import bpf, recording
+from livedump.trace import bpf, recording, stale
 from livedump.trace.buckets import bounds
 from livedump.trace.data import RawData, ReleaseEvent, SnapshotEvent, as_row
 from livedump.trace.errors import CommandError, TraceError
@@ -116,9 +116,15 @@ class Recorder:
     def start(self) -> None:
         """Attach everything and begin to count. Takes a minute in an emulated guest.
 
+        What a killed recorder left behind is removed before, and a ready file first of all: as long
+        as it is there, something is attached.
+
         :raises livedump.errors.LivedumpError: nothing stays attached then
         """
+        self._remove_ready_file()
+        check_command(self.config.command)
         recording.check_output(self.config.output, force=self.config.force)
+        stale.remove_partials(self.config.output.parent)
         self._programs = self._load(self.plan, self.config.limits)
         self._programs.begin()
         self._start = clocks()
@@ -138,6 +144,7 @@ class Recorder:
         data = self._programs.read()
         symbols = Symbols()
         self.close()
+        rows = tables(data, symbols)
         meta = {
             **machine(),
             "clocks": {"start": self._start, "end": end},
@@ -145,8 +152,8 @@ class Recorder:
             "questions": list(self.plan.questions),
             "probes": [probe.to_dict() for probe in self.plan.probes],
             "absent": [absent.to_dict() for absent in self.plan.absent],
-            "unmeasured": unmeasured(symbols),
-            "losses_total": sum(row.count for row in data.losses),
+            "unmeasured": unmeasured(data, symbols),
+            **recording.count_losses(rows["losses"]),
             "options": {
                 "questions": list(self.config.questions),
                 "duration_s": self.config.duration_s,
@@ -159,7 +166,7 @@ class Recorder:
             ),
             "versions": versions(),
         }
-        recording.write(self.config.output, meta, tables(data, symbols), force=self.config.force)
+        recording.write(self.config.output, meta, rows, force=self.config.force)
         return meta
 
     def close(self) -> None:
@@ -167,6 +174,17 @@ class Recorder:
         if self._programs is not None:
             self._programs.close()
             self._programs = None
+
+    def _remove_ready_file(self) -> None:
+        """One of an earlier recording would call this one ready."""
+        if self.config.ready_file is None:
+            return
+        try:
+            self.config.ready_file.unlink(missing_ok=True)
+        except OSError as error:
+            raise TraceError(
+                f"{self.config.ready_file}: {error.strerror}", step="remove old ready file"
+            ) from error
 
 
 def record(
@@ -182,7 +200,6 @@ def record(
     :param on_ready: called when everything is attached, before the command starts
     :raises livedump.errors.LivedumpError: nothing was recorded
     """
-    check_command(config.command)
     with recorder if recorder is not None else Recorder(config) as active:
         active.start()
         if stop.is_set():
@@ -272,19 +289,9 @@ def versions() -> dict[str, str]:
     }
 
 
-def unmeasured(symbols: Symbols) -> list[str]:
+def unmeasured(data: RawData, symbols: Symbols) -> list[str]:
     """Losses that cannot be counted here, in words."""
-    found = []
-    release = platform.release().split(".")
-    try:
-        series = (int(release[0]), int(release[1]))
-    except (IndexError, ValueError):
-        series = (0, 0)
-    if series < (6, 7):  # since then trace_call_bpf() counts what bpf_prog_active skips
-        found.append(
-            "this kernel does not count the events that it skips while another BPF program runs "
-            "on the same CPU"
-        )
+    found = list(data.unmeasured)
     if symbols.hidden:
         found.append("the kernel hides its symbols (kernel.kptr_restrict): stacks have no names")
     return found

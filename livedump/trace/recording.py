@@ -16,11 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from livedump.trace.errors import RecordingError
+from livedump.trace.layout import LOSS_NAMES, UNLISTED, WITHOUT_STACK
 
 FORMAT = "livedump-recording"
 SCHEMA = 1
 
 META = "meta.json"
+
+#: A folder that is being written is called ``.NAME.partial-PID``.
+PARTIAL = ".partial-"
 
 _WHERE = {"host": "string", "boot_id": "string"}
 
@@ -130,7 +134,7 @@ def write(
     :raises RecordingError: nothing is left behind then
     """
     check_output(path, force=force)
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    partial = path.with_name(f".{path.name}{PARTIAL}{os.getpid()}")
     try:
         partial.mkdir()
         for name in TABLES:
@@ -169,6 +173,33 @@ def read(path: Path) -> Recording:
     meta = _read_meta(path)
     tables = {name: _read_table(path, name, meta) for name in TABLES}
     return Recording(meta, tables)
+
+
+def count_losses(losses: Sequence[Row]) -> dict[str, int]:
+    """What the rows of the table ``losses`` come to.
+
+    :returns: ``losses_total``; of these ``events_lost``, which were not counted or not timed, and
+        ``stacks_lost``, which were counted, but under no stack. What tables of tasks and pages had
+        no room for is in the total only.
+    """
+    without_stack = {LOSS_NAMES[loss] for loss in WITHOUT_STACK}
+    counted = without_stack | {LOSS_NAMES[loss] for loss in UNLISTED}
+    return {
+        "losses_total": sum(int(row["count"]) for row in losses),
+        "events_lost": sum(int(row["count"]) for row in losses if row["what"] not in counted),
+        "stacks_lost": sum(int(row["count"]) for row in losses if row["what"] in without_stack),
+    }
+
+
+def losses_text(counts: Mapping[str, int]) -> str:
+    """:func:`count_losses` in words: ``66 events have no stack; 0 events lost``."""
+    stacks, events = counts["stacks_lost"], counts["events_lost"]
+    unlisted = counts["losses_total"] - stacks - events
+    parts = [f"{stacks:,} event{' has' if stacks == 1 else 's have'} no stack"]
+    if unlisted:
+        parts.append(f"{unlisted:,} not listed by task or page")
+    parts.append(f"{events:,} event{'' if events == 1 else 's'} lost")
+    return "; ".join(parts)
 
 
 def _is_recording(path: Path) -> bool:

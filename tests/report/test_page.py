@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 from livedump import analysis, trace
+from livedump.trace import recording
 from tests.unit import samples
+from tools.vm.config import SERIES
+from tools.vm.kernels import series_of
 
 CHROMIUM = shutil.which("chromium") or ""
 SHOTS = Path(__file__).resolve().parents[2] / "build" / "report"
@@ -76,6 +79,11 @@ def trouble(dom: str) -> str:
     return found[1] if found else ""
 
 
+def body(dom: str) -> str:
+    """The document without its style and scripts."""
+    return dom[dom.index("<body>") : dom.index('<script id="data"')]
+
+
 def test_page_draws_without_a_complaint(page: Path) -> None:
     dom = chromium(probed(page), "--dump-dom")
     assert trouble(dom) == ""
@@ -85,15 +93,28 @@ def test_page_draws_without_a_complaint(page: Path) -> None:
     assert "ext4_file_write_iter" in flame[0]
     assert "main-svg" in dom, "plotly drew nothing"
     assert "64.7 ms" in dom and "64.9 ms" in dom
-    assert "7 events or parts of events were not recorded" in dom
+    assert '<p class="note">7 events have no stack; 0 events lost</p>' in dom
+    assert "banner bad" not in body(dom) and "banner good" not in body(dom)
+    assert "Not countable: skipped events." in dom
 
 
-GUEST = sorted((SHOTS.parent / "test").glob("*/recording"))
+def test_banner_is_for_lost_events_only(page: Path) -> None:
+    tables = samples.tables()
+    tables["losses"].append({"probe": "user", "what": "entry without exit", "count": 2})
+    recording.write(page.with_name("lossy"), samples.meta(), tables)
+    file = page.with_name("lossy.html")
+    analysis.write_html(trace.read(page.with_name("lossy")), file)
+    dom = chromium(probed(file), "--dump-dom")
+    assert '<p class="banner bad">7 events have no stack; 2 events lost</p>' in dom
 
 
-@pytest.mark.parametrize("folder", GUEST, ids=[path.parent.name for path in GUEST])
-def test_guest_recording_draws_too(folder: Path, tmp_path: Path) -> None:
-    """What the guest's tests recorded; skipped where they have not run."""
+@pytest.mark.parametrize("series", SERIES)
+def test_guest_recording_draws_too(series: str, tmp_path: Path) -> None:
+    """What the guest's tests recorded last."""
+    folders = (SHOTS.parent / "test").glob("*/recording")
+    found = [path for path in folders if series_of(path.parent.name) == series]
+    assert found, f"no recording of a {series} guest: make test-guest test-smoke"
+    folder = max(found, key=lambda path: path.stat().st_mtime)
     file = tmp_path / "report.html"
     analysis.write_html(trace.read(folder), file)
     dom = chromium(probed(file), "--dump-dom")

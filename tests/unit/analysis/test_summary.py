@@ -53,7 +53,8 @@ def test_snapshot_before_the_recording_has_no_receipt(recording: Recording) -> N
 def test_summary_is_json_and_can_be_narrowed(recording: Recording) -> None:
     whole = analysis.summarize(recording)
     data = json.loads(json.dumps(whole.to_dict()))
-    assert data["losses_total"] == 7
+    assert (data["losses_total"], data["events_lost"], data["stacks_lost"]) == (7, 0, 7)
+    assert data["unmeasured"] == ["skipped events"] and data["absent"] == []
     assert data["duration_ns"] == 12 * 10**9
     assert data["receipts"][0]["bpf_stop_ns"] == 64_900_000
     assert data["counters"]["cow"] == {"saved": 1340, "already": 10}
@@ -67,6 +68,23 @@ def test_terminal_text(recording: Recording) -> None:
     text = render(analysis.summarize(recording))
     lines = text.splitlines()
     assert max(map(len, lines)) <= 80
-    assert text.index("LOST: 7") < text.index("downtime: 64.7 ms") < text.index("Latency, us")
+    losses = text.index("7 events have no stack; 0 events lost")
+    assert losses < text.index("downtime: 64.7 ms") < text.index("Latency, us")
+    assert "LOST" not in text and "not countable: skipped events" in text
     assert "by BPF: 64.9 ms in livedump_stop [livedump]" in text
     assert "p99.9" in text and "memcpy < ext4_file_write_iter < vfs_write" in text
+
+
+def test_lost_events_are_told_apart(recording: Recording) -> None:
+    recording.tables["losses"] += [
+        {"probe": "user", "what": "entry without exit", "count": 2},
+        {"probe": "tracepoint__x", "what": "program skipped: another one was running", "count": 1},
+        {"probe": "user", "what": "task table full", "count": 10},
+    ]
+    summary = analysis.summarize(recording)
+    data = summary.to_dict()
+    assert (data["losses_total"], data["events_lost"], data["stacks_lost"]) == (20, 3, 7)
+    text = "LOST: 7 events have no stack; 10 not listed by task or page; 3 events lost"
+    assert text in render(summary)
+    recording.tables["losses"].clear()
+    assert "losses: none counted" in render(analysis.summarize(recording))

@@ -53,6 +53,25 @@ def test_everything_has_a_name() -> None:
     assert layout.kind_name(99) == "99"
 
 
+def test_every_loss_is_what_the_header_says() -> None:
+    """Those that are "counted, but not under ..." are no lost events; all others are."""
+    header = (ROOT / "bpf" / "common.h").read_text()
+    said = dict(re.findall(r"LD_LOSS_(\w+),\s+/\* (.*?) \*/", header))
+    assert set(said) == {loss.name for loss in layout.Loss}
+    counted = {layout.Loss[name] for name, text in said.items() if text.startswith("counted")}
+    assert counted == layout.WITHOUT_STACK | layout.UNLISTED
+    assert not layout.WITHOUT_STACK & layout.UNLISTED
+    assert {layout.Loss[name] for name, text in said.items() if "stack" in text} == (
+        layout.WITHOUT_STACK
+    )
+
+
+def test_bit_of_spilled_stacks() -> None:
+    header = (ROOT / "bpf" / "common.h").read_text()
+    found = re.search(r"#define LD_SPILLED \(1 << (\d+)\)", header)
+    assert found and layout.SPILLED == 1 << int(found[1])
+
+
 def test_limits_exist_in_the_header() -> None:
     header = (ROOT / "bpf" / "common.h").read_text()
     assert set(re.findall(r"#define (LD_MAX_\w+)", header)) == set(bpf.LIMITS.values())

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from livedump import trace
+from livedump.cli import trace as cli
+from livedump.errors import LivedumpError
 from livedump.trace.buckets import bucket_of
 from livedump.trace.data import (
     Histogram,
@@ -48,7 +53,8 @@ class FakePrograms:
             snapshots=[SnapshotEvent(11, 7, "cat", dict(SNAPSHOT))],
             releases=[ReleaseEvent(12, dict(RELEASE))],
             counters={("user", "events"): 2},
-            losses=[LossRow("user", "no stack", 2)],
+            losses=[LossRow("user", "no stack", 2), LossRow("user", "entry without exit", 3)],
+            unmeasured=["something"],
         )
 
     def load(self, plan: Plan, limits: Mapping[str, int]) -> FakePrograms:
@@ -100,7 +106,8 @@ def test_around_a_command(tmp_path: Path, fake: FakePrograms) -> None:
     found = trace.read(tmp_path / "r")
     meta = found.meta
     assert meta["command"] == {"argv": list(command), "status": 3}
-    assert meta["losses_total"] == 2
+    assert (meta["losses_total"], meta["events_lost"], meta["stacks_lost"]) == (5, 3, 2)
+    assert meta["unmeasured"][:1] == ["something"]
     assert meta["boot_id"] and meta["host"]
     assert meta["clocks"]["end"]["monotonic_ns"] > meta["clocks"]["start"]["monotonic_ns"]
     assert meta["probes"][0]["point"] == "handle_mm_fault"
@@ -156,6 +163,67 @@ def test_existing_output_fails_before_anything_is_loaded(
     assert fake.calls == []
 
 
+@pytest.mark.parametrize("failing", ["command", "output", "load"])
+def test_old_ready_file_is_removed_whatever_fails(
+    tmp_path: Path, fake: FakePrograms, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    ready = tmp_path / "ready"
+    ready.touch()
+
+    def load(plan: Plan, limits: Mapping[str, int]) -> FakePrograms:
+        assert not ready.exists()
+        raise trace.TraceError("no", step="load")
+
+    monkeypatch.setattr(fake, "load", load)
+    if failing == "output":
+        (tmp_path / "r").mkdir()
+    command = ("no-such-command",) if failing == "command" else ("true",)
+    config = trace.RecordConfig(tmp_path / "r", command=command, ready_file=ready)
+    with pytest.raises(LivedumpError):
+        run(fake, config, threading.Event())
+    assert not ready.exists()
+
+
+def test_ready_file_that_cannot_be_removed(tmp_path: Path, fake: FakePrograms) -> None:
+    config = trace.RecordConfig(tmp_path / "r", duration_s=1, ready_file=tmp_path)
+    with pytest.raises(trace.TraceError, match="remove old ready file"):
+        run(fake, config, threading.Event())
+    assert fake.calls == []
+
+
+def test_partial_recording_of_a_dead_process_is_removed(tmp_path: Path, fake: FakePrograms) -> None:
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    partial = tmp_path / f".old.partial-{dead.pid}"
+    partial.mkdir()
+    os.utime(partial, (0, 0))
+    run(fake, trace.RecordConfig(tmp_path / "r", duration_s=0.01), threading.Event())
+    assert os.listdir(tmp_path) == ["r"]
+
+
+def test_spinner_turns_until_everything_is_attached(
+    tmp_path: Path, fake: FakePrograms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not while the command runs; also when loading fails."""
+
+    @contextmanager
+    def spinner(what: str) -> Iterator[None]:
+        fake.calls.append(f"spinner: {what}")
+        yield
+        fake.calls.append("spinner off")
+
+    def run_command(command: object, stop: object) -> int:
+        fake.calls.append("command")
+        return 0
+
+    monkeypatch.setattr(cli, "spinner", spinner)
+    monkeypatch.setattr(trace, "Recorder", partial(Recorder, load=fake.load, plan=PLAN))
+    monkeypatch.setattr("livedump.trace.recorder.run_command", run_command)
+    cli._record(trace.RecordConfig(tmp_path / "r", command=("true",)), threading.Event())
+    start = ["spinner: compiling and attaching BPF programs", "load user {}", "begin"]
+    assert fake.calls == [*start, "spinner off", "command", "end", "read", "close"]
+
+
 def test_programs_are_closed_when_reading_fails(
     tmp_path: Path, fake: FakePrograms, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,7 +250,7 @@ def test_snapshots_and_releases_are_paired() -> None:
 
 
 def test_recording_does_not_import_what_is_slow() -> None:
-    """bcc and pyarrow cost half a minute in an emulated guest: not before they are needed."""
+    """bcc and pyarrow cost seconds in an emulated guest: not before they are needed."""
     code = (
         "import sys, livedump.trace, livedump.cli.trace; "
         "print({'bcc', 'pyarrow', 'duckdb', 'rich'} & set(sys.modules))"
