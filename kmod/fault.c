@@ -26,7 +26,7 @@ enum fault_mode {
 
 static const struct ld_strategy *strategy;
 static enum fault_mode mode;
-static struct tracepoint *fault_tracepoint;
+static struct tracepoint *fault_tracepoint;	/* that our probe is on */
 static u64 tsc_mult;
 
 static DEFINE_PER_CPU(struct ld_fault_stats, stats);
@@ -143,21 +143,19 @@ void ld_fault_releasing(void)
 	WRITE_ONCE(mode, MODE_RELEASING);
 }
 
-void ld_fault_idle(void)
-{
-	WRITE_ONCE(mode, MODE_IDLE);
-}
-
 static void find_tracepoint(struct tracepoint *tp, void *unused)
 {
 	if (!strcmp(tp->name, "page_fault_kernel"))
 		fault_tracepoint = tp;
 }
 
-int ld_fault_register(const struct ld_strategy *with)
+int ld_fault_arm(const struct ld_strategy *with)
 {
+	int err;
+
 	strategy = with;
-	fault_tracepoint = NULL;
+	if (fault_tracepoint)
+		return 0;
 	for_each_kernel_tracepoint(find_tracepoint, NULL);
 	if (!fault_tracepoint)
 		return -ENOENT;
@@ -165,13 +163,25 @@ int ld_fault_register(const struct ld_strategy *with)
 	 * Before every other probe on this event: theirs write buffers, and a
 	 * fault on those must find ours done.
 	 */
-	return tracepoint_probe_register_prio(fault_tracepoint, fault_probe,
-					      NULL, INT_MAX);
+	err = tracepoint_probe_register_prio(fault_tracepoint, fault_probe,
+					     NULL, INT_MAX);
+	if (err)
+		fault_tracepoint = NULL;
+	return err;
 }
 
-void ld_fault_unregister(void)
+void ld_fault_disarm(void)
 {
-	tracepoint_probe_unregister(fault_tracepoint, fault_probe, NULL);
+	WRITE_ONCE(mode, MODE_IDLE);
+	tracepoint_synchronize_unregister();
+}
+
+void ld_fault_exit(void)
+{
+	if (fault_tracepoint)
+		tracepoint_probe_unregister(fault_tracepoint, fault_probe,
+					    NULL);
+	fault_tracepoint = NULL;
 	tracepoint_synchronize_unregister();
 }
 

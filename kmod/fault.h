@@ -18,21 +18,24 @@ struct ld_fault_stats {
 };
 
 /**
- * ld_fault_register() - start to look at kernel page faults
+ * ld_fault_arm() - look at kernel page faults
  * @strategy: prepared; whose entries they may meet
+ *
+ * The probe is registered by the first snapshot and stays until the module
+ * goes: each change patches the hottest branch of exc_page_fault().
  *
  * Return: 0, -ENOENT when the kernel lacks exceptions:page_fault_kernel.
  */
-int ld_fault_register(const struct ld_strategy *strategy);
-/* Stop, and wait until no CPU is inside the probe. */
-void ld_fault_unregister(void);
+int ld_fault_arm(const struct ld_strategy *strategy);
+/* Let faults be the kernel's own; no CPU is inside the probe on return. */
+void ld_fault_disarm(void);
+/* Unregister the probe: the module goes. */
+void ld_fault_exit(void);
 
 /* From here on faults save pages; the leader calls it inside the stop. */
 void ld_fault_hold(void);
 /* From here on faults only unprotect. */
 void ld_fault_releasing(void);
-/* Nothing is protected: faults are the kernel's own. */
-void ld_fault_idle(void);
 
 /*
  * A hook saw a page that is about to change behind the protection: save it

@@ -118,6 +118,7 @@ static void reboot_exit(void)
 	unregister_reboot_notifier(&reboot_notifier);
 }
 
+/* The fault probe comes with the first snapshot. */
 static int resolve_init(void)
 {
 	int err = ld_compat_init();
@@ -127,17 +128,13 @@ static int resolve_init(void)
 	return err;
 }
 
-static void resolve_exit(void)
-{
-}
-
 /* In order; left in reverse, by failure and unload alike. */
 static const struct {
 	const char *name;
 	int (*init)(void);
 	void (*exit)(void);
 } parts[] = {
-	{ "symbols", resolve_init, resolve_exit },
+	{ "symbols", resolve_init, ld_fault_exit },
 	{ "session", ld_session_init, ld_session_exit },
 	{ "CPU hotplug", cpus_init, cpus_exit },
 	{ "memory hotplug", memory_init, memory_exit },

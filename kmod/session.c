@@ -27,7 +27,7 @@ static struct {
 	const struct ld_strategy *strategy;
 	const struct file *owner;
 	struct ld_status status;	/* as of the last change */
-	bool probing;			/* the fault probe is registered */
+	bool armed;			/* faults may be ours */
 	bool asleep;			/* suspend or hibernation is under way */
 	char why[LD_WHY_SIZE];		/* what fail() says */
 	unsigned long deadline;		/* jiffies; 0 = none */
@@ -116,15 +116,14 @@ static void teardown(void)
 {
 	if (session.state == LIVEDUMP_STATE_RELEASING)
 		ld_hooks_canary();
-	if (session.probing) {
+	if (session.armed) {
 		restore_entries();
 		update_report();
-		ld_fault_unregister();
-		session.probing = false;
 	}
 	session.status.report.hooks_missed = ld_hooks_missed();
 	ld_hooks_disarm();
-	ld_fault_idle();
+	ld_fault_disarm();
+	session.armed = false;
 	if (session.strategy)
 		session.strategy->finish();
 	ld_image_free();
@@ -295,11 +294,11 @@ static int arm(void)
 	if (err)
 		return fail(err, "cannot probe the kernel's mapping functions (%d)",
 			    err);
-	err = ld_fault_register(session.strategy);
+	err = ld_fault_arm(session.strategy);
 	if (err)
 		return fail(err, "no tracepoint exceptions:page_fault_kernel (%d)",
 			    err);
-	session.probing = true;
+	session.armed = true;
 	return 0;
 }
 

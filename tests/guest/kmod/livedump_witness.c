@@ -35,6 +35,7 @@
 
 #define WRITERS 4
 #define WRITER_PAGES 64
+#define SPACERS 12
 #define MAX_TASKS 32768
 
 struct row {
@@ -48,6 +49,11 @@ struct task_record {
 };
 
 static struct row rows[WRITERS];
+/*
+ * Between the columns, so that the rows spread over more memory than the tails
+ * of per-CPU units, which livedump saves in the stop.
+ */
+static void *spacer[WRITER_PAGES][SPACERS];
 static struct task_record *tasks;
 static unsigned int nr_tasks, dropped_tasks;
 static struct proc_dir_entry *folder;
@@ -115,6 +121,8 @@ static int make_rows(void)
 			if (!rows[i].page[j])
 				return -ENOMEM;
 		}
+		for (i = 0; i < SPACERS; i++)
+			spacer[j][i] = kmalloc(PAGE_SIZE, GFP_KERNEL);
 	}
 	return 0;
 }
@@ -123,9 +131,12 @@ static void free_rows(void)
 {
 	int i, j;
 
-	for (i = 0; i < WRITERS; i++)
-		for (j = 0; j < WRITER_PAGES; j++)
+	for (j = 0; j < WRITER_PAGES; j++) {
+		for (i = 0; i < WRITERS; i++)
 			kfree(rows[i].page[j]);
+		for (i = 0; i < SPACERS; i++)
+			kfree(spacer[j][i]);
+	}
 }
 
 /* "row page paddr vaddr" */
