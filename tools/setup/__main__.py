@@ -19,6 +19,7 @@ def main() -> int:
         if os.geteuid() != 0:
             require_packages()
         apt.install(apt.wanted())
+        _ensure_lists()
         for series in SERIES:
             _ensure_kernel(series)
         venv.ensure()
@@ -47,6 +48,20 @@ def _headers_to_have(series: str) -> str:
         return kernels.resolve(series).headers_package  # one that is ready will do
     except VmError:
         return HEADERS_META[series]
+
+
+def _ensure_lists() -> None:
+    """Fetch apt's lists if a kernel series is in none of them: an image may come with a part only.
+
+    All series before the first download, so that no kernel is chosen from half the lists.
+    """
+    if os.geteuid() != 0:
+        return
+    try:
+        for series in SERIES:
+            kernels.resolve(series)
+    except VmError:
+        apt.update()
 
 
 def _ensure_kernel(series: str) -> None:
