@@ -5,6 +5,7 @@
 #include <linux/vmalloc.h>
 
 #include "cow.h"
+#include "test.h"
 
 /*
  * All of it is vmalloc memory: the direct map, which we protect, is never
@@ -88,9 +89,14 @@ enum ld_save notrace ld_cow_save(unsigned long pfn)
 	if (page == cow.pool_pages)
 		return lose(pfn);
 	cow.pfn_of[page] = pfn;
-	copy_to_pool(page);
+	if (!ld_is_mutant(LD_MUTANT_PUBLISH))
+		copy_to_pool(page);
+	ld_point(LD_POINT_COPIED, pfn);
 	/* cmpxchg() is a full barrier: who sees the slot sees the copy. */
 	slot = cmpxchg(&cow.index[pfn], LD_SLOT_NONE, page + 1);
+	ld_point(LD_POINT_PUBLISHED, pfn);
+	if (ld_is_mutant(LD_MUTANT_PUBLISH))
+		copy_to_pool(page);
 	/* A loser's page of the pool stays unused: races are rare. */
 	return slot ? LD_ALREADY : LD_SAVED;
 }

@@ -16,6 +16,7 @@
 #include "ranges.h"
 #include "session.h"
 #include "stop.h"
+#include "test.h"
 
 #define VMCOREINFO_NOTE "VMCOREINFO"
 #define CORE_NOTE "CORE"
@@ -244,6 +245,7 @@ static const void *page_at_instant(unsigned long pfn, void *bounce)
 	u32 slot = ld_cow_slot(pfn);
 
 	if (slot == LD_SLOT_NONE) {
+		ld_point(LD_POINT_READ, pfn);
 		if (!image.strategy->is_readable(pfn) ||
 		    copy_from_kernel_nofault(bounce, __va(PFN_PHYS(pfn)),
 					     PAGE_SIZE))
@@ -251,7 +253,7 @@ static const void *page_at_instant(unsigned long pfn, void *bounce)
 		/* The copy before the slot; pairs with ld_cow_save()'s cmpxchg */
 		smp_rmb();
 		slot = ld_cow_slot(pfn);
-		if (slot == LD_SLOT_NONE)
+		if (slot == LD_SLOT_NONE || ld_is_mutant(LD_MUTANT_RECHECK))
 			return bounce;
 	}
 	if (slot >= LD_SLOT_SPECIAL)

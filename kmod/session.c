@@ -277,7 +277,7 @@ static int prepare_entries(void)
 	if (err)
 		return fail(err, "strategy %s cannot prepare the direct map (%d)",
 			    session.strategy->name, err);
-	ld_count_leaves(report->leaves_after);
+	ld_count_leaves(report->leaves_held);
 	ld_ranges_mark_unreadable(session.strategy->is_readable);
 	report->pages_ram = ld_ranges_pages();
 	report->pages_own = ld_cow_count(LD_SLOT_OWN);

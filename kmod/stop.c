@@ -15,6 +15,7 @@
 #include "hooks.h"
 #include "ranges.h"
 #include "stop.h"
+#include "test.h"
 
 #define MAX_ATTEMPTS 20
 #define MAX_RECOPIES 3
@@ -174,8 +175,10 @@ static void follow(struct attempt *a)
 	/* pairs with the leader's release */
 	while ((phase = smp_load_acquire(&a->phase)) == PHASE_WAIT)
 		wait_a_little();
-	if (phase == PHASE_FLUSH)
+	if (phase == PHASE_FLUSH && !ld_is_mutant(LD_MUTANT_FLUSH))
 		flush(a);
+	else
+		atomic_inc(&a->flushed);
 }
 
 /* stop_machine() lets no CPU go before all have returned from here. */

@@ -13,7 +13,7 @@ from typing import Any
 
 from livedump.errors import AbiError
 
-ABI = 1
+ABI = 2
 
 GENL_NAME = "livedump"
 GENL_VERSION = 1
@@ -71,6 +71,7 @@ class Strategy(IntEnum):
 
     DEFAULT = 0
     EAGER = 1
+    LAZY = 2
 
 
 class Event(IntEnum):
@@ -148,10 +149,15 @@ class Report(ctypes.LittleEndianStructure):
         ("nmis", ctypes.c_uint64),
         ("nmis_late", ctypes.c_uint64),
         ("recopies", ctypes.c_uint64),
+        ("recopied", ctypes.c_uint64),
         ("entries_protected", ctypes.c_uint64),
+        ("entries_by_level", _LEAVES),
         ("entries_restored", ctypes.c_uint64),
         ("entries_late", ctypes.c_uint64),
+        ("demotions", ctypes.c_uint64),
+        ("tables_left", ctypes.c_uint64),
         ("leaves_before", _LEAVES),
+        ("leaves_held", _LEAVES),
         ("leaves_after", _LEAVES),
         ("pages_ram", ctypes.c_uint64),
         ("pages_saved_stop", ctypes.c_uint64),
@@ -165,6 +171,7 @@ class Report(ctypes.LittleEndianStructure):
         ("pages_unguarded", ctypes.c_uint64),
         ("faults", ctypes.c_uint64),
         ("faults_already", ctypes.c_uint64),
+        ("fault_demote_ns", ctypes.c_uint64),
         ("fault_copy_ns", ctypes.c_uint64),
         ("fault_total_ns", ctypes.c_uint64),
         ("fault_max_ns", ctypes.c_uint64),

@@ -11,7 +11,7 @@
 
 #include <linux/types.h>
 
-#define LIVEDUMP_ABI 1
+#define LIVEDUMP_ABI 2
 
 #define LIVEDUMP_GENL_NAME "livedump"
 #define LIVEDUMP_GENL_VERSION 1
@@ -61,6 +61,7 @@ enum livedump_state {
 enum livedump_strategy {
 	LIVEDUMP_STRATEGY_DEFAULT,
 	LIVEDUMP_STRATEGY_EAGER,	/* every 4 KiB entry, inside the stop */
+	LIVEDUMP_STRATEGY_LAZY,		/* the highest entries, demoted on write */
 };
 
 /* Keep the snapshot when its owner goes away; only RELEASE ends it then. */
@@ -128,20 +129,25 @@ struct livedump_report {
 	__u64 save_ns;			/* sensitive memory copied */
 	__u64 protect_ns;		/* entries changed */
 	__u64 flush_ns;			/* every CPU's whole TLB */
-	__u64 recopy_ns;		/* copied again, because of NMIs */
+	__u64 recopy_ns;		/* what was written since its copy */
 	__u64 stop_ns;			/* stop_machine(), call to return */
 	__u64 release_ns;		/* 0 while held */
 	__u64 attempts;			/* stops tried, 1 = the first worked */
 	__u64 nmis;			/* NMIs seen inside the stop */
 	__u64 nmis_late;		/* of them, after the last copy: 0 */
-	__u64 recopies;			/* how often all was copied again */
+	__u64 recopies;			/* how often more, because of NMIs */
+	__u64 recopied;			/* pages of RAM, counted once */
 
-	/* page-table entries */
+	/* page-table entries; leaves are those of the direct map */
 	__u64 entries_protected;
+	__u64 entries_by_level[__LIVEDUMP_LEAF_MAX];	/* of these */
 	__u64 entries_restored;		/* by release, not by faults */
 	__u64 entries_late;		/* found tagged after release: 0 */
-	__u64 leaves_before[__LIVEDUMP_LEAF_MAX];	/* direct map */
-	__u64 leaves_after[__LIVEDUMP_LEAF_MAX];	/* while held */
+	__u64 demotions;		/* large leaves replaced by a table */
+	__u64 tables_left;		/* of them, not given back by release */
+	__u64 leaves_before[__LIVEDUMP_LEAF_MAX];
+	__u64 leaves_held[__LIVEDUMP_LEAF_MAX];		/* at the stop */
+	__u64 leaves_after[__LIVEDUMP_LEAF_MAX];	/* after release */
 
 	/* pages of RAM, by what the image holds */
 	__u64 pages_ram;
@@ -153,12 +159,13 @@ struct livedump_report {
 	__u64 pages_unreadable;		/* offline, poisoned, unmapped: zeros */
 	__u64 pages_lost;		/* no room in the pool: zeros */
 	/* on top: pages that the image holds but does not guard */
-	__u64 pages_live;		/* mapped by vmalloc, modules, vmemmap */
+	__u64 pages_live;		/* mapped by vmalloc or modules */
 	__u64 pages_unguarded;		/* mapped or pinned by user space then */
 
 	/* faults of ours, and what they cost */
 	__u64 faults;
 	__u64 faults_already;		/* saved by somebody else before */
+	__u64 fault_demote_ns;		/* sum, upper entries opened */
 	__u64 fault_copy_ns;		/* sum */
 	__u64 fault_total_ns;		/* sum, probe entry to unprotected */
 	__u64 fault_max_ns;

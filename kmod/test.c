@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Linked into test builds only; see test.h. Runs wherever the fault path does. */
+#include <linux/kprobes.h>
+#include <linux/module.h>
+#include <linux/string.h>
+#include <asm/tsc.h>
+
+#include "test.h"
+
+static char *mutant = "none";
+module_param(mutant, charp, 0400);
+MODULE_PARM_DESC(mutant, "none, flush, publish, recopy or recheck");
+
+static unsigned int delay_us[__LD_POINT_MAX];
+module_param_array(delay_us, uint, NULL, 0600);
+MODULE_PARM_DESC(delay_us, "busy wait at copied, published, read, demote");
+
+static ld_point_fn at_points;
+
+static const char *const names[] = {
+	[LD_MUTANT_NONE] = "none",
+	[LD_MUTANT_FLUSH] = "flush",
+	[LD_MUTANT_PUBLISH] = "publish",
+	[LD_MUTANT_RECOPY] = "recopy",
+	[LD_MUTANT_RECHECK] = "recheck",
+};
+
+bool notrace ld_is_mutant(enum ld_mutant asked)
+{
+	return !strcmp(mutant, names[asked]);
+}
+NOKPROBE_SYMBOL(ld_is_mutant);
+
+static void notrace busy_wait(unsigned int us)
+{
+	u64 end = rdtsc() + (u64)us * tsc_khz / 1000;
+
+	while (rdtsc() < end)
+		cpu_relax();
+}
+NOKPROBE_SYMBOL(busy_wait);
+
+void notrace ld_point(enum ld_point point, unsigned long pfn)
+{
+	ld_point_fn fn = READ_ONCE(at_points);
+
+	if (delay_us[point])
+		busy_wait(delay_us[point]);
+	if (fn)
+		fn(point, pfn);
+}
+NOKPROBE_SYMBOL(ld_point);
+
+void livedump_test_at_points(ld_point_fn fn)
+{
+	WRITE_ONCE(at_points, fn);
+}
+EXPORT_SYMBOL_GPL(livedump_test_at_points);

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What only test builds have (make TEST=1): mutants, each of which leaves out
+ * one thing that the snapshot's truth rests on and must be caught, and points
+ * where a test delays the protocol or nests a fault. Nothing in other builds.
+ */
+#ifndef _LIVEDUMP_TEST_H
+#define _LIVEDUMP_TEST_H
+
+#include <linux/types.h>
+
+enum ld_mutant {
+	LD_MUTANT_NONE,
+	LD_MUTANT_FLUSH,	/* one CPU keeps its TLB in the stop */
+	LD_MUTANT_PUBLISH,	/* a saver publishes before it copies */
+	LD_MUTANT_RECOPY,	/* written pages are not copied again */
+	LD_MUTANT_RECHECK,	/* an in-place read does not look again */
+};
+
+enum ld_point {
+	LD_POINT_COPIED,	/* copied, not yet published */
+	LD_POINT_PUBLISHED,	/* published, not yet writable */
+	LD_POINT_READ,		/* slot seen empty, not yet read in place */
+	LD_POINT_DEMOTE,	/* table filled, not yet in place */
+	__LD_POINT_MAX,
+};
+
+#ifdef LIVEDUMP_TEST
+bool ld_is_mutant(enum ld_mutant mutant);
+void ld_point(enum ld_point point, unsigned long pfn);
+
+typedef void (*ld_point_fn)(enum ld_point point, unsigned long pfn);
+
+/* Call @fn at every point; NULL: no more. Exported to test modules. */
+void livedump_test_at_points(ld_point_fn fn);
+#else
+static inline bool ld_is_mutant(enum ld_mutant mutant)
+{
+	return false;
+}
+
+static inline void ld_point(enum ld_point point, unsigned long pfn)
+{
+}
+#endif
+
+#endif
