@@ -15,6 +15,7 @@ struct ld_snapshot {
 	u64 save_ns;
 	u64 protect_ns;
 	u64 flush_ns;
+	u64 recopy_ns;
 	u64 stop_ns;
 	u64 entries_protected;
 	u32 strategy;
@@ -49,6 +50,7 @@ TRACEPOINT_PROBE(livedump, livedump_snapshot)
 	snapshot.save_ns = args->save_ns;
 	snapshot.protect_ns = args->protect_ns;
 	snapshot.flush_ns = args->flush_ns;
+	snapshot.recopy_ns = args->recopy_ns;
 	snapshot.stop_ns = args->stop_ns;
 	snapshot.entries_protected = args->entries;
 	snapshot.strategy = args->strategy;

@@ -70,32 +70,49 @@ static int required(const char *name, unsigned long *address)
 	return -ENOENT;
 }
 
+/*
+ * pcpu_embed_first_chunk() gives the tail of each unit back to the allocator:
+ * what it keeps is the static part, the one for modules and the dynamic one.
+ */
+static int resolve_percpu(void)
+{
+	unsigned long start, end, size;
+
+	if (required("__per_cpu_end", &end) || required("pcpu_unit_size", &size))
+		return -ENOENT;
+	start = lookup("__per_cpu_start");	/* 0 where they are offsets */
+	ld_syms.pcpu_unit_used = PFN_ALIGN(
+		end - start + PERCPU_MODULE_RESERVE +
+		max_t(size_t, PERCPU_DYNAMIC_RESERVE, PERCPU_DYNAMIC_EARLY_SIZE));
+	if (ld_syms.pcpu_unit_used > *(int *)size)
+		return -ERANGE;
+	return 0;
+}
+
 /* The kernel's variables, by value where it never changes after boot. */
 static int resolve_variables(void)
 {
-	unsigned long data, size, base, unit, task;
+	unsigned long data, size, base, task;
 
 	if (required("vmcoreinfo_data", &data) ||
 	    required("vmcoreinfo_size", &size) ||
 	    required("pcpu_base_addr", &base) ||
-	    required("pcpu_unit_size", &unit) ||
 	    required("arch_task_struct_size", &task))
 		return -ENOENT;
 	ld_syms.vmcoreinfo_data = *(unsigned char **)data;
 	ld_syms.vmcoreinfo_size = *(size_t *)size;
 	ld_syms.pcpu_base = *(unsigned long *)base;
-	ld_syms.pcpu_unit_size = *(int *)unit;
 	ld_syms.task_struct_size = *(unsigned int *)task;
 
 	if (required("pcpu_unit_offsets", &data))
 		return -ENOENT;
 	ld_syms.pcpu_unit_offsets = *(const unsigned long **)data;
-	return 0;
+	return resolve_percpu();
 }
 
 int ld_compat_init(void)
 {
-	unsigned long init_mm;
+	unsigned long init_mm, cpa_lock;
 
 	lookup_name = probe_address("kallsyms_lookup_name");
 	if (!lookup_name) {
@@ -104,7 +121,9 @@ int ld_compat_init(void)
 	}
 	if (required("init_mm", &init_mm) ||
 	    required("_text", &ld_syms.text) ||
+	    required("_sdata", &ld_syms.data) ||
 	    required("_end", &ld_syms.end) ||
+	    required("cpa_lock", &cpa_lock) ||
 	    required("set_memory_4k", &ld_syms.set_memory_4k) ||
 	    required("idle_task", &ld_syms.idle_task) ||
 	    required("get_online_mems", &ld_syms.get_online_mems) ||
@@ -112,6 +131,7 @@ int ld_compat_init(void)
 	    resolve_variables())
 		return -ENOENT;
 	ld_syms.init_mm = (struct mm_struct *)init_mm;
+	ld_syms.cpa_lock = (spinlock_t *)cpa_lock;
 	ld_syms.espfix_waddr = lookup("espfix_waddr");
 	ld_syms.nohz_full_running = lookup("tick_nohz_full_running");
 	return 0;

@@ -10,12 +10,13 @@
 struct ld_syms {
 	struct mm_struct *init_mm;
 	unsigned long text;		/* _text, start of the kernel image */
+	unsigned long data;		/* _sdata */
 	unsigned long end;		/* _end */
 	unsigned char *vmcoreinfo_data;
 	size_t vmcoreinfo_size;
 	unsigned long pcpu_base;
 	const unsigned long *pcpu_unit_offsets;
-	unsigned long pcpu_unit_size;
+	unsigned long pcpu_unit_used;	/* bytes; the rest was freed at boot */
 	size_t task_struct_size;
 	unsigned long espfix_waddr;	/* per-CPU offset; 0 where there is none */
 	unsigned long set_memory_4k;
@@ -23,6 +24,7 @@ struct ld_syms {
 	unsigned long get_online_mems;
 	unsigned long put_online_mems;
 	unsigned long nohz_full_running;
+	spinlock_t *cpa_lock;		/* of changes to kernel mappings */
 };
 
 extern struct ld_syms ld_syms;

@@ -7,6 +7,9 @@
 #include "cow.h"
 #include "test.h"
 
+/* Beside the page frame number of a page of the pool: it is a table's copy. */
+#define POOL_TABLE (1UL << 63)
+
 /*
  * All of it is vmalloc memory: the direct map, which we protect, is never
  * written here. The tail pages of the index and pool are ours alone.
@@ -18,6 +21,7 @@ static struct {
 	unsigned long max_pfn;
 	int pool_pages;
 	atomic_t used;
+	atomic_t tables;
 	atomic_t lost;
 } cow;
 
@@ -55,13 +59,14 @@ void ld_cow_exit(void)
 	cow.max_pfn = 0;
 	cow.pool_pages = 0;
 	atomic_set(&cow.used, 0);
+	atomic_set(&cow.tables, 0);
 	atomic_set(&cow.lost, 0);
 }
 
 static void notrace copy_to_pool(int page)
 {
 	copy_page(cow.pool + ((unsigned long)page << PAGE_SHIFT),
-		  __va(PFN_PHYS(cow.pfn_of[page])));
+		  __va(PFN_PHYS(cow.pfn_of[page] & ~POOL_TABLE)));
 }
 NOKPROBE_SYMBOL(copy_to_pool);
 
@@ -76,11 +81,14 @@ static enum ld_save notrace lose(unsigned long pfn)
 }
 NOKPROBE_SYMBOL(lose);
 
-enum ld_save notrace ld_cow_save(unsigned long pfn)
+static enum ld_save notrace save(unsigned long pfn, unsigned long kind)
 {
 	int page;
 	u32 slot;
 
+	/* Behind the end of RAM there is nothing to save. */
+	if (pfn >= cow.max_pfn)
+		return LD_ALREADY;
 	slot = READ_ONCE(cow.index[pfn]);
 	if (slot)
 		return slot == LD_SLOT_LOST ? LD_LOST : LD_ALREADY;
@@ -88,7 +96,7 @@ enum ld_save notrace ld_cow_save(unsigned long pfn)
 	page = atomic_fetch_add_unless(&cow.used, 1, cow.pool_pages);
 	if (page == cow.pool_pages)
 		return lose(pfn);
-	cow.pfn_of[page] = pfn;
+	cow.pfn_of[page] = pfn | kind;
 	if (!ld_is_mutant(LD_MUTANT_PUBLISH))
 		copy_to_pool(page);
 	ld_point(LD_POINT_COPIED, pfn);
@@ -100,19 +108,55 @@ enum ld_save notrace ld_cow_save(unsigned long pfn)
 	/* A loser's page of the pool stays unused: races are rare. */
 	return slot ? LD_ALREADY : LD_SAVED;
 }
+NOKPROBE_SYMBOL(save);
+
+enum ld_save notrace ld_cow_save(unsigned long pfn)
+{
+	return save(pfn, 0);
+}
 NOKPROBE_SYMBOL(ld_cow_save);
 
-void ld_cow_recopy(void)
+void notrace ld_cow_save_table(unsigned long pfn)
 {
-	int page;
+	if (save(pfn, POOL_TABLE) == LD_SAVED)
+		atomic_inc(&cow.tables);
+}
+NOKPROBE_SYMBOL(ld_cow_save_table);
 
-	for (page = 0; page < atomic_read(&cow.used); page++)
-		copy_to_pool(page);
+void notrace ld_cow_lose(unsigned long pfn)
+{
+	if (pfn < cow.max_pfn)
+		lose(pfn);
+}
+NOKPROBE_SYMBOL(ld_cow_lose);
+
+void ld_cow_recopy_since(u64 page)
+{
+	for (; page < atomic_read(&cow.used); page++)
+		if (!(cow.pfn_of[page] & POOL_TABLE))
+			copy_to_pool(page);
+}
+
+void ld_cow_recopy_page(unsigned long pfn)
+{
+	u32 slot = cow.index[pfn];
+
+	if (slot && slot < LD_SLOT_SPECIAL)
+		copy_to_pool(slot - 1);
+}
+
+void ld_cow_forget(unsigned long pfn)
+{
+	u32 slot = cow.index[pfn];
+
+	if (slot && slot < LD_SLOT_SPECIAL)
+		cow.index[pfn] = LD_SLOT_NONE;
 }
 
 void ld_cow_mark(unsigned long pfn, u32 slot)
 {
-	cmpxchg(&cow.index[pfn], LD_SLOT_NONE, slot);
+	if (pfn < cow.max_pfn)
+			cmpxchg(&cow.index[pfn], LD_SLOT_NONE, slot);
 }
 
 void ld_cow_mark_own(const void *area, unsigned long bytes)
@@ -120,10 +164,7 @@ void ld_cow_mark_own(const void *area, unsigned long bytes)
 	unsigned long offset;
 
 	for (offset = 0; offset < bytes; offset += PAGE_SIZE) {
-		unsigned long pfn = vmalloc_to_pfn(area + offset);
-
-		if (pfn < cow.max_pfn)
-			ld_cow_mark(pfn, LD_SLOT_OWN);
+		ld_cow_mark(vmalloc_to_pfn(area + offset), LD_SLOT_OWN);
 		if (!(offset & (SZ_64M - 1)))
 			cond_resched();
 	}
@@ -140,9 +181,21 @@ u64 ld_cow_count(u32 slot)
 	unsigned long pfn;
 	u64 count = 0;
 
-	for (pfn = 0; pfn < cow.max_pfn; pfn++)
-		count += cow.index[pfn] == slot;
+	for (pfn = 0; pfn < cow.max_pfn; pfn++) {
+		u32 found = cow.index[pfn];
+
+		if (found >= LD_SLOT_TABLE && found < LD_SLOT_LOST)
+			found = LD_SLOT_OWN;
+		count += found == slot;
+	}
 	return count;
+}
+
+bool ld_cow_is_saved_before(unsigned long pfn, u64 page)
+{
+	u32 slot = ld_cow_slot(pfn);
+
+	return slot && slot < LD_SLOT_SPECIAL && slot <= page;
 }
 
 const void *ld_cow_page(u32 slot)
@@ -164,6 +217,11 @@ u64 ld_cow_pool_pages(void)
 u64 ld_cow_pool_used(void)
 {
 	return atomic_read(&cow.used);
+}
+
+u64 ld_cow_tables_saved(void)
+{
+	return atomic_read(&cow.tables);
 }
 
 u64 ld_cow_pages_lost(void)

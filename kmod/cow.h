@@ -2,7 +2,8 @@
 /*
  * The page pool and the saved-page index. One u32 for each page frame says
  * what the image holds for it; its values below LD_SLOT_SPECIAL are
- * 1 + the number of a page in the pool. A slot leaves LD_SLOT_NONE once.
+ * 1 + the number of a page in the pool. A slot leaves LD_SLOT_NONE once while
+ * a snapshot is held.
  */
 #ifndef _LIVEDUMP_COW_H
 #define _LIVEDUMP_COW_H
@@ -10,7 +11,8 @@
 #include <linux/types.h>
 
 #define LD_SLOT_NONE 0u
-#define LD_SLOT_SPECIAL 0xfffffff0u
+#define LD_SLOT_SPECIAL 0xf0000000u	/* from here on: reads as zeros */
+#define LD_SLOT_TABLE 0xf0000000u	/* + its number: a page table of ours */
 #define LD_SLOT_LOST 0xfffffff0u	/* the pool was exhausted */
 #define LD_SLOT_UNREADABLE 0xfffffff1u	/* offline, poisoned, not mapped */
 #define LD_SLOT_OWN 0xfffffff2u		/* livedump's own memory */
@@ -38,12 +40,28 @@ void ld_cow_exit(void);
  */
 enum ld_save ld_cow_save(unsigned long pfn);
 
-/**
- * ld_cow_recopy() - copy every page of the pool again
- *
- * With all CPUs stopped: the instant moves to now.
+/*
+ * The same for a page table before we edit it: its copy is the last one that
+ * shows nothing of us, so ld_cow_recopy_since() leaves it alone.
  */
-void ld_cow_recopy(void);
+void ld_cow_save_table(unsigned long pfn);
+
+/* A page is exposed without a copy: name it, unless it is saved already. */
+void ld_cow_lose(unsigned long pfn);
+
+/**
+ * ld_cow_recopy_since() - copy pages of the pool again
+ * @page: from this page of the pool on, but for those of page tables
+ *
+ * With all CPUs stopped: their instant moves to now.
+ */
+void ld_cow_recopy_since(u64 page);
+
+/* Copy one saved page again, with all CPUs stopped; others are left alone. */
+void ld_cow_recopy_page(unsigned long pfn);
+
+/* Before anything is protected: the page need not be saved after all. */
+void ld_cow_forget(unsigned long pfn);
 
 /* Set a special slot, unless the page frame has a slot already. */
 void ld_cow_mark(unsigned long pfn, u32 slot);
@@ -54,12 +72,16 @@ void ld_cow_mark_own(const void *area, unsigned long bytes);
 u32 ld_cow_slot(unsigned long pfn);
 const void *ld_cow_page(u32 slot);
 
-/* Page frames whose slot is @slot. */
+/* Page frames whose slot is @slot; those of our tables count as our own. */
 u64 ld_cow_count(u32 slot);
+
+/* True when the page was saved among the first so many of the pool. */
+bool ld_cow_is_saved_before(unsigned long pfn, u64 page);
 
 unsigned long ld_cow_max_pfn(void);
 u64 ld_cow_pool_pages(void);
 u64 ld_cow_pool_used(void);
+u64 ld_cow_tables_saved(void);
 u64 ld_cow_pages_lost(void);
 
 #endif

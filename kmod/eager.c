@@ -1,77 +1,47 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Strategy `eager`, the 2012 algorithm: large pages are split beforehand, and
- * the stop clears RW in the entry of every 4 KiB page. Its downtime grows with
- * RAM. It stays as the baseline that others are compared with.
+ * Strategy `eager`, the 2012 algorithm: everything is split into 4 KiB entries
+ * beforehand, and the stop saves what is sensitive and clears RW in every
+ * entry. Its downtime grows with RAM. It stays as the baseline that others are
+ * compared with; it covers the same memory.
  */
-#include <linux/kprobes.h>
-#include <linux/memory_hotplug.h>
 #include <linux/mm.h>
 #include <linux/nmi.h>
 #include <linux/sched/signal.h>
 #include <linux/vmalloc.h>
-#include <asm/set_memory.h>
 
-#include "compat.h"
 #include "cow.h"
+#include "pgwalk.h"
 #include "protect.h"
 #include "ranges.h"
+#include "sensitive.h"
+#include "tables.h"
 
-/* The table of entries for each 2 MiB of memory; NULL where there is none. */
-static pteval_t **tables;
-static unsigned long nr_tables;
+/* For each 2 MiB of a region its table of entries; NULL where there is none. */
+static struct {
+	u64 **tables;
+	unsigned long count;
+} eager[LD_REGIONS];
 
-static pteval_t *notrace entry_of(unsigned long pfn)
+static u64 saved;
+
+static int find_tables(int region)
 {
-	pteval_t *table = tables[pfn / PTRS_PER_PTE];
-
-	return table ? &table[pfn % PTRS_PER_PTE] : NULL;
-}
-NOKPROBE_SYMBOL(entry_of);
-
-/*
- * Split what holds the page until its entry is of 4 KiB. The kernel's own
- * function does it, under the kernel's own locks; it is permanent.
- */
-static int find_table(unsigned long pfn)
-{
-	unsigned long addr = (unsigned long)__va(PFN_PHYS(pfn));
-	unsigned int level;
-	pte_t *entry = lookup_address(addr, &level);
+	unsigned long start = ld_region_at(region)->start, i;
+	struct ld_where where;
 	int err;
 
-	/* A hole of a debugging feature maps nothing; its table is there. */
-	if (entry && level != PG_LEVEL_4K) {
-		err = ld_set_memory_4k(addr, 1);
+	for (i = 0; i < eager[region].count; i++) {
+		err = ld_split(start + i * PMD_SIZE);
 		if (err)
 			return err;
-		entry = lookup_address(addr, &level);
-	}
-	if (!entry || level == PG_LEVEL_NONE)
-		return 0;
-	if (level != PG_LEVEL_4K)
-		return -EIO;
-	tables[pfn / PTRS_PER_PTE] =
-		(pteval_t *)((unsigned long)entry & PAGE_MASK);
-	return 0;
-}
-
-static int find_tables(const struct ld_range *range)
-{
-	unsigned long pfn = range->start_pfn;
-	int err;
-
-	while (pfn < range->end_pfn) {
-		/* Tables of offline memory may go away while we hold. */
-		if (!tables[pfn / PTRS_PER_PTE] && pfn_to_online_page(pfn)) {
-			err = find_table(pfn);
-			if (err)
-				return err;
-		}
+		ld_walk_to(start + i * PMD_SIZE, &where);
+		/* A page that is not mapped in a table that is there counts. */
+		if (where.level == LD_LEVEL_PTE)
+			eager[region].tables[i] = ld_table_writable(where.table);
 		if (fatal_signal_pending(current))
 			return -EINTR;
 		cond_resched();
-		pfn = round_down(pfn, PTRS_PER_PTE) + PTRS_PER_PTE;
 	}
 	return 0;
 }
@@ -80,121 +50,85 @@ static int eager_prepare(void)
 {
 	int i, err = 0;
 
-	nr_tables = DIV_ROUND_UP(ld_ranges_max_pfn(), PTRS_PER_PTE);
-	tables = vzalloc(array_size(nr_tables, sizeof(*tables)));
-	if (!tables)
-		return -ENOMEM;
-	ld_cow_mark_own(tables, nr_tables * sizeof(*tables));
-	for (i = 0; i < ld_ranges_count() && !err; i++)
-		err = find_tables(ld_range_at(i));
+	saved = 0;
+	for (i = 0; i < LD_REGIONS && !err; i++) {
+		const struct ld_region *region = ld_region_at(i);
+		unsigned long count = (region->last + 1 - region->start) >>
+				      PMD_SHIFT;
+
+		eager[i].tables = vzalloc(array_size(count, sizeof(u64 *)));
+		if (!eager[i].tables)
+			return -ENOMEM;
+		eager[i].count = count;
+		ld_cow_mark_own(eager[i].tables, count * sizeof(u64 *));
+		err = find_tables(i);
+	}
+	/* As CPUs may hold what was split: with other sizes, the same rights. */
+	ld_flush_tlb_all();
 	return err;
 }
 
-static void eager_finish(void)
+static int eager_save(void)
 {
-	vfree(tables);
-	tables = NULL;
+	return ld_save_sensitive(&saved);
 }
 
 /*
- * Protect what nobody has saved; the others stay writable. The watchdog is
- * told once for each table: a large machine takes its time.
+ * Protect what nobody has saved; the others stay writable, kernel page tables
+ * among them, so that this loop can edit them.
  */
-static u64 protect_range(const struct ld_range *range)
-{
-	unsigned long pfn;
-	u64 changed = 0;
-
-	for (pfn = range->start_pfn; pfn < range->end_pfn; pfn++) {
-		pteval_t *entry = entry_of(pfn);
-		pteval_t old;
-
-		if (!(pfn % PTRS_PER_PTE))
-			touch_nmi_watchdog();
-		if (!entry || ld_cow_slot(pfn) != LD_SLOT_NONE)
-			continue;
-		old = READ_ONCE(*entry);
-		if (!(old & _PAGE_PRESENT) || !(old & _PAGE_RW))
-			continue;
-		/* The CPU may set Accessed meanwhile: retry is rare. */
-		while (!try_cmpxchg(entry, &old, ld_protected(old)))
-			;
-		changed++;
-	}
-	return changed;
-}
-
-static u64 eager_protect(void)
+static u64 protect_table(u64 *table)
 {
 	u64 changed = 0;
 	int i;
 
-	for (i = 0; i < ld_ranges_count(); i++)
-		changed += protect_range(ld_range_at(i));
-	return changed;
-}
+	for (i = 0; i < PTRS_PER_PTE; i++) {
+		unsigned long pfn = ld_table_pfn(READ_ONCE(table[i]));
 
-/* Make one entry of ours as it was; false when it is none of ours. */
-static bool notrace restore_entry(pteval_t *entry)
-{
-	pteval_t old = READ_ONCE(*entry);
-
-	do {
-		if (!ld_is_tagged(old))
-			return false;
-	} while (!try_cmpxchg(entry, &old, ld_original(old)));
-	return true;
-}
-NOKPROBE_SYMBOL(restore_entry);
-
-static bool notrace eager_unprotect(unsigned long pfn)
-{
-	pteval_t *entry = entry_of(pfn);
-
-	return entry && restore_entry(entry);
-}
-NOKPROBE_SYMBOL(eager_unprotect);
-
-static bool notrace eager_is_protected(unsigned long pfn)
-{
-	pteval_t *entry = entry_of(pfn);
-
-	return entry && ld_is_tagged(READ_ONCE(*entry));
-}
-NOKPROBE_SYMBOL(eager_is_protected);
-
-static bool notrace eager_is_readable(unsigned long pfn)
-{
-	pteval_t *entry = entry_of(pfn);
-
-	return entry && (READ_ONCE(*entry) & _PAGE_PRESENT);
-}
-NOKPROBE_SYMBOL(eager_is_readable);
-
-static u64 eager_restore(void)
-{
-	u64 changed = 0;
-	unsigned long i;
-	int j;
-
-	for (i = 0; tables && i < nr_tables; i++) {
-		if (!tables[i])
-			continue;
-		for (j = 0; j < PTRS_PER_PTE; j++)
-			changed += restore_entry(&tables[i][j]);
-		cond_resched();
+		if (pfn >= ld_cow_max_pfn() || ld_cow_slot(pfn) == LD_SLOT_NONE)
+			changed += ld_protect_entry(&table[i]);
 	}
 	return changed;
+}
+
+static void eager_protect(u64 entries[__LIVEDUMP_LEAF_MAX])
+{
+	unsigned long i;
+	int region;
+
+	for (region = 0; region < LD_REGIONS; region++) {
+		for (i = 0; i < eager[region].count; i++) {
+			/* A large machine takes its time. */
+			touch_nmi_watchdog();
+			if (eager[region].tables[i])
+				entries[LIVEDUMP_LEAF_4K] +=
+					protect_table(eager[region].tables[i]);
+		}
+	}
+}
+
+static void eager_finish(void)
+{
+	int i;
+
+	for (i = 0; i < LD_REGIONS; i++) {
+		vfree(eager[i].tables);
+		eager[i].tables = NULL;
+		eager[i].count = 0;
+	}
+}
+
+static u64 eager_saved(void)
+{
+	return saved;
 }
 
 const struct ld_strategy ld_eager = {
 	.name = "eager",
 	.id = LIVEDUMP_STRATEGY_EAGER,
 	.prepare = eager_prepare,
+	.save = eager_save,
 	.protect = eager_protect,
-	.unprotect = eager_unprotect,
-	.is_protected = eager_is_protected,
-	.is_readable = eager_is_readable,
-	.restore = eager_restore,
 	.finish = eager_finish,
+	.saved = eager_saved,
 };

@@ -7,6 +7,7 @@
 #include <linux/kprobes.h>
 #include <linux/math64.h>
 #include <linux/mm.h>
+#include <linux/irqflags.h>
 #include <linux/percpu.h>
 #include <linux/preempt.h>
 #include <linux/tracepoint.h>
@@ -15,7 +16,8 @@
 
 #include "cow.h"
 #include "fault.h"
-#include "ranges.h"
+#include "pgwalk.h"
+#include "protect.h"
 #include "trace.h"
 
 enum fault_mode {
@@ -24,7 +26,6 @@ enum fault_mode {
 	MODE_RELEASING,
 };
 
-static const struct ld_strategy *strategy;
 static enum fault_mode mode;
 static struct tracepoint *fault_tracepoint;	/* that our probe is on */
 static u64 tsc_mult;
@@ -48,30 +49,36 @@ u64 notrace ld_tsc_to_ns(u64 cycles)
 }
 NOKPROBE_SYMBOL(ld_tsc_to_ns);
 
-static __always_inline u32 save(unsigned long pfn)
+static __always_inline void count(u32 outcome)
 {
-	switch (ld_cow_save(pfn)) {
-	case LD_SAVED:
+	if (outcome == LIVEDUMP_OUTCOME_SAVED)
 		this_cpu_inc(stats.saved);
-		return LIVEDUMP_OUTCOME_SAVED;
-	case LD_LOST:
-		return LIVEDUMP_OUTCOME_LOST;
-	default:
+	else if (outcome == LIVEDUMP_OUTCOME_ALREADY)
 		this_cpu_inc(stats.already);
-		return LIVEDUMP_OUTCOME_ALREADY;
-	}
 }
 
-static __always_inline void account(u64 copied, u64 total)
+static __always_inline void account(u64 demoted, u64 copied, u64 total)
 {
 	this_cpu_inc(stats.faults);
+	this_cpu_add(stats.demote_tsc, demoted);
 	this_cpu_add(stats.copy_tsc, copied);
 	this_cpu_add(stats.total_tsc, total);
 	if (total > this_cpu_read(stats.max_tsc))
 		this_cpu_write(stats.max_tsc, total);
 }
 
-/* A write to a present page of the direct map, by the kernel. */
+static __always_inline bool in_regions(unsigned long address)
+{
+	int i;
+
+	for (i = 0; i < LD_REGIONS; i++)
+		if (address >= ld_region_at(i)->start &&
+		    address <= ld_region_at(i)->last)
+			return true;
+	return false;
+}
+
+/* A write to a present page of a region, by the kernel. */
 static __always_inline bool may_be_ours(unsigned long address,
 					unsigned long error_code)
 {
@@ -79,32 +86,36 @@ static __always_inline bool may_be_ours(unsigned long address,
 				   X86_PF_RSVD | X86_PF_INSTR;
 
 	return (error_code & mask) == (X86_PF_PROT | X86_PF_WRITE) &&
-	       address >= PAGE_OFFSET &&
-	       PHYS_PFN(address - PAGE_OFFSET) < ld_cow_max_pfn();
+	       in_regions(address);
 }
 
 static void notrace handle(unsigned long address, struct pt_regs *regs)
 {
-	unsigned long pfn = PHYS_PFN(address - PAGE_OFFSET);
-	u64 start = rdtsc(), copied = start, end;
-	u32 outcome = LIVEDUMP_OUTCOME_RELEASING;
+	bool saving = READ_ONCE(mode) == MODE_HOLDING;
+	u64 start = rdtsc(), end;
+	struct ld_opening o = {
+		.outcome = saving ? LIVEDUMP_OUTCOME_ALREADY :
+				    LIVEDUMP_OUTCOME_RELEASING,
+		.leaf_tsc = start,
+		.copied_tsc = start,
+	};
 
-	if (!strategy->is_protected(pfn))
+	ld_open(address, saving, this_cpu_read(depth), &o);
+	if (!o.ours)
 		return;
-	if (READ_ONCE(mode) == MODE_HOLDING) {
-		outcome = save(pfn);
-		copied = rdtsc();
-	}
-	strategy->unprotect(pfn);
+	if (o.lost)
+		o.outcome = LIVEDUMP_OUTCOME_LOST;
 	end = rdtsc();
-	account(copied - start, end - start);
+	count(o.outcome);
+	account(o.leaf_tsc - start, o.copied_tsc - o.leaf_tsc, end - start);
 
 	/* Tracing writes memory of its own: not from inside ourselves. */
 	if (!trace_livedump_fault_enabled())
 		return;
 	if (this_cpu_read(depth) == 1 && !in_nmi())
-		trace_livedump_fault(pfn, address, regs->ip, outcome,
-				     ld_tsc_to_ns(copied - start),
+		trace_livedump_fault(o.pfn, address, regs->ip, o.outcome,
+				     ld_tsc_to_ns(o.leaf_tsc - start),
+				     ld_tsc_to_ns(o.copied_tsc - o.leaf_tsc),
 				     ld_tsc_to_ns(end - start));
 	else
 		this_cpu_inc(stats.trace_skipped);
@@ -122,14 +133,31 @@ static void notrace fault_probe(void *unused, unsigned long address,
 }
 NOKPROBE_SYMBOL(fault_probe);
 
+static bool notrace is_mapped(unsigned long pfn)
+{
+	struct ld_where where;
+
+	return ld_walk_to((unsigned long)__va(PFN_PHYS(pfn)), &where) != 0;
+}
+NOKPROBE_SYMBOL(is_mapped);
+
 void notrace ld_fault_save_for_hook(unsigned long pfn)
 {
-	if (READ_ONCE(mode) == MODE_IDLE || pfn >= ld_cow_max_pfn() ||
-	    !strategy->is_readable(pfn))
+	struct ld_opening o = {};
+	unsigned long flags;
+
+	if (READ_ONCE(mode) == MODE_IDLE || pfn >= ld_cow_max_pfn())
 		return;
-	if (READ_ONCE(mode) == MODE_HOLDING && ld_cow_save(pfn) == LD_SAVED)
+	local_irq_save(flags);
+	this_cpu_inc(depth);
+	/* Also what is read-only in the direct map, as kernel text is. */
+	if (READ_ONCE(mode) == MODE_HOLDING && is_mapped(pfn) &&
+	    ld_cow_save(pfn) == LD_SAVED)
 		this_cpu_inc(stats.hook_saved);
-	strategy->unprotect(pfn);
+	ld_open((unsigned long)__va(PFN_PHYS(pfn)),
+		READ_ONCE(mode) == MODE_HOLDING, this_cpu_read(depth), &o);
+	this_cpu_dec(depth);
+	local_irq_restore(flags);
 }
 NOKPROBE_SYMBOL(ld_fault_save_for_hook);
 
@@ -149,11 +177,10 @@ static void find_tracepoint(struct tracepoint *tp, void *unused)
 		fault_tracepoint = tp;
 }
 
-int ld_fault_arm(const struct ld_strategy *with)
+int ld_fault_arm(void)
 {
 	int err;
 
-	strategy = with;
 	if (fault_tracepoint)
 		return 0;
 	for_each_kernel_tracepoint(find_tracepoint, NULL);
@@ -205,6 +232,7 @@ void ld_fault_stats_read(struct ld_fault_stats *sum)
 		sum->already += s->already;
 		sum->saved += s->saved;
 		sum->hook_saved += s->hook_saved;
+		sum->demote_tsc += s->demote_tsc;
 		sum->copy_tsc += s->copy_tsc;
 		sum->total_tsc += s->total_tsc;
 		sum->max_tsc = max(sum->max_tsc, s->max_tsc);

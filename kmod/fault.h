@@ -3,7 +3,7 @@
 #ifndef _LIVEDUMP_FAULT_H
 #define _LIVEDUMP_FAULT_H
 
-#include "protect.h"
+#include <linux/types.h>
 
 /* What the fault path counts, summed over all CPUs. */
 struct ld_fault_stats {
@@ -11,6 +11,7 @@ struct ld_fault_stats {
 	u64 already;
 	u64 saved;
 	u64 hook_saved;
+	u64 demote_tsc;
 	u64 copy_tsc;
 	u64 total_tsc;
 	u64 max_tsc;
@@ -19,14 +20,13 @@ struct ld_fault_stats {
 
 /**
  * ld_fault_arm() - look at kernel page faults
- * @strategy: prepared; whose entries they may meet
  *
  * The probe is registered by the first snapshot and stays until the module
  * goes: each change patches the hottest branch of exc_page_fault().
  *
  * Return: 0, -ENOENT when the kernel lacks exceptions:page_fault_kernel.
  */
-int ld_fault_arm(const struct ld_strategy *strategy);
+int ld_fault_arm(void);
 /* Let faults be the kernel's own; no CPU is inside the probe on return. */
 void ld_fault_disarm(void);
 /* Unregister the probe: the module goes. */

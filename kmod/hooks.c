@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
+#include <linux/jump_label.h>
 #include <linux/kprobes.h>
 #include <linux/mm.h>
 #include <linux/rcupdate.h>
@@ -8,7 +9,16 @@
 #include "compat.h"
 #include "fault.h"
 #include "hooks.h"
+#include "pgwalk.h"
 #include "ranges.h"
+
+#define LOG_ROOM 1024
+
+static unsigned long new_stacks[LOG_ROOM];	/* module memory: writable */
+static atomic_t logged;
+static bool log_broken;
+
+static DEFINE_STATIC_KEY_FALSE(canary);
 
 static atomic_t under_way;	/* hooked calls that have not returned */
 static atomic_t seen;		/* hooked calls that we saw */
@@ -65,6 +75,38 @@ static int change_entry(struct kretprobe_instance *instance,
 }
 NOKPROBE_SYMBOL(change_entry);
 
+static void log_mapping(unsigned long addr, unsigned long end)
+{
+	int i;
+
+	if (end - addr >= PMD_SIZE) {
+		WRITE_ONCE(log_broken, true);	/* it may free a table */
+	} else if (end - addr == THREAD_SIZE && IS_ALIGNED(addr, THREAD_SIZE)) {
+		i = atomic_fetch_add_unless(&logged, 1, LOG_ROOM);
+		if (i < LOG_ROOM)
+			new_stacks[i] = addr;
+		else
+			WRITE_ONCE(log_broken, true);
+	}
+}
+NOKPROBE_SYMBOL(log_mapping);
+
+void ld_hooks_log_restart(void)
+{
+	WRITE_ONCE(log_broken, false);
+	atomic_set(&logged, 0);
+}
+
+int ld_hooks_log_count(void)
+{
+	return READ_ONCE(log_broken) ? -1 : atomic_read(&logged);
+}
+
+unsigned long ld_hooks_log_at(int i)
+{
+	return new_stacks[i];
+}
+
 /* vmap_small_pages_range_noflush(addr, end, prot, pages): new aliases. */
 static int vmap_pages(struct kretprobe_instance *instance,
 		      struct pt_regs *regs)
@@ -75,6 +117,7 @@ static int vmap_pages(struct kretprobe_instance *instance,
 	unsigned long i;
 
 	enter();
+	log_mapping(addr, end);
 	for (i = 0; i < (end - addr) >> PAGE_SHIFT; i++)
 		if (pages[i])
 			ld_fault_save_for_hook(page_to_pfn(pages[i]));
@@ -92,11 +135,34 @@ static int vmap_range(struct kretprobe_instance *instance,
 	unsigned long i;
 
 	enter();
+	log_mapping(addr, end);
 	for (i = 0; i < (end - addr) >> PAGE_SHIFT; i++)
 		ld_fault_save_for_hook(pfn + i);
 	return 0;
 }
 NOKPROBE_SYMBOL(vmap_range);
+
+/* __text_poke(how, addr, from, len): writes by a mapping of its own. */
+static int poke_text(struct kretprobe_instance *instance,
+		     struct pt_regs *regs)
+{
+	unsigned long addr = regs_get_kernel_argument(regs, 1);
+	unsigned long last = addr + regs_get_kernel_argument(regs, 3) - 1;
+	struct ld_where where;
+
+	enter();
+	for (addr &= PAGE_MASK; addr <= last; addr += PAGE_SIZE) {
+		u64 leaf = ld_walk_to(addr, &where);
+
+		if (leaf)
+			ld_fault_save_for_hook(
+				ld_entry_pfn(leaf, where.level) +
+				((addr & (ld_level_size(where.level) - 1)) >>
+				 PAGE_SHIFT));
+	}
+	return 0;
+}
+NOKPROBE_SYMBOL(poke_text);
 
 static struct kretprobe hooks[] = {
 	{
@@ -111,6 +177,10 @@ static struct kretprobe hooks[] = {
 		.kp.symbol_name = "vmap_range_noflush",
 		.entry_handler = vmap_range,
 	},
+	{
+		.kp.symbol_name = "__text_poke",
+		.entry_handler = poke_text,
+	},
 };
 
 static int armed;		/* hooks that are registered, in order */
@@ -121,6 +191,7 @@ int ld_hooks_arm(void)
 
 	atomic_set(&under_way, 0);
 	canaries_lost = 0;
+	ld_hooks_log_restart();
 	for (armed = 0; armed < ARRAY_SIZE(hooks); armed++) {
 		struct kretprobe *hook = &hooks[armed];
 
@@ -160,6 +231,15 @@ bool ld_hooks_busy(void)
 	return atomic_read(&under_way) > 0;
 }
 
+/* Patches a branch, here: the function is not inlined anywhere else. */
+static noinline void flip_canary(void)
+{
+	if (static_branch_unlikely(&canary))
+		static_branch_disable(&canary);
+	else
+		static_branch_enable(&canary);
+}
+
 void ld_hooks_canary(void)
 {
 	struct page *page = alloc_page(GFP_KERNEL);
@@ -180,6 +260,10 @@ void ld_hooks_canary(void)
 	if (atomic_read(&seen) == before)
 		canaries_lost++;
 	__free_page(page);
+	before = atomic_read(&seen);
+	flip_canary();
+	if (atomic_read(&seen) == before)
+		canaries_lost++;
 }
 
 u64 ld_hooks_missed(void)

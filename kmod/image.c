@@ -13,6 +13,7 @@
 #include "compat.h"
 #include "cow.h"
 #include "image.h"
+#include "protect.h"
 #include "ranges.h"
 #include "session.h"
 #include "stop.h"
@@ -33,7 +34,6 @@ static struct {
 	struct proc_dir_entry *entry;
 	struct rw_semaphore gate;	/* readers in, close() out */
 	bool open;
-	const struct ld_strategy *strategy;
 	void *header;
 	size_t header_size;
 	loff_t size;
@@ -189,8 +189,7 @@ static void set_size(loff_t size)
 	spin_unlock(&image.lock);
 }
 
-void ld_image_open(const struct ld_strategy *strategy,
-		   const struct livedump_report *report)
+void ld_image_open(const struct livedump_report *report)
 {
 	struct elf64_hdr *ehdr = image.header;
 	struct elf64_phdr *phdr = image.header + sizeof(*ehdr);
@@ -204,7 +203,6 @@ void ld_image_open(const struct ld_strategy *strategy,
 	fill_loads(phdr + 1);
 
 	down_write(&image.gate);
-	image.strategy = strategy;
 	image.open = true;
 	up_write(&image.gate);
 	set_size(image.size);
@@ -246,7 +244,7 @@ static const void *page_at_instant(unsigned long pfn, void *bounce)
 
 	if (slot == LD_SLOT_NONE) {
 		ld_point(LD_POINT_READ, pfn);
-		if (!image.strategy->is_readable(pfn) ||
+		if (!ld_is_readable(pfn) ||
 		    copy_from_kernel_nofault(bounce, __va(PFN_PHYS(pfn)),
 					     PAGE_SIZE))
 			memset(bounce, 0, PAGE_SIZE);

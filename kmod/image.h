@@ -4,7 +4,7 @@
 #define _LIVEDUMP_IMAGE_H
 
 #include <linux/fs.h>
-#include "protect.h"
+#include "uapi/livedump.h"
 
 int ld_image_init(void);
 void ld_image_exit(void);
@@ -14,8 +14,7 @@ int ld_image_prepare(void);
 void ld_image_free(void);
 
 /* Fill in headers and notes, and let readers in. */
-void ld_image_open(const struct ld_strategy *strategy,
-		   const struct livedump_report *report);
+void ld_image_open(const struct livedump_report *report);
 /* Keep readers out; returns when the last one has left. */
 void ld_image_close(void);
 

@@ -1,11 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* A read-only walk of the kernel's page tables, 4 or 5 levels. */
+/* Read-only walks of the kernel's page tables, 4 or 5 levels. */
 #ifndef _LIVEDUMP_PGWALK_H
 #define _LIVEDUMP_PGWALK_H
 
+#include <linux/mm.h>
+#include <linux/pgtable.h>
 #include <linux/types.h>
 
-/* 1: a page-table entry, 2: PMD, 3: PUD, 4: P4D, 5: PGD */
+/* Levels: 1 is a page-table entry, 2 PMD, 3 PUD, 4 P4D, 5 PGD. */
+#define LD_LEVEL_PTE 1
+#define LD_LEVEL_PMD 2
+#define LD_LEVEL_PUD 3
+
 struct ld_walk {
 	/* Every table; return false to leave out what is below it. */
 	bool (*table)(struct ld_walk *walk, unsigned long pfn, int level,
@@ -17,18 +23,45 @@ struct ld_walk {
 	unsigned long last;	/* last address, inclusive */
 };
 
+/* Where an entry is: the page frame of its table, and its number in it. */
+struct ld_where {
+	unsigned long table;
+	int index;
+	int level;
+};
+
 /* Bytes that an entry of this level maps. */
 static inline unsigned long ld_level_size(int level)
 {
 	return 1UL << (PAGE_SHIFT + 9 * (level - 1));
 }
 
+static inline int ld_index(unsigned long addr, int level)
+{
+	return (addr >> (PAGE_SHIFT + 9 * (level - 1))) & (PTRS_PER_PTE - 1);
+}
+
+static inline bool ld_is_leaf(u64 entry, int level)
+{
+	return level == LD_LEVEL_PTE ||
+	       (level <= LD_LEVEL_PUD && (entry & _PAGE_PSE));
+}
+
+static inline unsigned long ld_table_pfn(u64 entry)
+{
+	return (entry & PTE_PFN_MASK) >> PAGE_SHIFT;
+}
+
 static inline unsigned long ld_entry_pfn(u64 entry, int level)
 {
-	unsigned long pfn = (entry & PTE_PFN_MASK) >> PAGE_SHIFT;
-
 	/* Bit 12 of a large leaf is PAT, not part of its address. */
-	return pfn & ~((1UL << (9 * (level - 1))) - 1);
+	return ld_table_pfn(entry) & ~((1UL << (9 * (level - 1))) - 1);
+}
+
+/* A table's entries by way of the direct map: for reading. */
+static inline u64 *ld_table_at(unsigned long pfn)
+{
+	return __va(PFN_PHYS(pfn));
 }
 
 /**
@@ -38,5 +71,16 @@ static inline unsigned long ld_entry_pfn(u64 entry, int level)
  * all CPUs are stopped.
  */
 void ld_walk_kernel(struct ld_walk *walk);
+
+/* The top table of init_mm; sets where->table and where->level. */
+void ld_walk_top(struct ld_where *where);
+
+/**
+ * ld_walk_to() - find the leaf that maps an address, any context
+ * @where: its place, or that of the entry that maps nothing
+ *
+ * Return: the leaf's value; 0 when the address is not mapped.
+ */
+u64 ld_walk_to(unsigned long addr, struct ld_where *where);
 
 #endif

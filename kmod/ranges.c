@@ -3,15 +3,13 @@
 #include <linux/ioport.h>
 #include <linux/memory_hotplug.h>
 #include <linux/mm.h>
-#include <linux/percpu.h>
-#include <linux/sched/signal.h>
-#include <linux/sched/task_stack.h>
 #include <linux/slab.h>
 #include <linux/vmalloc.h>
 
 #include "compat.h"
 #include "cow.h"
 #include "pgwalk.h"
+#include "protect.h"
 #include "ranges.h"
 
 static struct {
@@ -20,6 +18,7 @@ static struct {
 	int room;
 	unsigned long max_pfn;
 	u64 pages;
+	u64 unreadable;
 	unsigned long *live;		/* bitmap over page frames */
 } ram;
 
@@ -101,6 +100,11 @@ u64 ld_ranges_pages(void)
 	return ram.pages;
 }
 
+u64 ld_ranges_unreadable(void)
+{
+	return ram.unreadable;
+}
+
 /* The first page frame of RAM from @pfn on; ram.max_pfn past the last. */
 static unsigned long next_pfn(unsigned long pfn)
 {
@@ -112,191 +116,81 @@ static unsigned long next_pfn(unsigned long pfn)
 	return ram.max_pfn;
 }
 
-void ld_ranges_mark_unreadable(bool (*is_mapped)(unsigned long pfn))
+void ld_ranges_mark_unreadable(void)
 {
-	unsigned long pfn;
+	unsigned long pfn, hole = 0;
+	int i;
 
+	/* What is not RAM is never read, whoever writes it. */
+	for (i = 0; i < ram.count; i++) {
+		for (; hole < ram.range[i].start_pfn; hole++)
+			ld_cow_mark(hole, LD_SLOT_UNREADABLE);
+		hole = ram.range[i].end_pfn;
+	}
 	for (pfn = next_pfn(0); pfn < ram.max_pfn; pfn = next_pfn(pfn + 1)) {
 		struct page *page = pfn_to_online_page(pfn);
 
 		if (!page || PageHWPoison(page) || PageOffline(page) ||
-		    !is_mapped(pfn))
+		    !ld_is_readable(pfn)) {
 			ld_cow_mark(pfn, LD_SLOT_UNREADABLE);
+			ram.unreadable += ld_cow_slot(pfn) ==
+					  LD_SLOT_UNREADABLE;
+		}
 		if (!(pfn & 0xffff))
 			cond_resched();
 	}
 }
 
-/* ---- inside the stop ---- */
+/* ---- counts for the receipt ---- */
 
-struct saver {
-	u64 saved;
-	int error;
-};
-
-static void save_pfn(struct saver *saver, unsigned long pfn)
+static bool in_regions(unsigned long addr)
 {
-	if (pfn >= ram.max_pfn)
-		return;
-	switch (ld_cow_save(pfn)) {
-	case LD_SAVED:
-		saver->saved++;
-		break;
-	case LD_LOST:
-		saver->error = -ENOSPC;
-		break;
-	case LD_ALREADY:
-		break;
-	}
-}
-
-/* Save the pages that hold [addr, addr + bytes) of the direct map. */
-static void save_bytes(struct saver *saver, const void *addr, size_t bytes)
-{
-	unsigned long pfn = PHYS_PFN(__pa(addr));
-	unsigned long last = PHYS_PFN(__pa(addr) + bytes - 1);
-
-	for (; pfn <= last; pfn++)
-		save_pfn(saver, pfn);
-}
-
-static void save_image(struct saver *saver)
-{
-	save_bytes(saver, (void *)ld_syms.text, ld_syms.end - ld_syms.text);
-}
-
-static void save_percpu(struct saver *saver)
-{
-	int cpu;
-
-	for_each_possible_cpu(cpu) {
-		void *unit = (void *)ld_syms.pcpu_base +
-			     ld_syms.pcpu_unit_offsets[cpu];
-
-		save_bytes(saver, unit, ld_syms.pcpu_unit_size);
-		/* IRET to a 16-bit stack writes here, past any fault handler */
-		if (ld_syms.espfix_waddr) {
-			void **waddr = (void **)(ld_syms.espfix_waddr +
-						 per_cpu_offset(cpu));
-
-			if (*waddr)
-				save_bytes(saver, *waddr, 1);
-		}
-	}
-}
-
-static void save_task(struct saver *saver, struct task_struct *task)
-{
-	struct vm_struct *stack = task->stack_vm_area;
 	int i;
 
-	save_bytes(saver, task, ld_syms.task_struct_size);
-	for (i = 0; stack && i < THREAD_SIZE / PAGE_SIZE; i++)
-		save_pfn(saver, page_to_pfn(stack->pages[i]));
-}
-
-static void save_tasks(struct saver *saver, struct task_struct *const *idle)
-{
-	struct task_struct *group, *task;
-	int cpu;
-
-	for_each_possible_cpu(cpu)
-		if (idle[cpu])
-			save_task(saver, idle[cpu]);
-	/*
-	 * The list is whole: its writers hold a spinlock with interrupts off,
-	 * so none of them is stopped half-way.
-	 */
-	for_each_process_thread(group, task)
-		save_task(saver, task);
-}
-
-struct table_walk {
-	struct ld_walk walk;
-	struct saver *saver;
-	unsigned long last[6];		/* table of each level, visited last */
-};
-
-static bool in_direct_map(unsigned long addr)
-{
-	return addr >= PAGE_OFFSET &&
-	       addr < PAGE_OFFSET + PFN_PHYS(ram.max_pfn);
-}
-
-static bool save_table(struct ld_walk *walk, unsigned long pfn, int level,
-		       unsigned long addr)
-{
-	struct table_walk *tw = container_of(walk, struct table_walk, walk);
-
-	/* ESPFIX maps one table some thousand times, side by side. */
-	if (tw->last[level] == pfn)
-		return false;
-	tw->last[level] = pfn;
-	save_pfn(tw->saver, pfn);
-	/* Its leaves are the memory itself, not a second mapping of it. */
-	return level > 1 || !in_direct_map(addr);
+	for (i = 0; i < LD_REGIONS; i++)
+		if (addr >= ld_region_at(i)->start &&
+		    addr <= ld_region_at(i)->last)
+			return true;
+	return false;
 }
 
 static void note_live(struct ld_walk *walk, u64 entry, int level,
 		      unsigned long addr)
 {
 	unsigned long pfn = ld_entry_pfn(entry, level);
-	unsigned long pages = 1UL << (9 * (level - 1));
+	unsigned long pages = ld_level_size(level) >> PAGE_SHIFT;
 
-	if (in_direct_map(addr) || pfn >= ram.max_pfn)
-		return;
-	bitmap_set(ram.live, pfn, min(pages, ram.max_pfn - pfn));
+	if ((entry & _PAGE_RW) && pfn < ram.max_pfn && !in_regions(addr))
+		bitmap_set(ram.live, pfn, min(pages, ram.max_pfn - pfn));
 }
 
-static void save_tables(struct saver *saver)
+/* Tables of the direct map and vmemmap are protected: they tell nothing. */
+static bool is_outside(struct ld_walk *walk, unsigned long pfn, int level,
+		       unsigned long addr)
 {
-	struct table_walk tw = {
-		.walk = {
-			.table = save_table,
-			.leaf = note_live,
-			.start = 0,
-			.last = ULONG_MAX,
-		},
-		.saver = saver,
-	};
-
-	save_bytes(saver, ld_syms.init_mm->pgd, PAGE_SIZE);
-	ld_walk_kernel(&tw.walk);
+	cond_resched();
+	return level >= LD_LEVEL_PUD || !in_regions(addr);
 }
 
-int ld_save_sensitive(struct task_struct *const *idle, u64 *saved)
-{
-	struct saver saver = {};
-
-	bitmap_zero(ram.live, ram.max_pfn);
-	save_image(&saver);
-	save_percpu(&saver);
-	save_tasks(&saver, idle);
-	save_tables(&saver);
-	*saved = saver.saved;
-	return saver.error;
-}
-
-/* ---- counts for the receipt ---- */
-
-/*
- * The stop's own copies come first in the pool, and are right whoever writes
- * the page; a copy made later may hold what an alias had changed already.
- */
-static bool saved_in_stop(unsigned long pfn, u64 saved)
-{
-	u32 slot = ld_cow_slot(pfn);
-
-	return slot >= LD_SLOT_SPECIAL || (slot && slot <= saved);
-}
-
+/* Who is mapped writable elsewhere, but for copies made in the stop. */
 u64 ld_ranges_live(u64 saved)
 {
+	struct ld_walk walk = {
+		.table = is_outside,
+		.leaf = note_live,
+		.start = 0,
+		.last = ULONG_MAX,
+	};
 	unsigned long pfn;
 	u64 live = 0;
 
+	bitmap_zero(ram.live, ram.max_pfn);
+	ld_walk_kernel(&walk);
 	for (pfn = next_pfn(0); pfn < ram.max_pfn; pfn = next_pfn(pfn + 1)) {
-		live += test_bit(pfn, ram.live) && !saved_in_stop(pfn, saved);
+		u32 slot = ld_cow_slot(pfn);
+
+		live += test_bit(pfn, ram.live) && slot < LD_SLOT_SPECIAL &&
+			!ld_cow_is_saved_before(pfn, saved);
 		if (!(pfn & 0xffff))
 			cond_resched();
 	}
@@ -324,7 +218,9 @@ u64 ld_ranges_unguarded(u64 saved)
 	u64 unguarded = 0;
 
 	for (pfn = next_pfn(0); pfn < ram.max_pfn; pfn = next_pfn(pfn + 1)) {
-		unguarded += !saved_in_stop(pfn, saved) && is_unguarded(pfn);
+		unguarded += !ld_cow_is_saved_before(pfn, saved) &&
+			     ld_cow_slot(pfn) < LD_SLOT_SPECIAL &&
+			     is_unguarded(pfn);
 		if (!(pfn & 0xffff))
 			cond_resched();
 	}

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What kernel memory there is, and what may never be protected. */
+/* What RAM there is, and which of its pages may change under a reader. */
 #ifndef _LIVEDUMP_RANGES_H
 #define _LIVEDUMP_RANGES_H
 
@@ -27,24 +27,13 @@ u64 ld_ranges_pages(void);
 int ld_ranges_prepare(void);
 
 /* Mark page frames that must not be read: offline, poisoned, not mapped. */
-void ld_ranges_mark_unreadable(bool (*is_mapped)(unsigned long pfn));
-
-/**
- * ld_save_sensitive() - save what the fault path itself writes
- * @idle: the idle task of every possible CPU
- * @saved: pages that were saved
- *
- * Kernel image, per-CPU memory, stacks, task_structs, kernel page tables.
- * Runs with all CPUs stopped, before anything is protected; allocates nothing.
- * Notes which other pages have a second kernel mapping (class `live`).
- *
- * Return: 0, or -ENOSPC when the pool is too small.
- */
-int ld_save_sensitive(struct task_struct *const *idle, u64 *saved);
+void ld_ranges_mark_unreadable(void);
+u64 ld_ranges_unreadable(void);		/* of RAM */
 
 /*
- * Pages that were mapped outside the direct map, or that user space maps or
- * pins now; but for those that the stop itself saved, @saved of them.
+ * Pages that are mapped writable outside the direct map, or that user space
+ * maps or pins now; but for those that were saved by the end of the stop, the
+ * first @saved of the pool.
  */
 u64 ld_ranges_live(u64 saved);
 u64 ld_ranges_unguarded(u64 saved);

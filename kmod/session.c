@@ -13,13 +13,17 @@
 #include "hooks.h"
 #include "image.h"
 #include "ranges.h"
+#include "sensitive.h"
 #include "session.h"
 #include "stop.h"
+#include "tables.h"
 #include "trace.h"
 
 #define WATCH_INTERVAL (HZ / 4)
 #define MIN_POOL_BYTES SZ_64M
 #define MIN_FREE_BYTES SZ_64M
+#define POOL_TOO_SMALL \
+	"a pool of %llu MiB does not even hold what is saved before and in the stop"
 
 static struct {
 	struct mutex lock;		/* of everything here */
@@ -67,8 +71,10 @@ static void update_report(void)
 	ld_fault_stats_read(&stats);
 	report->faults = stats.faults;
 	report->faults_already = stats.already;
-	report->pages_saved_fault = stats.saved;
+	report->pages_saved_fault = stats.saved + ld_cow_tables_saved();
+	report->demotions = ld_tables_used();
 	report->pages_saved_hook = stats.hook_saved;
+	report->fault_demote_ns = ld_tsc_to_ns(stats.demote_tsc);
 	report->fault_copy_ns = ld_tsc_to_ns(stats.copy_tsc);
 	report->fault_total_ns = ld_tsc_to_ns(stats.total_tsc);
 	report->fault_max_ns = ld_tsc_to_ns(stats.max_tsc);
@@ -77,7 +83,8 @@ static void update_report(void)
 	report->pages_lost = ld_cow_pages_lost();
 	report->pool_used = ld_cow_pool_used();
 	report->pages_in_place = report->pages_ram - report->pages_saved_stop -
-				 stats.saved - stats.hook_saved -
+				 report->pages_saved_fault -
+				 report->pages_saved_hook -
 				 report->pages_own - report->pages_unreadable -
 				 report->pages_lost;
 }
@@ -103,12 +110,27 @@ static void restore_entries(void)
 	ld_fault_releasing();
 	/* Interrupts every CPU: a fault that still saves has ended. */
 	ld_flush_tlb_all();
-	report->entries_restored = session.strategy->restore();
+	report->entries_restored = ld_restore_entries();
 	ld_flush_tlb_all();
-	while ((late = session.strategy->restore()) != 0) {
+	while ((late = ld_restore_entries()) != 0) {
 		report->entries_late += late;
 		ld_flush_tlb_all();
 	}
+	update_report();
+}
+
+/*
+ * Large leaves come back while hooks still wait: nobody changes a mapping by a
+ * pointer into a table that goes.
+ */
+static void restore_tables(void)
+{
+	struct livedump_report *report = &session.status.report;
+
+	if (session.strategy->restore)
+		session.strategy->restore();
+	report->tables_left = ld_tables_merge();
+	ld_count_leaves(report->leaves_after);
 }
 
 /* The one teardown: from any step of preparation, from holding. */
@@ -116,18 +138,18 @@ static void teardown(void)
 {
 	if (session.state == LIVEDUMP_STATE_RELEASING)
 		ld_hooks_canary();
-	if (session.armed) {
+	if (session.armed)
 		restore_entries();
-		update_report();
-	}
+	restore_tables();
 	session.status.report.hooks_missed = ld_hooks_missed();
 	ld_hooks_disarm();
 	ld_fault_disarm();
 	session.armed = false;
-	if (session.strategy)
-		session.strategy->finish();
+	session.strategy->finish();
 	ld_image_free();
 	ld_stop_free();
+	ld_tables_free();
+	ld_sensitive_free();
 	ld_cow_exit();
 	ld_ranges_free();
 	session.strategy = NULL;
@@ -259,10 +281,12 @@ static int reserve(const struct ld_request *request)
 
 	if (ld_ranges_collect())
 		return fail(-ENOMEM, "cannot list the System RAM");
+	ld_regions_init();
 	err = reserve_pool(request->pool_bytes);
 	if (err)
 		return err;
-	if (ld_ranges_prepare() || ld_stop_prepare() || ld_image_prepare())
+	if (ld_ranges_prepare() || ld_stop_prepare() || ld_image_prepare() ||
+	    ld_sensitive_prepare() || ld_tables_prepare())
 		return fail(-ENOMEM, "cannot allocate tables");
 	return 0;
 }
@@ -273,16 +297,27 @@ static int prepare_entries(void)
 	int err;
 
 	ld_count_leaves(report->leaves_before);
+	ld_ranges_mark_unreadable();
 	err = session.strategy->prepare();
+	if (err == -ENOSPC)
+		return fail(err, POOL_TOO_SMALL, report->pool_pages >> 8);
 	if (err)
 		return fail(err, "strategy %s cannot prepare the direct map (%d)",
 			    session.strategy->name, err);
 	ld_count_leaves(report->leaves_held);
-	ld_ranges_mark_unreadable(session.strategy->is_readable);
 	report->pages_ram = ld_ranges_pages();
 	report->pages_own = ld_cow_count(LD_SLOT_OWN);
-	report->pages_unreadable = ld_cow_count(LD_SLOT_UNREADABLE);
+	report->pages_unreadable = ld_ranges_unreadable();
 	return 0;
+}
+
+/* Before anything is planned: what changes from here on is seen. */
+static int arm_hooks(void)
+{
+	int err = ld_hooks_arm();
+
+	return err ? fail(err, "cannot probe the kernel's mapping functions (%d)",
+			  err) : 0;
 }
 
 static int arm(void)
@@ -290,11 +325,7 @@ static int arm(void)
 	int err;
 
 	ld_fault_stats_reset();
-	err = ld_hooks_arm();
-	if (err)
-		return fail(err, "cannot probe the kernel's mapping functions (%d)",
-			    err);
-	err = ld_fault_arm(session.strategy);
+	err = ld_fault_arm();
 	if (err)
 		return fail(err, "no tracepoint exceptions:page_fault_kernel (%d)",
 			    err);
@@ -307,7 +338,7 @@ static int stop_and_protect(void)
 	int err = ld_stop_run(session.strategy, &session.status.report);
 
 	if (err == -ENOSPC)
-		return fail(err, "a pool of %llu MiB does not even hold what is saved inside the stop",
+		return fail(err, POOL_TOO_SMALL,
 			    session.status.report.pool_pages >> 8);
 	if (err == -EAGAIN)
 		return fail(err, "the kernel was changing its mappings at every attempt to stop");
@@ -319,20 +350,21 @@ static int stop_and_protect(void)
 static int take(const struct ld_request *request)
 {
 	struct livedump_report *report = &session.status.report;
-	u64 start = rdtsc_ordered();
+	u64 start = rdtsc_ordered(), used;
 	int err;
 
-	err = reserve(request) ?: prepare_entries() ?: arm();
+	err = reserve(request) ?: arm_hooks() ?: prepare_entries() ?: arm();
 	if (err)
 		return err;
 	report->prepare_ns = ld_tsc_to_ns(rdtsc_ordered() - start);
 	err = stop_and_protect();
 	if (err)
 		return err;
+	used = ld_cow_pool_used();
+	ld_tables_patch_copies();
 	ld_hooks_canary();
-	report->pages_live = ld_ranges_live(report->pages_saved_stop);
-	report->pages_unguarded =
-		ld_ranges_unguarded(report->pages_saved_stop);
+	report->pages_live = ld_ranges_live(used);
+	report->pages_unguarded = ld_ranges_unguarded(used);
 	return 0;
 }
 
@@ -348,7 +380,7 @@ static void hold(const struct ld_request *request)
 	session.told_lost = false;
 	set_state(LIVEDUMP_STATE_HOLDING);
 	update_report();
-	ld_image_open(session.strategy, &session.status.report);
+	ld_image_open(&session.status.report);
 	queue_delayed_work(session.workqueue, &session.watch, WATCH_INTERVAL);
 	trace_livedump_snapshot(&session.status.report);
 	ld_genl_event(LIVEDUMP_EVENT_SNAPSHOT, &session.status);

@@ -13,7 +13,6 @@
 #include "cow.h"
 #include "fault.h"
 #include "hooks.h"
-#include "ranges.h"
 #include "stop.h"
 #include "test.h"
 
@@ -23,6 +22,7 @@
 enum phase {
 	PHASE_WAIT,
 	PHASE_FLUSH,		/* protected: every CPU drops its TLB */
+	PHASE_RECOPY,		/* and copies again what is its own */
 	PHASE_ABORT,		/* nothing changed */
 };
 
@@ -32,28 +32,22 @@ struct attempt {
 	struct livedump_report *report;
 	atomic_t leader;
 	atomic_t flushed;
+	atomic_t recopied;
 	enum phase phase;
 	int error;
 	u64 called, begun, saved, protected, flush_done, settled;
 };
 
 static struct ld_stop_cpu *cpus;
-static struct task_struct **idle;
 static struct attempt *attempt;
 
 int ld_stop_prepare(void)
 {
-	int cpu;
-
 	cpus = vzalloc(array_size(nr_cpu_ids, sizeof(*cpus)));
-	idle = vzalloc(array_size(nr_cpu_ids, sizeof(*idle)));
 	attempt = vzalloc(sizeof(*attempt));
-	if (!cpus || !idle || !attempt)
+	if (!cpus || !attempt)
 		return -ENOMEM;
-	for_each_possible_cpu(cpu)
-		idle[cpu] = ld_idle_task(cpu);
 	ld_cow_mark_own(cpus, nr_cpu_ids * sizeof(*cpus));
-	ld_cow_mark_own(idle, nr_cpu_ids * sizeof(*idle));
 	ld_cow_mark_own(attempt, sizeof(*attempt));
 	return 0;
 }
@@ -61,10 +55,8 @@ int ld_stop_prepare(void)
 void ld_stop_free(void)
 {
 	vfree(cpus);
-	vfree(idle);
 	vfree(attempt);
 	cpus = NULL;
-	idle = NULL;
 	attempt = NULL;
 }
 
@@ -104,27 +96,60 @@ static void wait_a_little(void)
 	cpu_relax();
 }
 
-static void flush(struct attempt *a)
+static void wait_for(atomic_t *counter)
 {
-	ld_flush_tlb_local();
-	atomic_inc(&a->flushed);
+	while (atomic_read(counter) < num_online_cpus())
+		wait_a_little();
+}
+
+static void recopy_own(struct attempt *a)
+{
+	if (a->strategy->recopy_cpu)
+		a->strategy->recopy_cpu(smp_processor_id());
+	atomic_inc(&a->recopied);
 }
 
 static void flush_everywhere(struct attempt *a)
 {
 	/* Our entries before the others' flush. */
 	smp_store_release(&a->phase, PHASE_FLUSH);
-	flush(a);
-	while (atomic_read(&a->flushed) < num_online_cpus())
-		wait_a_little();
+	ld_flush_tlb_local();
+	atomic_inc(&a->flushed);
+	wait_for(&a->flushed);
 	a->flush_done = rdtsc_ordered();
+}
+
+/* The others' part first: while they copy, they write to their stacks. */
+static void recopy_everywhere(struct attempt *a, u64 used)
+{
+	smp_store_release(&a->phase, PHASE_RECOPY);
+	recopy_own(a);
+	wait_for(&a->recopied);
+	if (a->strategy->recopy)
+		a->strategy->recopy();
+	/* Saved by a fault in the stop: the page has changed since. */
+	ld_cow_recopy_since(used);
+}
+
+static void recopy_all(struct attempt *a, u64 used)
+{
+	int cpu;
+
+	if (!a->strategy->recopy) {
+		ld_cow_recopy_since(0);
+		return;
+	}
+	for_each_online_cpu(cpu)
+		a->strategy->recopy_cpu(cpu);
+	a->strategy->recopy();
+	ld_cow_recopy_since(used);
 }
 
 /*
  * An NMI that came since the copies were made may have changed what they are
  * of, or saved a page too early: copy all again, until none came meanwhile.
  */
-static void settle(struct attempt *a, u64 nmis)
+static void settle(struct attempt *a, u64 nmis, u64 used)
 {
 	struct livedump_report *report = a->report;
 	u64 settled = nmis, now;
@@ -135,7 +160,7 @@ static void settle(struct attempt *a, u64 nmis)
 			break;
 		}
 		settled = now;
-		ld_cow_recopy();
+		recopy_all(a, used);
 		report->recopies++;
 	}
 	report->nmis = now - nmis;
@@ -146,21 +171,23 @@ static void settle(struct attempt *a, u64 nmis)
 static int lead(struct attempt *a)
 {
 	struct livedump_report *report = a->report;
-	u64 nmis = count_nmis();
+	u64 nmis = count_nmis(), used;
 	int err;
 
 	a->begun = rdtsc_ordered();
 	if (ld_hooks_busy())
-		return -EAGAIN;
-	err = ld_save_sensitive(idle, &report->pages_saved_stop);
+		return -EBUSY;
+	err = a->strategy->save();
 	a->saved = rdtsc_ordered();
 	if (err)
 		return err;
+	used = ld_cow_pool_used();
 	ld_fault_hold();
-	report->entries_protected = a->strategy->protect();
+	a->strategy->protect(report->entries_by_level);
 	a->protected = rdtsc_ordered();
 	flush_everywhere(a);
-	settle(a, nmis);
+	recopy_everywhere(a, used);
+	settle(a, nmis, used);
 	report->instant_realtime_ns = ktime_get_real_fast_ns();
 	report->instant_boottime_ns = ktime_get_boot_fast_ns();
 	report->instant_monotonic_ns = ktime_get_mono_fast_ns();
@@ -168,17 +195,25 @@ static int lead(struct attempt *a)
 	return 0;
 }
 
+/* Return: the phase that comes after @phase; pairs with the leader's release. */
+static enum phase wait_after(struct attempt *a, enum phase phase)
+{
+	enum phase next;
+
+	while ((next = smp_load_acquire(&a->phase)) == phase)
+		wait_a_little();
+	return next;
+}
+
 static void follow(struct attempt *a)
 {
-	enum phase phase;
-
-	/* pairs with the leader's release */
-	while ((phase = smp_load_acquire(&a->phase)) == PHASE_WAIT)
-		wait_a_little();
-	if (phase == PHASE_FLUSH && !ld_is_mutant(LD_MUTANT_FLUSH))
-		flush(a);
-	else
-		atomic_inc(&a->flushed);
+	if (wait_after(a, PHASE_WAIT) == PHASE_ABORT)
+		return;
+	if (!ld_is_mutant(LD_MUTANT_FLUSH))
+		ld_flush_tlb_local();
+	atomic_inc(&a->flushed);
+	wait_after(a, PHASE_FLUSH);
+	recopy_own(a);
 }
 
 /* stop_machine() lets no CPU go before all have returned from here. */
@@ -200,6 +235,7 @@ static int stop_fn(void *data)
 static void fill_phases(const struct attempt *a, u64 end)
 {
 	struct livedump_report *report = a->report;
+	int i;
 
 	report->rendezvous_ns = ld_tsc_to_ns(a->begun - a->called);
 	report->save_ns = ld_tsc_to_ns(a->saved - a->begun);
@@ -207,6 +243,25 @@ static void fill_phases(const struct attempt *a, u64 end)
 	report->flush_ns = ld_tsc_to_ns(a->flush_done - a->protected);
 	report->recopy_ns = ld_tsc_to_ns(a->settled - a->flush_done);
 	report->stop_ns = ld_tsc_to_ns(end - a->called);
+	for (i = 0; i < __LIVEDUMP_LEAF_MAX; i++)
+		report->entries_protected += report->entries_by_level[i];
+	report->pages_saved_stop = a->strategy->saved();
+	if (a->strategy->recopied)
+		report->recopied = a->strategy->recopied();
+}
+
+static int try_stop(const struct ld_strategy *strategy,
+		    struct livedump_report *report)
+{
+	int err;
+
+	memset(attempt, 0, sizeof(*attempt));
+	attempt->strategy = strategy;
+	attempt->report = report;
+	report->attempts++;
+	attempt->called = rdtsc_ordered();
+	err = stop_machine(stop_fn, attempt, cpu_online_mask);
+	return err ?: attempt->error;
 }
 
 int ld_stop_run(const struct ld_strategy *strategy,
@@ -214,20 +269,16 @@ int ld_stop_run(const struct ld_strategy *strategy,
 {
 	int err;
 
-	for (;;) {
-		memset(attempt, 0, sizeof(*attempt));
-		attempt->strategy = strategy;
-		attempt->report = report;
-		report->attempts++;
-		attempt->called = rdtsc_ordered();
-		err = stop_machine(stop_fn, attempt, cpu_online_mask);
+	do {
+		err = try_stop(strategy, report);
 		if (!err)
-			err = attempt->error;
-		if (err != -EAGAIN || report->attempts == MAX_ATTEMPTS)
-			break;
-		msleep(20);
-	}
-	if (!err)
-		fill_phases(attempt, rdtsc_ordered());
-	return err;
+			fill_phases(attempt, rdtsc_ordered());
+		else if (err == -EBUSY)		/* a hooked call is under way */
+			msleep(20);
+		else if (err != -EAGAIN || (err = strategy->again()) != 0)
+			return err;
+		else
+			err = -EAGAIN;
+	} while (err && report->attempts < MAX_ATTEMPTS);
+	return err == -EBUSY ? -EAGAIN : err;
 }

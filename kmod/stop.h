@@ -20,7 +20,7 @@ int ld_stop_prepare(void);
 void ld_stop_free(void);
 
 /**
- * ld_stop_run() - stop all CPUs, save what is sensitive, protect the rest
+ * ld_stop_run() - stop all CPUs, protect memory, copy what cannot be
  * @report: its phases, instant and counts are filled in
  *
  * Return: 0; -EAGAIN when the kernel was changing its mappings at every try;

@@ -12,12 +12,13 @@
 /* A copy-on-write fault of ours, after its page is writable again. */
 TRACE_EVENT(livedump_fault,
 	TP_PROTO(u64 pfn, unsigned long address, unsigned long ip, u32 outcome,
-		 u64 copy_ns, u64 total_ns),
-	TP_ARGS(pfn, address, ip, outcome, copy_ns, total_ns),
+		 u64 demote_ns, u64 copy_ns, u64 total_ns),
+	TP_ARGS(pfn, address, ip, outcome, demote_ns, copy_ns, total_ns),
 	TP_STRUCT__entry(
 		__field(u64, pfn)
 		__field(u64, address)
 		__field(u64, ip)
+		__field(u64, demote_ns)
 		__field(u64, copy_ns)
 		__field(u64, total_ns)
 		__field(u32, outcome)
@@ -26,13 +27,15 @@ TRACE_EVENT(livedump_fault,
 		__entry->pfn = pfn;
 		__entry->address = address;
 		__entry->ip = ip;
+		__entry->demote_ns = demote_ns;
 		__entry->copy_ns = copy_ns;
 		__entry->total_ns = total_ns;
 		__entry->outcome = outcome;
 	),
-	TP_printk("pfn=%llx address=%llx ip=%pS outcome=%u copy_ns=%llu total_ns=%llu",
+	TP_printk("pfn=%llx address=%llx ip=%pS outcome=%u demote_ns=%llu copy_ns=%llu total_ns=%llu",
 		  __entry->pfn, __entry->address, (void *)__entry->ip,
-		  __entry->outcome, __entry->copy_ns, __entry->total_ns)
+		  __entry->outcome, __entry->demote_ns, __entry->copy_ns,
+		  __entry->total_ns)
 );
 
 /* The stop is over: the downtime receipt. */
@@ -46,6 +49,7 @@ TRACE_EVENT(livedump_snapshot,
 		__field(u64, save_ns)
 		__field(u64, protect_ns)
 		__field(u64, flush_ns)
+		__field(u64, recopy_ns)
 		__field(u64, stop_ns)
 		__field(u64, entries)
 		__field(u32, strategy)
@@ -58,15 +62,16 @@ TRACE_EVENT(livedump_snapshot,
 		__entry->save_ns = report->save_ns;
 		__entry->protect_ns = report->protect_ns;
 		__entry->flush_ns = report->flush_ns;
+		__entry->recopy_ns = report->recopy_ns;
 		__entry->stop_ns = report->stop_ns;
 		__entry->entries = report->entries_protected;
 		__entry->strategy = report->strategy;
 		__entry->attempts = report->attempts;
 	),
-	TP_printk("strategy=%u stop_ns=%llu rendezvous_ns=%llu save_ns=%llu protect_ns=%llu flush_ns=%llu entries=%llu attempts=%u",
+	TP_printk("strategy=%u stop_ns=%llu rendezvous_ns=%llu save_ns=%llu protect_ns=%llu flush_ns=%llu recopy_ns=%llu entries=%llu attempts=%u",
 		  __entry->strategy, __entry->stop_ns, __entry->rendezvous_ns,
 		  __entry->save_ns, __entry->protect_ns, __entry->flush_ns,
-		  __entry->entries, __entry->attempts)
+		  __entry->recopy_ns, __entry->entries, __entry->attempts)
 );
 
 /* Everything is restored. */

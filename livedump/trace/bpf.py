@@ -460,6 +460,7 @@ _SNAPSHOT_FIELDS = (
     "save_ns",
     "protect_ns",
     "flush_ns",
+    "recopy_ns",
     "stop_ns",
     "entries_protected",
     "strategy",

@@ -70,6 +70,7 @@ TABLES: dict[str, dict[str, str]] = {
         "save_ns": "uint64",
         "protect_ns": "uint64",
         "flush_ns": "uint64",
+        "recopy_ns": "uint64",
         "stop_ns": "uint64",
         "entries_protected": "uint64",
         "strategy": "uint32",

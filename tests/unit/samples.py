@@ -151,6 +151,7 @@ def tables() -> dict[str, list[Row]]:
                 "save_ns": 9_200_000,
                 "protect_ns": 54_000_000,
                 "flush_ns": 300_000,
+                "recopy_ns": 0,
                 "stop_ns": 64_700_000,
                 "entries_protected": 520_941,
                 "strategy": 1,

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Memory that is never protected, since the way to our probe writes it, and a
+ * fault there cannot be handled: kernel data, per-CPU memory, the task_structs
+ * of idle tasks, kernel stacks.
+ */
+#ifndef _LIVEDUMP_SENSITIVE_H
+#define _LIVEDUMP_SENSITIVE_H
+
+#include <linux/types.h>
+
+typedef void (*ld_page_fn)(unsigned long pfn, void *arg);
+
+/* Resolve the idle task of every CPU, before the stop. Return: 0, -ENOMEM. */
+int ld_sensitive_prepare(void);
+void ld_sensitive_free(void);
+
+/* Call @fn for each page of: */
+void ld_each_data_page(ld_page_fn fn, void *arg);	/* kernel .data, .bss */
+void ld_each_cpu_page(int cpu, ld_page_fn fn, void *arg); /* and its idle task */
+
+/**
+ * ld_save_sensitive() - save all of it inside the stop, as in 2012
+ * @saved: pages that were saved
+ *
+ * Beside the above: every task's task_struct and stack, all kernel page tables.
+ *
+ * Return: 0, or -ENOSPC when the pool is too small.
+ */
+int ld_save_sensitive(u64 *saved);
+
+#endif

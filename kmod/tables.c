@@ -1,0 +1,428 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <linux/atomic.h>
+#include <linux/kprobes.h>
+#include <linux/mm.h>
+#include <linux/rcupdate.h>
+#include <linux/spinlock.h>
+#include <linux/vmalloc.h>
+
+#include "compat.h"
+#include "cow.h"
+#include "protect.h"
+#include "ranges.h"
+#include "tables.h"
+#include "test.h"
+
+#define SLOTS_PER_CPU (LD_MAX_DEPTH + 1)	/* the last is for all deeper */
+#define LOSERS 64	/* tables that lost a race wait for release */
+
+/* What a table of ours stands for. */
+struct origin {
+	struct ld_where parent;
+	u64 leaf;		/* as it was found; 0: not in use */
+	bool before;		/* split before the stop */
+};
+
+static struct {
+	struct page **pages;
+	struct origin *origins;
+	u64 *alias;		/* all of them, one after the other */
+	unsigned int count;
+	atomic_t taken;
+} own;
+
+/* Temporary mappings: for each an address and, writable, its entry. */
+static struct {
+	void *area;
+	u64 **entry;
+	void *tables;		/* the tables that hold the entries */
+	struct page *dummy;
+} slots;
+
+/* ---- reserve ---- */
+
+struct leaf_count {
+	struct ld_walk walk;
+	unsigned long tables;
+};
+
+static void count_large(struct ld_walk *walk, u64 entry, int level,
+			unsigned long addr)
+{
+	struct leaf_count *lc = container_of(walk, struct leaf_count, walk);
+
+	if (level == LD_LEVEL_PMD)
+		lc->tables++;
+	if (level == LD_LEVEL_PUD)
+		lc->tables += 1 + PTRS_PER_PMD;
+}
+
+/* How many tables it takes to map all in 4 KiB that may be split. */
+static unsigned long tables_wanted(void)
+{
+	struct leaf_count lc = { .walk = { .leaf = count_large } };
+	int i;
+
+	for (i = 0; i < LD_REGIONS; i++) {
+		lc.walk.start = ld_region_at(i)->start;
+		lc.walk.last = ld_region_at(i)->last;
+		ld_walk_kernel(&lc.walk);
+	}
+	/* Not protected, but watched in 4 KiB. */
+	lc.walk.start = ld_syms.text;
+	lc.walk.last = ld_syms.end - 1;
+	ld_walk_kernel(&lc.walk);
+	return lc.tables + lc.tables / 16 + LOSERS;
+}
+
+static int reserve_own(void)
+{
+	unsigned int wanted = tables_wanted();
+
+	own.pages = vzalloc(array_size(wanted, sizeof(*own.pages)));
+	own.origins = vzalloc(array_size(wanted, sizeof(*own.origins)));
+	if (!own.pages || !own.origins)
+		return -ENOMEM;
+	for (; own.count < wanted; own.count++) {
+		struct page *page = alloc_page(GFP_KERNEL | __GFP_NOWARN |
+					       __GFP_NORETRY);
+
+		if (!page)
+			return -ENOMEM;
+		own.pages[own.count] = page;
+		ld_cow_mark(page_to_pfn(page), LD_SLOT_TABLE + own.count);
+		if (!(own.count % 1024))
+			cond_resched();
+	}
+	own.alias = vmap(own.pages, own.count, VM_MAP, PAGE_KERNEL);
+	ld_cow_mark_own(own.origins, own.count * sizeof(*own.origins));
+	ld_cow_mark_own(own.pages, own.count * sizeof(*own.pages));
+	return own.alias ? 0 : -ENOMEM;
+}
+
+/* Map the tables that hold the entries of the slots, and point into them. */
+static int alias_entries(int count)
+{
+	struct page **tables = kvcalloc(count, sizeof(*tables), GFP_KERNEL);
+	struct ld_where where;
+	int i, last = -1;
+
+	if (!tables)
+		return -ENOMEM;
+	for (i = 0; i < count; i++) {
+		ld_walk_to((unsigned long)slots.area + i * PAGE_SIZE, &where);
+		if (last < 0 || page_to_pfn(tables[last]) != where.table)
+			tables[++last] = pfn_to_page(where.table);
+		/* for now: which table, and where in it */
+		slots.entry[i] = (u64 *)(last * PAGE_SIZE +
+					 where.index * sizeof(u64));
+	}
+	slots.tables = vmap(tables, last + 1, VM_MAP, PAGE_KERNEL);
+	kvfree(tables);
+	if (!slots.tables)
+		return -ENOMEM;
+	for (i = 0; i < count; i++) {
+		slots.entry[i] = slots.tables + (unsigned long)slots.entry[i];
+		WRITE_ONCE(*slots.entry[i], 0);
+	}
+	return 0;
+}
+
+static int reserve_slots(void)
+{
+	int i, count = nr_cpu_ids * SLOTS_PER_CPU;
+	struct page **pages = kvcalloc(count, sizeof(*pages), GFP_KERNEL);
+
+	slots.dummy = alloc_page(GFP_KERNEL);
+	slots.entry = vzalloc(array_size(count, sizeof(*slots.entry)));
+	if (pages && slots.dummy && slots.entry) {
+		for (i = 0; i < count; i++)
+			pages[i] = slots.dummy;
+		slots.area = vmap(pages, count, VM_MAP, PAGE_KERNEL);
+	}
+	kvfree(pages);
+	if (!slots.area || alias_entries(count))
+		return -ENOMEM;
+	ld_cow_mark_own(slots.entry, count * sizeof(*slots.entry));
+	/* The dummy's mappings are gone from every TLB before the first use. */
+	ld_flush_tlb_all();
+	return 0;
+}
+
+int ld_tables_prepare(void)
+{
+	return reserve_own() ?: reserve_slots();
+}
+
+static void free_slots(void)
+{
+	vunmap(slots.tables);
+	vunmap(slots.area);
+	vfree(slots.entry);
+	if (slots.dummy)
+		__free_page(slots.dummy);
+	memset(&slots, 0, sizeof(slots));
+}
+
+u64 ld_tables_free(void)
+{
+	unsigned int i;
+	u64 left = 0;
+
+	free_slots();
+	vunmap(own.alias);
+	for (i = 0; i < own.count; i++) {
+		/* One that maps memory is the kernel's from now on. */
+		if (own.origins[i].leaf)
+			left++;
+		else
+			__free_page(own.pages[i]);
+	}
+	vfree(own.pages);
+	vfree(own.origins);
+	memset(&own, 0, sizeof(own));
+	return left;
+}
+
+/* ---- writable pointers ---- */
+
+static u64 *notrace own_table(unsigned long pfn)
+{
+	u32 number = ld_cow_slot(pfn) - LD_SLOT_TABLE;
+
+	return number < own.count ? own.alias + number * PTRS_PER_PTE : NULL;
+}
+NOKPROBE_SYMBOL(own_table);
+
+u64 *ld_table_writable(unsigned long pfn)
+{
+	return own_table(pfn) ?: ld_table_at(pfn);
+}
+
+static int notrace slot_of(int depth)
+{
+	return smp_processor_id() * SLOTS_PER_CPU +
+	       min(depth, SLOTS_PER_CPU) - 1;
+}
+NOKPROBE_SYMBOL(slot_of);
+
+static void notrace set_slot(int slot, u64 entry)
+{
+	void *addr = slots.area + slot * PAGE_SIZE;
+
+	WRITE_ONCE(*slots.entry[slot], entry);
+	asm volatile("invlpg (%0)" : : "r"(addr) : "memory");
+}
+NOKPROBE_SYMBOL(set_slot);
+
+/*
+ * The mapping goes with its user, in the same address space: INVLPG drops it
+ * for the current PCID only. Who is nested deeper than there are slots gives
+ * the last one back as it was.
+ */
+u64 *notrace ld_table_map(unsigned long pfn, int depth, u64 *kept)
+{
+	u64 *table = own_table(pfn);
+	int slot;
+
+	*kept = U64_MAX;
+	if (table)
+		return table;
+	slot = slot_of(depth);
+	*kept = READ_ONCE(*slots.entry[slot]);
+	set_slot(slot, PFN_PHYS(pfn) |
+			       (pgprot_val(PAGE_KERNEL) & ~_PAGE_GLOBAL));
+	return slots.area + slot * PAGE_SIZE;
+}
+NOKPROBE_SYMBOL(ld_table_map);
+
+void notrace ld_table_unmap(int depth, u64 kept)
+{
+	if (kept != U64_MAX)
+		set_slot(slot_of(depth), kept);
+}
+NOKPROBE_SYMBOL(ld_table_unmap);
+
+/* ---- large leaf to table ---- */
+
+/* The child number @i of a leaf: the same memory with the same attributes. */
+static u64 notrace child_of(u64 leaf, int level, int i)
+{
+	unsigned long pfn = ld_entry_pfn(leaf, level) +
+			    i * (ld_level_size(level - 1) >> PAGE_SHIFT);
+	u64 flags = leaf & PTE_FLAGS_MASK, pat = leaf & _PAGE_PAT_LARGE;
+
+	if (level - 1 > LD_LEVEL_PTE)
+		return PFN_PHYS(pfn) | flags | pat;
+	flags &= ~(u64)_PAGE_PSE;
+	return PFN_PHYS(pfn) | flags | (pat ? _PAGE_PAT : 0);
+}
+NOKPROBE_SYMBOL(child_of);
+
+int notrace ld_demote(const struct ld_where *where, u64 leaf, u64 opened,
+		      int depth)
+{
+	unsigned int i, number = atomic_fetch_add_unless(&own.taken, 1,
+							 own.count);
+	u64 kept, *table, *children;
+	bool placed;
+
+	if (number == own.count)
+		return -ENOMEM;
+	children = own.alias + number * PTRS_PER_PTE;
+	for (i = 0; i < PTRS_PER_PTE; i++)
+		children[i] = child_of(leaf, where->level, i);
+	ld_point(LD_POINT_DEMOTE, ld_entry_pfn(leaf, where->level));
+
+	table = ld_table_map(where->table, depth, &kept);
+	/* A full barrier: who sees the table sees its entries. */
+	placed = cmpxchg(&table[where->index], leaf,
+			 PFN_PHYS(page_to_pfn(own.pages[number])) |
+				 _KERNPG_TABLE | opened) == leaf;
+	ld_table_unmap(depth, kept);
+	/* A loser's table waits for release: races are rare. */
+	if (!placed)
+		return -EAGAIN;
+	own.origins[number].parent = *where;
+	own.origins[number].before = !opened;
+	own.origins[number].leaf = leaf;
+	return 0;
+}
+NOKPROBE_SYMBOL(ld_demote);
+
+int ld_split(unsigned long addr)
+{
+	struct ld_where where;
+	unsigned long flags;
+	u64 leaf;
+	int err;
+
+	do {
+		/* The kernel's own changes read, change and write back. */
+		spin_lock(ld_syms.cpa_lock);
+		leaf = ld_walk_to(addr, &where);
+		if (!leaf || where.level == LD_LEVEL_PTE) {
+			spin_unlock(ld_syms.cpa_lock);
+			return 0;
+		}
+		local_irq_save(flags);
+		err = ld_demote(&where, leaf, 0, 1);
+		local_irq_restore(flags);
+		spin_unlock(ld_syms.cpa_lock);
+	} while (!err || err == -EAGAIN);
+	return err;
+}
+
+/* ---- table to large leaf ---- */
+
+static bool says_the_same(const u64 *children, u64 leaf, int level)
+{
+	const u64 ignored = _PAGE_ACCESSED | _PAGE_DIRTY;
+	int i;
+
+	for (i = 0; i < PTRS_PER_PTE; i++)
+		if ((READ_ONCE(children[i]) ^ child_of(leaf, level, i)) &
+		    ~ignored)
+			return false;
+	return true;
+}
+
+/* True when the leaf is back; false when something else has become of it. */
+static bool merge(unsigned int number)
+{
+	struct origin *origin = &own.origins[number];
+	int level = origin->parent.level;
+	u64 leaf = origin->leaf, old;
+	u64 *entry = ld_table_at(origin->parent.table) + origin->parent.index;
+	bool same;
+
+	if (ld_is_tagged(leaf))
+		leaf = ld_original(leaf);
+	spin_lock(ld_syms.cpa_lock);
+	old = READ_ONCE(*entry);
+	do {
+		same = (old & _PAGE_PRESENT) && !ld_is_leaf(old, level) &&
+		       ld_table_pfn(old) == page_to_pfn(own.pages[number]) &&
+		       says_the_same(own.alias + number * PTRS_PER_PTE, leaf,
+				     level);
+	} while (same && !try_cmpxchg(entry, &old, leaf));
+	spin_unlock(ld_syms.cpa_lock);
+	return same;
+}
+
+u64 ld_tables_merge(void)
+{
+	unsigned int i, taken = atomic_read(&own.taken);
+	u64 left = 0;
+
+	/* Backwards: a table below another was made after it. */
+	for (i = taken; i-- > 0;) {
+		if (!own.origins[i].leaf)
+			continue;
+		if (merge(i))
+			own.origins[i].leaf = 0;
+		else
+			left++;
+		cond_resched();
+	}
+	/* No CPU walks them any more, nor has a pointer into them. */
+	ld_flush_tlb_all();
+	synchronize_rcu();
+	return left;
+}
+
+int ld_tables_save_parents(u64 *saved)
+{
+	unsigned int i;
+
+	for (i = 0; i < atomic_read(&own.taken); i++) {
+		if (!own.origins[i].leaf)
+			continue;
+		switch (ld_cow_save(own.origins[i].parent.table)) {
+		case LD_SAVED:
+			++*saved;
+			break;
+		case LD_LOST:
+			return -ENOSPC;
+		case LD_ALREADY:
+			break;
+		}
+	}
+	return 0;
+}
+
+void ld_tables_recopy_parents(void)
+{
+	unsigned int i;
+
+	for (i = 0; i < atomic_read(&own.taken); i++)
+		if (own.origins[i].leaf)
+			ld_cow_recopy_page(own.origins[i].parent.table);
+}
+
+void ld_tables_patch_copies(void)
+{
+	unsigned int i;
+
+	for (i = 0; i < atomic_read(&own.taken); i++) {
+		const struct origin *origin = &own.origins[i];
+		u32 slot = ld_cow_slot(origin->parent.table);
+		u64 *copy;
+
+		if (!origin->leaf || !origin->before || !slot ||
+		    slot >= LD_SLOT_SPECIAL)
+			continue;
+		copy = (u64 *)ld_cow_page(slot);
+		copy[origin->parent.index] = origin->leaf;
+	}
+}
+
+u64 ld_tables_used(void)
+{
+	unsigned int i;
+	u64 used = 0;
+
+	for (i = 0; i < own.count; i++)
+		used += own.origins[i].leaf != 0;
+	return used;
+}
