@@ -91,7 +91,7 @@ struct ld_strategy {
 
 	/*
 	 * In the order in which they are called. In the stop nothing sleeps,
-	 * and all is done by one CPU but for recopy_cpu.
+	 * and all is done by one CPU but for recopy_part.
 	 */
 
 	/* Before the stop. 0, -EINTR, -ENOMEM, -ENOSPC, -EAGAIN. */
@@ -102,8 +102,8 @@ struct ld_strategy {
 	int (*save)(void);
 	/* Then: protect; count the entries by enum livedump_leaf. */
 	void (*protect)(u64 entries[__LIVEDUMP_LEAF_MAX]);
-	/* Then, on every CPU: copy again what is this CPU's own. */
-	void (*recopy_cpu)(int cpu);
+	/* Then, on every CPU: copy again what is its own, and a part of more. */
+	void (*recopy_part)(int cpu, unsigned int part, unsigned int parts);
 	/* Then: copy again what was written since it was copied. */
 	void (*recopy)(void);
 	/* After release: what else than entries of ours was changed. */

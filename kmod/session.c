@@ -127,9 +127,9 @@ static void restore_tables(void)
 {
 	struct livedump_report *report = &session.status.report;
 
+	report->tables_left = ld_tables_merge();
 	if (session.strategy->restore)
 		session.strategy->restore();
-	report->tables_left = ld_tables_merge();
 	ld_count_leaves(report->leaves_after);
 }
 

@@ -22,7 +22,6 @@
 enum phase {
 	PHASE_WAIT,
 	PHASE_FLUSH,		/* protected: every CPU drops its TLB */
-	PHASE_RECOPY,		/* and copies again what is its own */
 	PHASE_ABORT,		/* nothing changed */
 };
 
@@ -30,9 +29,8 @@ enum phase {
 struct attempt {
 	const struct ld_strategy *strategy;
 	struct livedump_report *report;
-	atomic_t leader;
-	atomic_t flushed;
-	atomic_t recopied;
+	atomic_t arrived;		/* the first one leads */
+	atomic_t ready;
 	enum phase phase;
 	int error;
 	u64 called, begun, saved, protected, flush_done, settled;
@@ -96,35 +94,28 @@ static void wait_a_little(void)
 	cpu_relax();
 }
 
-static void wait_for(atomic_t *counter)
+/*
+ * On every CPU. While it copies it writes to its stack only, which the leader
+ * copies last. Others still write by a stale TLB what is theirs, not ours.
+ */
+static void flush_and_recopy(struct attempt *a, unsigned int part)
 {
-	while (atomic_read(counter) < num_online_cpus())
-		wait_a_little();
+	ld_flush_tlb_local();
+	if (!part)
+		a->flush_done = rdtsc_ordered();
+	if (a->strategy->recopy_part)
+		a->strategy->recopy_part(smp_processor_id(), part,
+					 num_online_cpus());
+	atomic_inc(&a->ready);
 }
 
-static void recopy_own(struct attempt *a)
-{
-	if (a->strategy->recopy_cpu)
-		a->strategy->recopy_cpu(smp_processor_id());
-	atomic_inc(&a->recopied);
-}
-
-static void flush_everywhere(struct attempt *a)
+static void flush_everywhere(struct attempt *a, u64 used)
 {
 	/* Our entries before the others' flush. */
 	smp_store_release(&a->phase, PHASE_FLUSH);
-	ld_flush_tlb_local();
-	atomic_inc(&a->flushed);
-	wait_for(&a->flushed);
-	a->flush_done = rdtsc_ordered();
-}
-
-/* The others' part first: while they copy, they write to their stacks. */
-static void recopy_everywhere(struct attempt *a, u64 used)
-{
-	smp_store_release(&a->phase, PHASE_RECOPY);
-	recopy_own(a);
-	wait_for(&a->recopied);
+	flush_and_recopy(a, 0);
+	while (atomic_read(&a->ready) < num_online_cpus())
+		wait_a_little();
 	if (a->strategy->recopy)
 		a->strategy->recopy();
 	/* Saved by a fault in the stop: the page has changed since. */
@@ -133,6 +124,7 @@ static void recopy_everywhere(struct attempt *a, u64 used)
 
 static void recopy_all(struct attempt *a, u64 used)
 {
+	unsigned int part = 0;
 	int cpu;
 
 	if (!a->strategy->recopy) {
@@ -140,7 +132,7 @@ static void recopy_all(struct attempt *a, u64 used)
 		return;
 	}
 	for_each_online_cpu(cpu)
-		a->strategy->recopy_cpu(cpu);
+		a->strategy->recopy_part(cpu, part++, num_online_cpus());
 	a->strategy->recopy();
 	ld_cow_recopy_since(used);
 }
@@ -185,8 +177,7 @@ static int lead(struct attempt *a)
 	ld_fault_hold();
 	a->strategy->protect(report->entries_by_level);
 	a->protected = rdtsc_ordered();
-	flush_everywhere(a);
-	recopy_everywhere(a, used);
+	flush_everywhere(a, used);
 	settle(a, nmis, used);
 	report->instant_realtime_ns = ktime_get_real_fast_ns();
 	report->instant_boottime_ns = ktime_get_boot_fast_ns();
@@ -195,35 +186,27 @@ static int lead(struct attempt *a)
 	return 0;
 }
 
-/* Return: the phase that comes after @phase; pairs with the leader's release. */
-static enum phase wait_after(struct attempt *a, enum phase phase)
+static void follow(struct attempt *a, unsigned int part)
 {
-	enum phase next;
+	enum phase phase;
 
-	while ((next = smp_load_acquire(&a->phase)) == phase)
+	/* pairs with the leader's release */
+	while ((phase = smp_load_acquire(&a->phase)) == PHASE_WAIT)
 		wait_a_little();
-	return next;
-}
-
-static void follow(struct attempt *a)
-{
-	if (wait_after(a, PHASE_WAIT) == PHASE_ABORT)
-		return;
-	if (!ld_is_mutant(LD_MUTANT_FLUSH))
-		ld_flush_tlb_local();
-	atomic_inc(&a->flushed);
-	wait_after(a, PHASE_FLUSH);
-	recopy_own(a);
+	if (phase == PHASE_FLUSH)
+		flush_and_recopy(a, part);
 }
 
 /* stop_machine() lets no CPU go before all have returned from here. */
 static int stop_fn(void *data)
 {
 	struct attempt *a = data;
+	unsigned int part;
 
 	save_registers();
-	if (atomic_xchg(&a->leader, 1)) {
-		follow(a);
+	part = atomic_fetch_inc(&a->arrived);
+	if (part) {
+		follow(a, part);
 		return 0;
 	}
 	a->error = lead(a);

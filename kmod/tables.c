@@ -245,24 +245,35 @@ NOKPROBE_SYMBOL(ld_table_unmap);
 
 /* ---- large leaf to table ---- */
 
-/* The child number @i of a leaf: the same memory with the same attributes. */
-static u64 notrace child_of(u64 leaf, int level, int i)
+/* The first child of a leaf; the others follow by step. */
+static u64 notrace first_child(u64 leaf, int level, u64 *step)
 {
-	unsigned long pfn = ld_entry_pfn(leaf, level) +
-			    i * (ld_level_size(level - 1) >> PAGE_SHIFT);
-	u64 flags = leaf & PTE_FLAGS_MASK, pat = leaf & _PAGE_PAT_LARGE;
+	u64 child = PFN_PHYS(ld_entry_pfn(leaf, level)) |
+		    (leaf & PTE_FLAGS_MASK);
+	u64 pat = leaf & _PAGE_PAT_LARGE;
 
+	*step = ld_level_size(level - 1);
 	if (level - 1 > LD_LEVEL_PTE)
-		return PFN_PHYS(pfn) | flags | pat;
-	flags &= ~(u64)_PAGE_PSE;
-	return PFN_PHYS(pfn) | flags | (pat ? _PAGE_PAT : 0);
+		return child | pat;
+	/* The same bit is PSE there and PAT here. */
+	return (child & ~(u64)_PAGE_PSE) | (pat ? _PAGE_PAT : 0);
 }
-NOKPROBE_SYMBOL(child_of);
+NOKPROBE_SYMBOL(first_child);
+
+static void notrace fill_children(u64 *children, u64 leaf, int level)
+{
+	u64 step, child = first_child(leaf, level, &step);
+	int i;
+
+	for (i = 0; i < PTRS_PER_PTE; i++, child += step)
+		children[i] = child;
+}
+NOKPROBE_SYMBOL(fill_children);
 
 int notrace ld_demote(const struct ld_where *where, u64 leaf, u64 opened,
 		      int depth)
 {
-	unsigned int i, number = atomic_fetch_add_unless(&own.taken, 1,
+	unsigned int number = atomic_fetch_add_unless(&own.taken, 1,
 							 own.count);
 	u64 kept, *table, *children;
 	bool placed;
@@ -270,8 +281,7 @@ int notrace ld_demote(const struct ld_where *where, u64 leaf, u64 opened,
 	if (number == own.count)
 		return -ENOMEM;
 	children = own.alias + number * PTRS_PER_PTE;
-	for (i = 0; i < PTRS_PER_PTE; i++)
-		children[i] = child_of(leaf, where->level, i);
+	fill_children(children, leaf, where->level);
 	ld_point(LD_POINT_DEMOTE, ld_entry_pfn(leaf, where->level));
 
 	table = ld_table_map(where->table, depth, &kept);
@@ -318,11 +328,11 @@ int ld_split(unsigned long addr)
 static bool says_the_same(const u64 *children, u64 leaf, int level)
 {
 	const u64 ignored = _PAGE_ACCESSED | _PAGE_DIRTY;
+	u64 step, child = first_child(leaf, level, &step);
 	int i;
 
-	for (i = 0; i < PTRS_PER_PTE; i++)
-		if ((READ_ONCE(children[i]) ^ child_of(leaf, level, i)) &
-		    ~ignored)
+	for (i = 0; i < PTRS_PER_PTE; i++, child += step)
+		if ((READ_ONCE(children[i]) ^ child) & ~ignored)
 			return false;
 	return true;
 }

@@ -19,11 +19,19 @@
 
 #define STACK_PAGES (THREAD_SIZE / PAGE_SIZE)
 
-/* A page of kernel data, and the two entries that it is written by. */
+/* A page of kernel data, and the entry that the kernel writes it by. */
 struct data_page {
 	unsigned long pfn;
-	u64 *entry[2];
-	bool was_dirty[2];
+	const u64 *entry;
+};
+
+/*
+ * The direct map's leaf of such pages: hardly ever written by, and protected
+ * like all of it. If it was, all its pages count as written.
+ */
+struct data_alias {
+	unsigned long pfn, pages;
+	const u64 *entry;
 };
 
 /* What looks like a thread's stack in vmalloc space. */
@@ -37,11 +45,12 @@ static struct {
 	unsigned long *fixed;		/* bitmap over page frames */
 	unsigned long fixed_bits;
 	struct data_page *data;
-	unsigned long data_count, data_room;
+	struct data_alias *aliases;
+	unsigned long data_count, alias_count, data_room;
 	struct stack *stacks;
 	unsigned long stack_count, stack_room;
-	u64 saved, recopied;
-	bool counting;
+	u64 saved;
+	atomic_t recopied;
 } tracked;
 
 /* ---- what there is ---- */
@@ -62,33 +71,51 @@ static unsigned long image_address(unsigned long pfn)
 	return PFN_PHYS(pfn) - __pa(ld_syms.text) + ld_syms.text;
 }
 
-/* Its entry and the Dirty bit cleared; NULL where nothing maps it. */
-static u64 *watch_entry(unsigned long addr, bool *was_dirty)
+/*
+ * Clear the Dirty bit of the leaf that maps an address, and return its place;
+ * NULL where nothing maps it.
+ */
+static u64 *watch_leaf(unsigned long addr, struct ld_where *where)
 {
-	struct ld_where where;
 	u64 *entry = NULL;
 
 	/* The kernel's own changes read, change and write back. */
 	spin_lock(ld_syms.cpa_lock);
-	if (ld_walk_to(addr, &where) && where.level == LD_LEVEL_PTE) {
-		entry = ld_table_at(where.table) + where.index;
-		*was_dirty = test_and_clear_bit(_PAGE_BIT_DIRTY,
-						(unsigned long *)entry);
+	if (ld_walk_to(addr, where)) {
+		entry = ld_table_at(where->table) + where->index;
+		clear_bit(_PAGE_BIT_DIRTY, (unsigned long *)entry);
 	}
 	spin_unlock(ld_syms.cpa_lock);
 	return entry;
 }
 
+static void watch_alias(unsigned long pfn)
+{
+	struct data_alias *last = &tracked.aliases[tracked.alias_count - 1];
+	struct ld_where where;
+	u64 *entry;
+
+	if (tracked.alias_count && pfn < last->pfn + last->pages)
+		return;
+	entry = watch_leaf((unsigned long)__va(PFN_PHYS(pfn)), &where);
+	if (!entry)
+		return;
+	last = &tracked.aliases[tracked.alias_count++];
+	last->entry = entry;
+	last->pages = ld_level_size(where.level) >> PAGE_SHIFT;
+	last->pfn = round_down(pfn, last->pages);
+}
+
 static void watch_data(unsigned long pfn, void *unused)
 {
 	struct data_page *page = &tracked.data[tracked.data_count];
+	struct ld_where where;
 
 	if (tracked.data_count == tracked.data_room)
 		return;
 	page->pfn = pfn;
-	page->entry[0] = watch_entry(image_address(pfn), &page->was_dirty[0]);
-	page->entry[1] = watch_entry((unsigned long)__va(PFN_PHYS(pfn)),
-				     &page->was_dirty[1]);
+	page->entry = watch_leaf(image_address(pfn), &where);
+	watch_alias(pfn);
 	tracked.data_count++;
 }
 
@@ -129,7 +156,6 @@ static int find_fixed(void)
 				sizeof(long));
 	if (!tracked.fixed)
 		return -ENOMEM;
-	ld_each_data_page(mark_fixed, NULL);
 	for_each_possible_cpu(cpu)
 		ld_each_cpu_page(cpu, mark_fixed, NULL);
 	return split_fixed();
@@ -145,7 +171,9 @@ static int watch_image(void)
 	ld_each_data_page(count_data, NULL);
 	tracked.data = vzalloc(array_size(tracked.data_room,
 					  sizeof(*tracked.data)));
-	if (!tracked.data)
+	tracked.aliases = vzalloc(array_size(tracked.data_room,
+					     sizeof(*tracked.aliases)));
+	if (!tracked.data || !tracked.aliases)
 		return -ENOMEM;
 	ld_each_data_page(watch_data, NULL);
 	return 0;
@@ -271,6 +299,8 @@ static int save_all(void)
 	     i < tracked.fixed_bits && !err;
 	     i = find_next_bit(tracked.fixed, tracked.fixed_bits, i + 1))
 		err = save(i);
+	for (i = 0; i < tracked.data_count && !err; i++)
+		err = save(tracked.data[i].pfn);
 	for (i = 0; i < tracked.stack_count && !err; i++)
 		for (j = 0; j < STACK_PAGES && !err; j++)
 			err = save(tracked.stacks[i].pfn[j]);
@@ -286,6 +316,7 @@ int ld_tracked_prepare(void)
 	mark_own(tracked.fixed, BITS_TO_LONGS(tracked.fixed_bits),
 		 sizeof(long));
 	mark_own(tracked.data, tracked.data_room, sizeof(*tracked.data));
+	mark_own(tracked.aliases, tracked.data_room, sizeof(*tracked.aliases));
 	/* From here on every write sets a Dirty bit that we look at. */
 	ld_flush_tlb_all();
 	return save_all();
@@ -317,6 +348,7 @@ void ld_tracked_free(void)
 {
 	vfree(tracked.fixed);
 	vfree(tracked.data);
+	vfree(tracked.aliases);
 	vfree(tracked.stacks);
 	memset(&tracked, 0, sizeof(tracked));
 }
@@ -390,37 +422,57 @@ int ld_tracked_update(void)
 static void recopy_page(unsigned long pfn)
 {
 	ld_cow_recopy_page(pfn);
-	if (tracked.counting)
-		tracked.recopied++;
+	atomic_inc(&tracked.recopied);
 }
 
 static void recopy_fixed(unsigned long pfn, void *unused)
 {
-	ld_cow_recopy_page(pfn);
-}
-
-/* Nearly all of it has been written. Other CPUs are at the same in parallel. */
-void ld_tracked_recopy_cpu(int cpu)
-{
-	if (!ld_is_mutant(LD_MUTANT_RECOPY))
-		ld_each_cpu_page(cpu, recopy_fixed, NULL);
+	recopy_page(pfn);
 }
 
 static bool is_written(const u64 *entry)
 {
-	return entry && (READ_ONCE(*entry) & _PAGE_DIRTY);
+	return READ_ONCE(*entry) & _PAGE_DIRTY;
 }
 
-static void recopy_data(void)
+static void recopy_data(unsigned int part, unsigned int parts)
 {
-	unsigned long i;
+	unsigned long end = tracked.data_count * (part + 1) / parts;
+	unsigned long i = tracked.data_count * part / parts;
 
-	for (i = 0; i < tracked.data_count; i++) {
+	for (; i < end; i++) {
 		const struct data_page *page = &tracked.data[i];
 
-		if (is_written(page->entry[0]) || is_written(page->entry[1]) ||
-		    !page->entry[0])
+		if (!page->entry || is_written(page->entry))
 			recopy_page(page->pfn);
+	}
+}
+
+/*
+ * Nearly all of what is a CPU's own has been written. Kernel data is nobody's:
+ * with all CPUs here none of it changes, and each looks at a part.
+ */
+void ld_tracked_recopy_part(int cpu, unsigned int part, unsigned int parts)
+{
+	if (ld_is_mutant(LD_MUTANT_RECOPY))
+		return;
+	ld_each_cpu_page(cpu, recopy_fixed, NULL);
+	recopy_data(part, parts);
+}
+
+static void recopy_aliases(void)
+{
+	unsigned long i, j;
+
+	for (i = 0; i < tracked.alias_count; i++) {
+		const struct data_alias *alias = &tracked.aliases[i];
+		u64 entry = READ_ONCE(*alias->entry);
+
+		/* Protected by now: the tag remembers what Dirty was. */
+		if (!(entry & (_PAGE_DIRTY | LD_TAG_DIRTY)))
+			continue;
+		for (j = 0; j < alias->pages; j++)
+			ld_cow_recopy_page(alias->pfn + j);
 	}
 }
 
@@ -446,12 +498,11 @@ void ld_tracked_recopy(void)
 
 	if (ld_is_mutant(LD_MUTANT_RECOPY))
 		return;
-	tracked.counting = !tracked.recopied;
-	recopy_data();
+	recopy_aliases();
 	recopy_stacks();
 	for_each_possible_cpu(cpu)
 		if (!cpu_online(cpu))
-			ld_tracked_recopy_cpu(cpu);
+			ld_each_cpu_page(cpu, recopy_fixed, NULL);
 }
 
 u64 ld_tracked_saved(void)
@@ -461,33 +512,28 @@ u64 ld_tracked_saved(void)
 
 u64 ld_tracked_recopied(void)
 {
-	return tracked.recopied;
+	return atomic_read(&tracked.recopied);
 }
 
 /* ---- after release ---- */
 
-/* Set, never cleared: a Dirty bit too many is what the kernel starts with. */
-static void dirty_again(u64 *entry, bool was_dirty)
-{
-	if (entry && was_dirty)
-		set_bit(_PAGE_BIT_DIRTY, (unsigned long *)entry);
-}
-
-static void restore_stack(const struct stack *stack)
+/*
+ * Set, never cleared: a Dirty bit too many is what the kernel starts with. The
+ * tables have changed meanwhile, so the leaf is looked up again.
+ */
+static void dirty_again(unsigned long addr)
 {
 	struct ld_where where;
 	unsigned long flags;
-	int i;
+	u64 leaf;
 
+	/* See each_stack(): what is found stays while interrupts are off. */
 	local_irq_save(flags);
-	for (i = 0; i < STACK_PAGES; i++) {
-		u64 leaf = ld_walk_to(stack->addr + i * PAGE_SIZE, &where);
-
-		if (leaf && where.level == LD_LEVEL_PTE &&
-		    ld_table_pfn(leaf) == stack->pfn[i] && (leaf & _PAGE_RW))
-			dirty_again(ld_table_at(where.table) + where.index,
-				    true);
-	}
+	leaf = ld_walk_to(addr, &where);
+	if (leaf & _PAGE_RW)
+		set_bit(_PAGE_BIT_DIRTY,
+			(unsigned long *)(ld_table_at(where.table) +
+					  where.index));
 	local_irq_restore(flags);
 }
 
@@ -497,11 +543,13 @@ void ld_tracked_restore(void)
 	int j;
 
 	for (i = 0; i < tracked.data_count; i++)
-		for (j = 0; j < 2; j++)
-			dirty_again(tracked.data[i].entry[j],
-				    tracked.data[i].was_dirty[j]);
+		dirty_again(image_address(tracked.data[i].pfn));
+	for (i = 0; i < tracked.alias_count; i++)
+		dirty_again((unsigned long)__va(
+			PFN_PHYS(tracked.aliases[i].pfn)));
 	for (i = 0; i < tracked.stack_count; i++) {
-		restore_stack(&tracked.stacks[i]);
+		for (j = 0; j < STACK_PAGES; j++)
+			dirty_again(tracked.stacks[i].addr + j * PAGE_SIZE);
 		cond_resched();
 	}
 }
