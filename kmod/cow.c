@@ -137,19 +137,40 @@ void ld_cow_recopy_since(u64 page)
 			copy_to_pool(page);
 }
 
+static bool is_saved(u32 slot)
+{
+	return slot && slot < LD_SLOT_SPECIAL;
+}
+
 void ld_cow_recopy_page(unsigned long pfn)
 {
 	u32 slot = cow.index[pfn];
 
-	if (slot && slot < LD_SLOT_SPECIAL)
+	if (is_saved(slot) && !(cow.pfn_of[slot - 1] & POOL_TABLE))
 		copy_to_pool(slot - 1);
+}
+
+void ld_cow_recopy_table(unsigned long pfn)
+{
+	u32 slot = cow.index[pfn];
+
+	if (is_saved(slot))
+		copy_to_pool(slot - 1);
+}
+
+void ld_cow_set_table(unsigned long pfn)
+{
+	u32 slot = cow.index[pfn];
+
+	if (is_saved(slot))
+		cow.pfn_of[slot - 1] |= POOL_TABLE;
 }
 
 void ld_cow_forget(unsigned long pfn)
 {
 	u32 slot = cow.index[pfn];
 
-	if (slot && slot < LD_SLOT_SPECIAL)
+	if (is_saved(slot))
 		cow.index[pfn] = LD_SLOT_NONE;
 }
 
@@ -195,7 +216,7 @@ bool ld_cow_is_saved_before(unsigned long pfn, u64 page)
 {
 	u32 slot = ld_cow_slot(pfn);
 
-	return slot && slot < LD_SLOT_SPECIAL && slot <= page;
+	return is_saved(slot) && slot <= page;
 }
 
 const void *ld_cow_page(u32 slot)

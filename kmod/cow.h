@@ -57,8 +57,13 @@ void ld_cow_lose(unsigned long pfn);
  */
 void ld_cow_recopy_since(u64 page);
 
-/* Copy one saved page again, with all CPUs stopped; others are left alone. */
+/*
+ * Copy one saved page again, with all CPUs stopped; others are left alone, and
+ * page tables too that were set to be: those are copied before they are edited.
+ */
 void ld_cow_recopy_page(unsigned long pfn);
+void ld_cow_recopy_table(unsigned long pfn);
+void ld_cow_set_table(unsigned long pfn);
 
 /* Before anything is protected: the page need not be saved after all. */
 void ld_cow_forget(unsigned long pfn);

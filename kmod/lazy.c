@@ -3,8 +3,9 @@
  * Strategy `lazy`. Permissions are ANDed along the page walk, so one bit in an
  * upper entry protects all that is below it. The entries to change are planned
  * before the stop, the highest that have no page below them that must stay
- * writable; the stop replays the plan. Its length depends on where those pages
- * are, hardly on how much memory there is. First writes do the rest.
+ * writable; the stop replays the plan. The 2 MiB around such a page are watched
+ * instead. So the stop's length depends on where those pages are, hardly on how
+ * much memory there is. First writes do the rest.
  */
 #include <linux/mm.h>
 #include <linux/vmalloc.h>
@@ -14,6 +15,7 @@
 #include "protect.h"
 #include "ranges.h"
 #include "tables.h"
+#include "test.h"
 #include "tracked.h"
 
 /* One entry to protect: its table's number in the plan, and its own in it. */
@@ -80,10 +82,12 @@ static int plan_table(unsigned long table, int level, unsigned long addr,
 			continue;
 		if (!has_fixed(addr, size))
 			add_entry(table, i, level);
+		else if (level == LD_LEVEL_PMD)
+			continue;	/* all of it is watched instead */
 		else if (!ld_is_leaf(entry, level))
 			err = plan_table(ld_table_pfn(entry), level - 1, addr,
 					 region);
-		else if (level > LD_LEVEL_PTE)
+		else
 			err = -EAGAIN;
 	}
 	return err;
@@ -173,14 +177,16 @@ static int save_tables(void)
 		if (outcome == LD_LOST)
 			return -ENOSPC;
 		plan.saved += outcome == LD_SAVED;
+		ld_cow_set_table(plan.tables[i]);
 	}
 	return ld_tables_save_parents(&plan.saved);
 }
 
 static int lazy_prepare(void)
 {
-	return ld_tracked_prepare() ?: make_plan() ?: map_tables() ?:
-	       save_tables();
+	return ld_tracked_prepare() ?: ld_test_step() ?: make_plan() ?:
+	       ld_test_step() ?: map_tables() ?: ld_test_step() ?:
+	       save_tables() ?: ld_test_step();
 }
 
 static int lazy_save(void)
@@ -198,7 +204,7 @@ static void lazy_protect(u64 entries[__LIVEDUMP_LEAF_MAX])
 
 	/* As they were before the first edit. */
 	for (i = 0; i < plan.table_count; i++)
-		ld_cow_recopy_page(plan.tables[i]);
+		ld_cow_recopy_table(plan.tables[i]);
 	ld_tables_recopy_parents();
 	for (i = 0; i < plan.count; i++) {
 		const struct planned *entry = &plan.entries[i];

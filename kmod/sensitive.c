@@ -71,6 +71,24 @@ void ld_each_cpu_page(int cpu, ld_page_fn fn, void *arg)
 		each_page(*waddr, 1, fn, arg);
 }
 
+static bool is_stopper(const struct task_struct *task)
+{
+	return task == current ||
+	       ((task->flags & PF_KTHREAD) &&
+		!strncmp(task->comm, "migration/", 10));
+}
+
+void ld_each_stopper_page(ld_page_fn fn, void *arg)
+{
+	struct task_struct *group, *task;
+
+	rcu_read_lock();
+	for_each_process_thread(group, task)
+		if (is_stopper(task))
+			each_page(task, ld_syms.task_struct_size, fn, arg);
+	rcu_read_unlock();
+}
+
 /* ---- all inside the stop ---- */
 
 struct saver {

@@ -19,6 +19,12 @@ void ld_sensitive_free(void);
 void ld_each_data_page(ld_page_fn fn, void *arg);	/* kernel .data, .bss */
 void ld_each_cpu_page(int cpu, ld_page_fn fn, void *arg); /* and its idle task */
 
+/*
+ * The task_structs of those who take part in the stop. They could be protected,
+ * but would fault on the way out of it: that is downtime.
+ */
+void ld_each_stopper_page(ld_page_fn fn, void *arg);
+
 /**
  * ld_save_sensitive() - save all of it inside the stop, as in 2012
  * @saved: pages that were saved

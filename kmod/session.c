@@ -17,6 +17,7 @@
 #include "session.h"
 #include "stop.h"
 #include "tables.h"
+#include "test.h"
 #include "trace.h"
 
 #define WATCH_INTERVAL (HZ / 4)
@@ -282,11 +283,12 @@ static int reserve(const struct ld_request *request)
 	if (ld_ranges_collect())
 		return fail(-ENOMEM, "cannot list the System RAM");
 	ld_regions_init();
-	err = reserve_pool(request->pool_bytes);
+	err = reserve_pool(request->pool_bytes) ?: ld_test_step();
 	if (err)
 		return err;
-	if (ld_ranges_prepare() || ld_stop_prepare() || ld_image_prepare() ||
-	    ld_sensitive_prepare() || ld_tables_prepare())
+	if (ld_ranges_prepare() || ld_test_step() || ld_stop_prepare() ||
+	    ld_test_step() || ld_image_prepare() || ld_test_step() ||
+	    ld_sensitive_prepare() || ld_test_step() || ld_tables_prepare())
 		return fail(-ENOMEM, "cannot allocate tables");
 	return 0;
 }
@@ -353,11 +355,13 @@ static int take(const struct ld_request *request)
 	u64 start = rdtsc_ordered(), used;
 	int err;
 
-	err = reserve(request) ?: arm_hooks() ?: prepare_entries() ?: arm();
+	err = reserve(request) ?: ld_test_step() ?: arm_hooks() ?:
+	      ld_test_step() ?: prepare_entries() ?: ld_test_step() ?: arm() ?:
+	      ld_test_step();
 	if (err)
 		return err;
 	report->prepare_ns = ld_tsc_to_ns(rdtsc_ordered() - start);
-	err = stop_and_protect();
+	err = stop_and_protect() ?: ld_test_step();
 	if (err)
 		return err;
 	used = ld_cow_pool_used();
@@ -435,6 +439,7 @@ int ld_session_snapshot(const struct ld_request *request,
 	why[0] = 0;
 	if (mutex_lock_killable(&session.lock))
 		return -EINTR;
+	session.why[0] = 0;
 	err = check(request);
 	if (err)
 		goto out;

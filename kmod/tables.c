@@ -407,7 +407,7 @@ void ld_tables_recopy_parents(void)
 
 	for (i = 0; i < atomic_read(&own.taken); i++)
 		if (own.origins[i].leaf)
-			ld_cow_recopy_page(own.origins[i].parent.table);
+			ld_cow_recopy_table(own.origins[i].parent.table);
 }
 
 void ld_tables_patch_copies(void)

@@ -15,6 +15,10 @@ static unsigned int delay_us[__LD_POINT_MAX];
 module_param_array(delay_us, uint, NULL, 0600);
 MODULE_PARM_DESC(delay_us, "busy wait at copied, published, read, demote");
 
+static int fail_at;
+module_param(fail_at, int, 0600);
+MODULE_PARM_DESC(fail_at, "let this step of a snapshot fail, once; 1 is the first");
+
 static ld_point_fn at_points;
 
 static const char *const names[] = {
@@ -56,3 +60,10 @@ void livedump_test_at_points(ld_point_fn fn)
 	WRITE_ONCE(at_points, fn);
 }
 EXPORT_SYMBOL_GPL(livedump_test_at_points);
+
+int ld_test_step(void)
+{
+	if (!fail_at || --fail_at)
+		return 0;
+	return -ENOMEM;
+}

@@ -25,14 +25,16 @@ enum ld_point {
 	__LD_POINT_MAX,
 };
 
-#ifdef LIVEDUMP_TEST
-bool ld_is_mutant(enum ld_mutant mutant);
-void ld_point(enum ld_point point, unsigned long pfn);
-
 typedef void (*ld_point_fn)(enum ld_point point, unsigned long pfn);
 
 /* Call @fn at every point; NULL: no more. Exported to test modules. */
 void livedump_test_at_points(ld_point_fn fn);
+
+#ifdef LIVEDUMP_TEST
+bool ld_is_mutant(enum ld_mutant mutant);
+void ld_point(enum ld_point point, unsigned long pfn);
+/* 0; -ENOMEM at the step whose number the parameter fail_at is, once. */
+int ld_test_step(void);
 #else
 static inline bool ld_is_mutant(enum ld_mutant mutant)
 {
@@ -41,6 +43,11 @@ static inline bool ld_is_mutant(enum ld_mutant mutant)
 
 static inline void ld_point(enum ld_point point, unsigned long pfn)
 {
+}
+
+static inline int ld_test_step(void)
+{
+	return 0;
 }
 #endif
 

@@ -19,10 +19,11 @@
 
 #define STACK_PAGES (THREAD_SIZE / PAGE_SIZE)
 
-/* A page of kernel data, and the entry that the kernel writes it by. */
-struct data_page {
-	unsigned long pfn;
-	const u64 *entry;
+/* A page, and where the kernel writes it by. */
+struct watched {
+	unsigned long pfn, addr;
+	const u64 *entry;		/* NULL: nothing maps it */
+	bool was_dirty;
 };
 
 /*
@@ -32,6 +33,7 @@ struct data_page {
 struct data_alias {
 	unsigned long pfn, pages;
 	const u64 *entry;
+	bool was_dirty;
 };
 
 /* What looks like a thread's stack in vmalloc space. */
@@ -42,11 +44,13 @@ struct stack {
 };
 
 static struct {
-	unsigned long *fixed;		/* bitmap over page frames */
+	unsigned long *fixed;		/* bitmap: stay writable */
+	unsigned long *copied;		/* bitmap: of them, copied in any case */
 	unsigned long fixed_bits;
-	struct data_page *data;
+	struct watched *pages;
+	unsigned long page_count, page_room;
 	struct data_alias *aliases;
-	unsigned long data_count, alias_count, data_room;
+	unsigned long alias_count, alias_room;
 	struct stack *stacks;
 	unsigned long stack_count, stack_room;
 	u64 saved;
@@ -55,133 +59,180 @@ static struct {
 
 /* ---- what there is ---- */
 
-static void mark_fixed(unsigned long pfn, void *unused)
+static void mark_own(const void *area, unsigned long count, size_t size)
+{
+	ld_cow_mark_own(area, count * size);
+}
+
+static void mark(unsigned long pfn, void *bitmap)
 {
 	if (pfn < tracked.fixed_bits)
-		__set_bit(pfn, tracked.fixed);
+		__set_bit(pfn, bitmap);
 }
 
-static void count_data(unsigned long pfn, void *unused)
+static unsigned long *new_bitmap(void)
 {
-	tracked.data_room++;
+	size_t bytes = BITS_TO_LONGS(tracked.fixed_bits) * sizeof(long);
+	unsigned long *bitmap = vzalloc(bytes);
+
+	if (bitmap)
+		ld_cow_mark_own(bitmap, bytes);
+	return bitmap;
 }
 
-static unsigned long image_address(unsigned long pfn)
+/* The first 2 MiB from @pfn on with a page that must stay writable. */
+static unsigned long next_block(unsigned long pfn)
 {
-	return PFN_PHYS(pfn) - __pa(ld_syms.text) + ld_syms.text;
+	pfn = find_next_bit(tracked.fixed, tracked.fixed_bits, pfn);
+	return pfn < tracked.fixed_bits ? round_down(pfn, PTRS_PER_PTE) : pfn;
 }
 
-/*
- * Clear the Dirty bit of the leaf that maps an address, and return its place;
- * NULL where nothing maps it.
- */
-static u64 *watch_leaf(unsigned long addr, struct ld_where *where)
-{
-	u64 *entry = NULL;
-
-	/* The kernel's own changes read, change and write back. */
-	spin_lock(ld_syms.cpa_lock);
-	if (ld_walk_to(addr, where)) {
-		entry = ld_table_at(where->table) + where->index;
-		clear_bit(_PAGE_BIT_DIRTY, (unsigned long *)entry);
-	}
-	spin_unlock(ld_syms.cpa_lock);
-	return entry;
-}
-
-static void watch_alias(unsigned long pfn)
-{
-	struct data_alias *last = &tracked.aliases[tracked.alias_count - 1];
-	struct ld_where where;
-	u64 *entry;
-
-	if (tracked.alias_count && pfn < last->pfn + last->pages)
-		return;
-	entry = watch_leaf((unsigned long)__va(PFN_PHYS(pfn)), &where);
-	if (!entry)
-		return;
-	last = &tracked.aliases[tracked.alias_count++];
-	last->entry = entry;
-	last->pages = ld_level_size(where.level) >> PAGE_SHIFT;
-	last->pfn = round_down(pfn, last->pages);
-}
-
-static void watch_data(unsigned long pfn, void *unused)
-{
-	struct data_page *page = &tracked.data[tracked.data_count];
-	struct ld_where where;
-
-	if (tracked.data_count == tracked.data_room)
-		return;
-	page->pfn = pfn;
-	page->entry = watch_leaf(image_address(pfn), &where);
-	watch_alias(pfn);
-	tracked.data_count++;
-}
-
-static int split_fixed(void)
-{
-	unsigned long pfn, end = tracked.fixed_bits;
-	int err = 0;
-
-	for (pfn = find_first_bit(tracked.fixed, end); pfn < end && !err;
-	     pfn = find_next_bit(tracked.fixed, end,
-				 round_up(pfn + 1, PTRS_PER_PTE)))
-		err = ld_split((unsigned long)__va(PFN_PHYS(pfn)));
-	return err;
-}
-
-struct splitting {
-	unsigned long done;	/* the 2 MiB that are split already */
-	int err;
-};
-
-static void split_image(unsigned long pfn, void *arg)
-{
-	struct splitting *s = arg;
-	unsigned long addr = image_address(pfn);
-
-	if (s->err || (addr & PMD_MASK) == s->done)
-		return;
-	s->err = ld_split(addr);
-	s->done = addr & PMD_MASK;
-}
+#define for_each_block(block)                                              \
+	for (block = next_block(0); block < tracked.fixed_bits;            \
+	     block = next_block(block + PTRS_PER_PTE))
 
 static int find_fixed(void)
 {
 	int cpu;
 
 	tracked.fixed_bits = ld_ranges_max_pfn();
-	tracked.fixed = vzalloc(BITS_TO_LONGS(tracked.fixed_bits) *
-				sizeof(long));
-	if (!tracked.fixed)
+	tracked.fixed = new_bitmap();
+	tracked.copied = new_bitmap();
+	if (!tracked.fixed || !tracked.copied)
 		return -ENOMEM;
 	for_each_possible_cpu(cpu)
-		ld_each_cpu_page(cpu, mark_fixed, NULL);
-	return split_fixed();
-}
-
-static int watch_image(void)
-{
-	struct splitting splitting = {};
-
-	ld_each_data_page(split_image, &splitting);
-	if (splitting.err)
-		return splitting.err;
-	ld_each_data_page(count_data, NULL);
-	tracked.data = vzalloc(array_size(tracked.data_room,
-					  sizeof(*tracked.data)));
-	tracked.aliases = vzalloc(array_size(tracked.data_room,
-					     sizeof(*tracked.aliases)));
-	if (!tracked.data || !tracked.aliases)
-		return -ENOMEM;
-	ld_each_data_page(watch_data, NULL);
+		ld_each_cpu_page(cpu, mark, tracked.copied);
+	bitmap_copy(tracked.fixed, tracked.copied, tracked.fixed_bits);
+	ld_each_stopper_page(mark, tracked.fixed);
 	return 0;
 }
 
-static void mark_own(const void *area, unsigned long count, size_t size)
+/* ---- split what is looked at page by page ---- */
+
+static unsigned long image_address(unsigned long pfn)
 {
-	ld_cow_mark_own(area, count * size);
+	return PFN_PHYS(pfn) - __pa(ld_syms.text) + ld_syms.text;
+}
+
+static void split_data(unsigned long pfn, void *arg)
+{
+	int *err = arg;
+
+	/* Quick where it is split already. */
+	if (!*err)
+		*err = ld_split(image_address(pfn));
+	tracked.alias_room++;
+}
+
+static int split_all(void)
+{
+	unsigned long block;
+	int err = 0;
+
+	for_each_block(block) {
+		err = ld_split((unsigned long)__va(PFN_PHYS(block)));
+		if (err)
+			return err;
+		tracked.page_room += PTRS_PER_PTE;
+	}
+	ld_each_data_page(split_data, &err);
+	tracked.page_room += tracked.alias_room;
+	return err;
+}
+
+/* ---- watch it ---- */
+
+/*
+ * Clear the Dirty bit of the leaf that maps an address, and return its place;
+ * NULL where nothing maps it. One that is read-only keeps it.
+ */
+static u64 *watch_leaf(unsigned long addr, struct ld_where *where,
+		       bool *was_dirty)
+{
+	u64 leaf, *entry = NULL;
+
+	*was_dirty = false;
+	/* The kernel's own changes read, change and write back. */
+	spin_lock(ld_syms.cpa_lock);
+	leaf = ld_walk_to(addr, where);
+	if (leaf) {
+		entry = ld_table_at(where->table) + where->index;
+		if (leaf & _PAGE_RW)
+			*was_dirty = test_and_clear_bit(
+				_PAGE_BIT_DIRTY, (unsigned long *)entry);
+	}
+	spin_unlock(ld_syms.cpa_lock);
+	return entry;
+}
+
+static void watch_page(unsigned long pfn, unsigned long addr)
+{
+	struct watched *page = &tracked.pages[tracked.page_count];
+	struct ld_where where;
+
+	if (tracked.page_count == tracked.page_room)
+		return;
+	page->pfn = pfn;
+	page->addr = addr;
+	page->entry = watch_leaf(addr, &where, &page->was_dirty);
+	tracked.page_count++;
+}
+
+static void watch_alias(unsigned long pfn)
+{
+	struct data_alias *next = &tracked.aliases[tracked.alias_count];
+	struct ld_where where;
+
+	if (tracked.alias_count && pfn < next[-1].pfn + next[-1].pages)
+		return;
+	next->entry = watch_leaf((unsigned long)__va(PFN_PHYS(pfn)), &where,
+				 &next->was_dirty);
+	/* Nobody writes by a read-only one; what makes it writable is hooked. */
+	if (!next->entry || !(READ_ONCE(*next->entry) & _PAGE_RW))
+		return;
+	next->pages = ld_level_size(where.level) >> PAGE_SHIFT;
+	next->pfn = round_down(pfn, next->pages);
+	tracked.alias_count++;
+}
+
+static void watch_data(unsigned long pfn, void *unused)
+{
+	watch_page(pfn, image_address(pfn));
+	watch_alias(pfn);
+}
+
+/*
+ * The neighbours of a page that must stay writable are as well watched as
+ * protected: looking at a Dirty bit in the stop costs less than changing an
+ * entry. What a CPU alone writes is copied in any case: it has other mappings.
+ */
+static void watch_block(unsigned long block)
+{
+	unsigned long pfn, end = min(block + PTRS_PER_PTE, tracked.fixed_bits);
+
+	for (pfn = block; pfn < end; pfn++)
+		if (!test_bit(pfn, tracked.copied) &&
+		    ld_cow_slot(pfn) == LD_SLOT_NONE)
+			watch_page(pfn, (unsigned long)__va(PFN_PHYS(pfn)));
+}
+
+static int watch_pages(void)
+{
+	unsigned long block;
+
+	tracked.pages = vzalloc(array_size(tracked.page_room,
+					   sizeof(*tracked.pages)));
+	tracked.aliases = vzalloc(array_size(tracked.alias_room,
+					     sizeof(*tracked.aliases)));
+	if (!tracked.pages || !tracked.aliases)
+		return -ENOMEM;
+	mark_own(tracked.pages, tracked.page_room, sizeof(*tracked.pages));
+	mark_own(tracked.aliases, tracked.alias_room,
+		 sizeof(*tracked.aliases));
+	ld_each_data_page(watch_data, NULL);
+	for_each_block(block)
+		watch_block(block);
+	return 0;
 }
 
 /* ---- stacks: four pages in a row, aligned like a stack, then a hole ---- */
@@ -299,8 +350,8 @@ static int save_all(void)
 	     i < tracked.fixed_bits && !err;
 	     i = find_next_bit(tracked.fixed, tracked.fixed_bits, i + 1))
 		err = save(i);
-	for (i = 0; i < tracked.data_count && !err; i++)
-		err = save(tracked.data[i].pfn);
+	for (i = 0; i < tracked.page_count && !err; i++)
+		err = save(tracked.pages[i].pfn);
 	for (i = 0; i < tracked.stack_count && !err; i++)
 		for (j = 0; j < STACK_PAGES && !err; j++)
 			err = save(tracked.stacks[i].pfn[j]);
@@ -309,14 +360,11 @@ static int save_all(void)
 
 int ld_tracked_prepare(void)
 {
-	int err = find_fixed() ?: watch_image() ?: watch_stacks();
+	int err = find_fixed() ?: split_all() ?: watch_pages() ?:
+		  watch_stacks();
 
 	if (err)
 		return err;
-	mark_own(tracked.fixed, BITS_TO_LONGS(tracked.fixed_bits),
-		 sizeof(long));
-	mark_own(tracked.data, tracked.data_room, sizeof(*tracked.data));
-	mark_own(tracked.aliases, tracked.data_room, sizeof(*tracked.aliases));
 	/* From here on every write sets a Dirty bit that we look at. */
 	ld_flush_tlb_all();
 	return save_all();
@@ -347,7 +395,8 @@ int ld_tracked_again(void)
 void ld_tracked_free(void)
 {
 	vfree(tracked.fixed);
-	vfree(tracked.data);
+	vfree(tracked.copied);
+	vfree(tracked.pages);
 	vfree(tracked.aliases);
 	vfree(tracked.stacks);
 	memset(&tracked, 0, sizeof(tracked));
@@ -435,13 +484,13 @@ static bool is_written(const u64 *entry)
 	return READ_ONCE(*entry) & _PAGE_DIRTY;
 }
 
-static void recopy_data(unsigned int part, unsigned int parts)
+static void recopy_watched(unsigned int part, unsigned int parts)
 {
-	unsigned long end = tracked.data_count * (part + 1) / parts;
-	unsigned long i = tracked.data_count * part / parts;
+	unsigned long end = tracked.page_count * (part + 1) / parts;
+	unsigned long i = tracked.page_count * part / parts;
 
 	for (; i < end; i++) {
-		const struct data_page *page = &tracked.data[i];
+		const struct watched *page = &tracked.pages[i];
 
 		if (!page->entry || is_written(page->entry))
 			recopy_page(page->pfn);
@@ -449,15 +498,15 @@ static void recopy_data(unsigned int part, unsigned int parts)
 }
 
 /*
- * Nearly all of what is a CPU's own has been written. Kernel data is nobody's:
- * with all CPUs here none of it changes, and each looks at a part.
+ * Nearly all of what is a CPU's own has been written. What is watched is
+ * nobody's: with all CPUs here none of it changes, and each looks at a part.
  */
 void ld_tracked_recopy_part(int cpu, unsigned int part, unsigned int parts)
 {
 	if (ld_is_mutant(LD_MUTANT_RECOPY))
 		return;
 	ld_each_cpu_page(cpu, recopy_fixed, NULL);
-	recopy_data(part, parts);
+	recopy_watched(part, parts);
 }
 
 static void recopy_aliases(void)
@@ -542,11 +591,13 @@ void ld_tracked_restore(void)
 	unsigned long i;
 	int j;
 
-	for (i = 0; i < tracked.data_count; i++)
-		dirty_again(image_address(tracked.data[i].pfn));
+	for (i = 0; i < tracked.page_count; i++)
+		if (tracked.pages[i].was_dirty)
+			dirty_again(tracked.pages[i].addr);
 	for (i = 0; i < tracked.alias_count; i++)
-		dirty_again((unsigned long)__va(
-			PFN_PHYS(tracked.aliases[i].pfn)));
+		if (tracked.aliases[i].was_dirty)
+			dirty_again((unsigned long)__va(
+				PFN_PHYS(tracked.aliases[i].pfn)));
 	for (i = 0; i < tracked.stack_count; i++) {
 		for (j = 0; j < STACK_PAGES; j++)
 			dirty_again(tracked.stacks[i].addr + j * PAGE_SIZE);

@@ -16,7 +16,7 @@ FOLDER = Path("/proc/livedump_witness")
 PAGE = 4096
 
 # One byte for each page frame of the direct map, see livedump_witness.c.
-PRESENT, RW, NX, DIRTY, SOFTW1, SOFTW2, SOFTW3 = (1 << bit for bit in range(7))
+PRESENT, RW, NX, DIRTY, SOFTW1, SOFTW2, SOFTW3, SHADOW = (1 << bit for bit in range(8))
 
 Rows = dict[int, list[int]]
 
@@ -113,10 +113,17 @@ def direct_map() -> bytes:
 
 
 def tags(permissions: bytes) -> int:
-    """Entries that carry a software bit."""
-    return sum(
-        permissions.count(value) for value in set(permissions) if value & (SOFTW1 | SOFTW2 | SOFTW3)
-    )
+    """Pages whose mapping carries a software bit: none, unless a snapshot is held."""
+    return _count(permissions, SOFTW1 | SOFTW2 | SOFTW3)
+
+
+def protected(permissions: bytes) -> int:
+    """Pages that livedump has made read-only, at whatever level."""
+    return _count(permissions, SOFTW1)
+
+
+def _count(permissions: bytes, bits: int) -> int:
+    return sum(permissions.count(value) for value in set(permissions) if value & bits)
 
 
 def insert(module: str, folder: str) -> None:

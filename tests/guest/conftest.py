@@ -38,6 +38,12 @@ def nothing_held() -> Iterator[None]:
     assert witness.tags(witness.direct_map()) == 0
 
 
+@pytest.fixture(params=["lazy", "eager"])
+def strategy(request: pytest.FixtureRequest) -> str:
+    """What must hold for each way to protect memory."""
+    return str(request.param)
+
+
 @pytest.fixture
 def load() -> Iterator[Load]:
     """Processes, files, forks and network, running while the test runs."""

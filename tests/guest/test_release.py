@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from livedump import abi
 from livedump.control import Control
 from livedump.errors import ControlError
 from livedump.session import Session
@@ -44,29 +45,35 @@ def unchanged_direct_map() -> Iterator[bytes]:
 
 
 @pytest.mark.smoke
-def test_release_restores_every_permission(load: Load) -> None:
+def test_release_restores_every_permission(load: Load, strategy: str) -> None:
     with unchanged_direct_map() as before:
-        with Session(pool_bytes=POOL) as session:
+        with Session(pool_bytes=POOL, strategy=strategy) as session:
             held = witness.direct_map()
             report = session.status().report
-            protected = witness.tags(held)
-            # What faults have made writable since is all that is missing.
-            assert protected <= report["entries_protected"]
-            assert protected > 0.9 * report["entries_protected"]
-            for value in set(held):
-                assert not (value & witness.SOFTW1 and value & (witness.RW | witness.DIRTY))
-            # An entry of ours remembers exactly what it was.
+            # What must stay writable, or was written since, is a small part.
+            assert witness.protected(held) > 0.85 * witness_writable(before)
             assert len(held) == len(before)
             for was, now in set(zip(before, held)):
                 if now & witness.SOFTW1:
                     assert was & witness.RW
-                    assert bool(was & witness.DIRTY) == bool(now & witness.SOFTW2)
+                    assert not now & witness.RW
+                # Read-only and dirty means a shadow stack to a CPU that has them.
+                assert now & witness.SHADOW <= was & witness.SHADOW
             load.wait(1)
     with Control() as control:
         report = control.status().report
     assert report["entries_late"] == 0
     assert report["entries_restored"] > 0
     assert report["verdict"] == 1
+    assert report["tables_left"] == 0
+    assert report["demotions"] > 0
+    assert report["leaves_after"] == report["leaves_before"]
+    assert report["leaves_before"][abi.Leaf.LEAF_2M] > 0
+
+
+def witness_writable(permissions: bytes) -> int:
+    """Pages that the kernel may write."""
+    return sum(permissions.count(value) for value in set(permissions) if value & witness.RW)
 
 
 def hold_in_a_child() -> subprocess.Popen[str]:
@@ -200,7 +207,7 @@ def lost_by(snapshots: int) -> int:
 @pytest.mark.smoke
 def test_twenty_snapshots_leak_nothing() -> None:
     with Session(pool_bytes=POOL):
-        pass  # the first one splits large pages, for good
+        pass  # the first one registers the probe
     before, areas_before = memory_kib(), areas()
     with unchanged_direct_map():
         # Freed pages may wait in per-CPU lists (6.12 lets these grow), which count as used. That

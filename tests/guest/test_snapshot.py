@@ -45,9 +45,9 @@ def fault_events() -> Iterator[list[dict[str, int]]]:
 
 
 @pytest.mark.smoke
-def test_value_before_is_in_the_image_and_value_after_in_memory() -> None:
+def test_value_before_is_in_the_image_and_value_after_in_memory(strategy: str) -> None:
     witness.poke_all(0xB4)
-    with Session(pool_bytes=POOL):
+    with Session(pool_bytes=POOL, strategy=strategy):
         witness.poke_all(0xAF)
         with open_image(abi.IMAGE_PATH) as image:
             held = witness.image_values(image)
@@ -61,7 +61,7 @@ def test_a_page_is_saved_once() -> None:
     pages = {page.pfn for row in witness.pages_by_row().values() for page in row}
     witness.poke_all(1)
     with fault_events() as events, Session(pool_bytes=POOL) as session:
-        # The others were saved in the stop: the tails of per-CPU units are ordinary memory.
+        # The others were saved in the stop, as neighbours of what must stay writable.
         permissions = witness.direct_map()
         pages = {pfn for pfn in pages if permissions[pfn] & witness.SOFTW1}
         assert len(pages) > 50
@@ -78,11 +78,14 @@ def test_a_page_is_saved_once() -> None:
 
 
 @pytest.mark.smoke
-def test_order_holds_in_the_image_and_breaks_in_a_plain_copy(writers: None, load: Load) -> None:
-    torn_image, torn_live = 0, 0
-    for _ in range(8):
-        torn_live += witness.torn_rows(witness.live_values())
-        with Session(pool_bytes=POOL):
+def test_order_holds_in_the_image_and_breaks_in_a_plain_copy(
+    writers: None, load: Load, strategy: str
+) -> None:
+    torn_image = 0
+    # Power comes from many plain copies; they are cheap.
+    torn_live = sum(witness.torn_rows(witness.live_values()) for _ in range(100))
+    for _ in range(6):
+        with Session(pool_bytes=POOL, strategy=strategy):
             with open_image(abi.IMAGE_PATH) as image:
                 torn_image += witness.torn_rows(witness.image_values(image))
     assert torn_image == 0
@@ -121,8 +124,8 @@ def test_the_image_reads_the_same_twice(writers: None, load: Load) -> None:
     assert len(differing & saved) <= len(saved) / 100
 
 
-def test_the_receipt_adds_up(load: Load) -> None:
-    with Session(pool_bytes=POOL) as session:
+def test_the_receipt_adds_up(load: Load, strategy: str) -> None:
+    with Session(pool_bytes=POOL, strategy=strategy) as session:
         load.wait(1.0)
         report = session.status().report
     assert report["pages_ram"] == sum(
@@ -140,8 +143,15 @@ def test_the_receipt_adds_up(load: Load) -> None:
     assert report["faults"] > 100
     assert report["pages_lost"] == 0
     assert report["hooks_missed"] == 0
-    phases = ("rendezvous_ns", "save_ns", "protect_ns", "flush_ns")
+    phases = ("rendezvous_ns", "save_ns", "protect_ns", "flush_ns", "recopy_ns")
     assert all(report[name] > 0 for name in (*phases, "prepare_ns"))
     assert sum(report[name] for name in phases) <= report["stop_ns"]
-    assert report["leaves_after"][abi.Leaf.LEAF_2M] == 0
-    assert report["entries_protected"] > 0.5 * report["pages_ram"]
+    assert report["entries_protected"] == sum(report["entries_by_level"])
+    if strategy == "eager":
+        assert report["leaves_held"][abi.Leaf.LEAF_2M] == 0
+        assert report["entries_protected"] > 0.5 * report["pages_ram"]
+    else:
+        # Hundreds of entries for each GiB at the most, whatever its pages are doing.
+        assert report["leaves_held"][abi.Leaf.LEAF_2M] > 0
+        assert report["entries_protected"] < 0.02 * report["pages_ram"]
+        assert 0 < report["recopied"] < report["pages_saved_stop"]

@@ -15,7 +15,9 @@ import click
 from tools.vm import kernels
 from tools.vm.config import ACCELERATOR, SERIES, Disk, VmConfig, parse_bytes
 from tools.vm.errors import VmError
+from tools.vm.machine import note
 from tools.vm.machine import run as run_machine
+from tools.vm.nmi import injector
 from tools.vm.shell import shell as run_shell
 
 
@@ -47,6 +49,7 @@ def machine_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--accel", type=click.Choice(list(ACCELERATOR)), help="Skip the probe boot."),
         click.option("--name", help="Folder below build/vm; default: the kernel series."),
         click.option("--no-kmod", is_flag=True, help="Do not build the module first."),
+        click.option("--test-kmod", is_flag=True, help="The module's test build (kmod/test.h)."),
     )
     for option in reversed(options):
         function = option(function)
@@ -67,6 +70,7 @@ def _config(options: dict[str, Any]) -> VmConfig:
         accelerator=options["accel"],
         name=options["name"],
         build_kmod=not options["no_kmod"],
+        test_kmod=options["test_kmod"],
     )
 
 
@@ -78,8 +82,11 @@ def main() -> None:
 @main.command(context_settings={"ignore_unknown_options": False})
 @machine_options
 @click.option("--timeout", type=float, metavar="SECONDS", help="Stop the guest after this long.")
+@click.option("--nmi", type=float, metavar="HZ", help="So many NMIs a second, while CMD lets the file $LIVEDUMP_NMI exist.")
 @click.argument("command", nargs=-1, required=True, metavar="-- CMD...")
-def run(command: tuple[str, ...], timeout: float | None, **options: Any) -> None:
+def run(
+    command: tuple[str, ...], timeout: float | None, nmi: float | None, **options: Any
+) -> None:
     """Run CMD as root in a fresh machine and return its exit status.
 
     Other statuses: 121 CMD succeeded but the kernel log is bad, 122 the guest died, 124 time is up,
@@ -88,7 +95,15 @@ def run(command: tuple[str, ...], timeout: float | None, **options: Any) -> None
     Example: python -m tools.vm run --kernel 6.12 --memory 4G -- uname -a
     """
     config = replace(_config(options), timeout_s=timeout)
-    sys.exit(run_machine(config, command).status)
+    if nmi is None:
+        sys.exit(run_machine(config, command).status)
+    with injector(nmi) as source:
+        told = {**config.env, "LIVEDUMP_NMI": str(source.wanted)}
+        config = replace(config, env=told, qemu_args=(*config.qemu_args, *source.qemu_args))
+        with source.running():
+            status = run_machine(config, command).status
+    note(f"{source.injected} NMIs injected")
+    sys.exit(status)
 
 
 @main.command()

@@ -160,4 +160,5 @@ def qemu_command(
         *("-accel", ACCELERATOR[accelerator], "-cpu", CPU_MODEL[accelerator] + la57),
         *_shares(),
         *_disks(config),
+        *config.qemu_args,
     ]

@@ -89,7 +89,9 @@ class VmConfig:
     append: tuple[str, ...] = ()
     timeout_s: float | None = None
     env: dict[str, str] = field(default_factory=dict)
+    qemu_args: tuple[str, ...] = ()  # after all others
     build_kmod: bool = True
+    test_kmod: bool = False  # the module's test build (kmod/test.h)
     accelerator: str | None = None  # "kvm", "tcg"; None: what a probe boot proves
     name: str | None = None  # folder below build/vm; None: the series
 

@@ -46,7 +46,7 @@ def run(
     """
     kernel = kernels.fetch(kernels.resolve(config.kernel))
     if config.build_kmod:
-        build_kmod(kernel)
+        build_kmod(kernel, config.test_kmod)
     accelerator, reason = choose(config.accelerator, probe_boot)
     note(f"Linux {kernel.release}, {config.cpus} CPUs, {config.memory}, {accelerator}: {reason}")
     with claim_folder(config.name or config.kernel) as run_dir:
@@ -67,11 +67,12 @@ def note(message: str) -> None:
     print(f"vm: {message}", file=sys.stderr, flush=True)
 
 
-def build_kmod(kernel: Kernel) -> None:
+def build_kmod(kernel: Kernel, test: bool = False) -> None:
     """Build the module for `kernel` with kmod/Makefile; quick when nothing changed."""
     kernels.require_headers(kernel)
     command = ["make", "-s", "-C", str(ROOT / "kmod"), "STRICT=1"]
-    command += [f"KRELEASE={kernel.release}", f"O={module_dir(kernel)}"]
+    command += [f"KRELEASE={kernel.release}", f"O={module_dir(kernel, test)}"]
+    command += ["TEST=1"] if test else []
     lock_file = BUILD / "kmod" / "lock"
     lock_file.parent.mkdir(parents=True, exist_ok=True)
     with open(lock_file, "w", encoding="ascii") as lock:
@@ -81,9 +82,9 @@ def build_kmod(kernel: Kernel) -> None:
         raise VmError(f"building the module failed:\n{made.stdout}{made.stderr}")
 
 
-def module_dir(kernel: Kernel) -> Path:
-    """Where the modules for `kernel` are built."""
-    return BUILD / "kmod" / kernel.release
+def module_dir(kernel: Kernel, test: bool = False) -> Path:
+    """Where the modules for `kernel` are built; test builds have a folder of their own."""
+    return BUILD / ("kmod-test" if test else "kmod") / kernel.release
 
 
 def disk_environment(config: VmConfig) -> dict[str, str]:
@@ -105,7 +106,7 @@ def guest_environment(config: VmConfig, kernel: Kernel) -> dict[str, str]:
         "LANG": "C.UTF-8",
         "PYTHONPYCACHEPREFIX": str(bytecode.PYCACHE),
         "LIVEDUMP_VM": "1",
-        "LIVEDUMP_KO": str(module_dir(kernel)),
+        "LIVEDUMP_KO": str(module_dir(kernel, config.test_kmod)),
         **disk_environment(config),
         **config.env,
     }

@@ -24,7 +24,7 @@ def shell(config: VmConfig) -> None:
     """Boot a machine whose console is our terminal; returns when the machine is gone."""
     kernel = kernels.fetch(kernels.resolve(config.kernel))
     if config.build_kmod:
-        build_kmod(kernel)
+        build_kmod(kernel, config.test_kmod)
     accelerator, reason = choose(config.accelerator, probe_boot)
     note(f"Linux {kernel.release}, {accelerator}: {reason}")
     with claim_folder(config.name or f"shell-{config.kernel}") as run_dir:

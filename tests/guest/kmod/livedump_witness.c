@@ -8,8 +8,8 @@
  *   so at every instant the values never rise along the row, and first and
  *   last differ by at most 1.
  * - A kprobe inside the stop writes down the list of tasks.
- * - The direct map's permissions, page by page, are read with the kernel's own
- *   lookup_address().
+ * - The direct map's permissions, page by page, as a CPU would find them: ANDed
+ *   along the walk.
  *
  * Files in /proc/livedump_witness/: writers (text), control (write "start",
  * "stop", "poke ROW PAGE VALUE", "forget" the tasks), values (text), tasks
@@ -243,31 +243,72 @@ static int tasks_show(struct seq_file *m, void *unused)
 	return 0;
 }
 
-/* ---- the direct map, as the kernel's own walker sees it ---- */
+/* ---- the direct map, level by level ---- */
 
 #define DM_PRESENT 1
-#define DM_RW 2
-#define DM_NX 4
+#define DM_RW 2		/* at every level */
+#define DM_NX 4		/* of the leaf, as all that follow but the last */
 #define DM_DIRTY 8
-#define DM_SOFTW1 16
+#define DM_SOFTW1 16	/* at any level */
 #define DM_SOFTW2 32
 #define DM_SOFTW3 64
+#define DM_SHADOW 128	/* read-only and dirty at any level: a shadow stack */
+
+struct walked {
+	u64 leaf;
+	bool read_only, softw1, shadow;
+};
+
+/* True when there is another level below the entry. */
+static bool walk_entry(struct walked *w, u64 entry, bool leaf)
+{
+	w->leaf = entry;
+	if (!(entry & _PAGE_PRESENT))
+		return false;
+	w->read_only |= !(entry & _PAGE_RW);
+	w->softw1 |= !!(entry & _PAGE_SOFTW1);
+	w->shadow |= (entry & (_PAGE_RW | _PAGE_DIRTY)) == _PAGE_DIRTY;
+	return !leaf && !(entry & _PAGE_PSE);
+}
+
+/* All processes share the kernel's half of the top table. */
+static void walk_levels(struct walked *w, unsigned long addr)
+{
+	pgd_t *pgd = pgd_offset_pgd(current->active_mm->pgd, addr);
+	p4d_t *p4d;
+	pud_t *pud;
+	pmd_t *pmd;
+
+	if (!walk_entry(w, pgd_val(READ_ONCE(*pgd)), false))
+		return;
+	p4d = p4d_offset(pgd, addr);
+	if (!walk_entry(w, p4d_val(READ_ONCE(*p4d)), false))
+		return;
+	pud = pud_offset(p4d, addr);
+	if (!walk_entry(w, pud_val(READ_ONCE(*pud)), false))
+		return;
+	pmd = pmd_offset(pud, addr);
+	if (!walk_entry(w, pmd_val(READ_ONCE(*pmd)), false))
+		return;
+	walk_entry(w, pte_val(READ_ONCE(*pte_offset_kernel(pmd, addr))), true);
+}
 
 static u8 permissions(unsigned long pfn)
 {
-	unsigned int level;
-	pte_t *entry = lookup_address((unsigned long)__va(PFN_PHYS(pfn)),
-				      &level);
-	u64 value = entry ? pte_val(READ_ONCE(*entry)) : 0;
+	struct walked w = {};
+	u64 leaf;
 
-	if (!(value & _PAGE_PRESENT))
+	walk_levels(&w, (unsigned long)__va(PFN_PHYS(pfn)));
+	leaf = w.leaf;
+	if (!(leaf & _PAGE_PRESENT))
 		return 0;
-	return DM_PRESENT | (value & _PAGE_RW ? DM_RW : 0) |
-	       (value & _PAGE_NX ? DM_NX : 0) |
-	       (value & _PAGE_DIRTY ? DM_DIRTY : 0) |
-	       (value & _PAGE_SOFTW1 ? DM_SOFTW1 : 0) |
-	       (value & _PAGE_SOFTW2 ? DM_SOFTW2 : 0) |
-	       (value & _PAGE_SOFTW3 ? DM_SOFTW3 : 0);
+	return DM_PRESENT | (w.read_only ? 0 : DM_RW) |
+	       (leaf & _PAGE_NX ? DM_NX : 0) |
+	       (leaf & _PAGE_DIRTY ? DM_DIRTY : 0) |
+	       (w.softw1 ? DM_SOFTW1 : 0) |
+	       (leaf & _PAGE_SOFTW2 ? DM_SOFTW2 : 0) |
+	       (leaf & _PAGE_SOFTW3 ? DM_SOFTW3 : 0) |
+	       (w.shadow ? DM_SHADOW : 0);
 }
 
 static ssize_t directmap_read(struct file *file, char __user *buffer,

@@ -1,0 +1,334 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Provokes what rarely happens by itself, for tests of the fault path: CPUs
+ * and NMIs that write the same page at the same time, faults inside faults, a
+ * demotion that meets another one or the kernel's own split of the same leaf.
+ * The module under test must be its test build (kmod/test.h).
+ *
+ * /proc/livedump_race/pages: "KIND NUMBER PADDR", where KIND is race, chain or
+ * block. /proc/livedump_race/nmis: how many NMIs wrote a page. Commands for
+ * /proc/livedump_race/control:
+ *   race VALUE   every CPU writes VALUE to its word of every race page, all at
+ *                the same moment; NMIs write to the page of that moment, too
+ *   chain DEPTH  write chain page 0; while it is saved write page 1, while
+ *                that is saved page 2, ... DEPTH pages in all
+ *   split VALUE  for every block of 2 MiB: CPU 0 writes its first page while
+ *                CPU 1 asks the kernel to split what maps it, and then writes
+ *                the page behind
+ */
+#include <linux/cpu.h>
+#include <linux/kprobes.h>
+#include <linux/kthread.h>
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/proc_fs.h>
+#include <linux/seq_file.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+#include <asm/nmi.h>
+
+#include "test.h"
+
+#define RACE_PAGES 192
+#define CHAIN_PAGES 12
+#define BLOCKS 16
+#define BLOCK_ORDER 9
+#define NMI_WORD 500		/* a word of the page for each CPU from here on */
+
+static u64 *race_pages[RACE_PAGES];
+static u64 *chain_pages[CHAIN_PAGES];
+static struct page *blocks[BLOCKS];
+
+static u64 *nmi_page;		/* written by whatever NMI comes */
+static atomic64_t nmis;
+static int chain_depth;
+static atomic_t arrived;
+static int (*set_memory_4k_fn)(unsigned long addr, int numpages);
+static void (*set_at_points)(ld_point_fn fn);
+static struct proc_dir_entry *folder;
+static DEFINE_MUTEX(control_lock);
+
+/* ---- threads that meet ---- */
+
+struct runner {
+	struct task_struct *task;
+	void (*step)(int cpu, int i, u64 value);
+	int cpu, cpus, steps;
+	u64 value;
+	struct completion done;
+};
+
+static void meet(int target)
+{
+	atomic_inc(&arrived);
+	while (atomic_read(&arrived) < target)
+		cpu_relax();
+}
+
+static int run(void *data)
+{
+	struct runner *runner = data;
+	int i;
+
+	for (i = 0; i < runner->steps; i++) {
+		meet((i + 1) * runner->cpus);
+		runner->step(runner->cpu, i, runner->value);
+		cond_resched();
+	}
+	complete(&runner->done);
+	while (!kthread_should_stop())
+		schedule_timeout_interruptible(1);
+	return 0;
+}
+
+static int run_on_all_cpus(void (*step)(int cpu, int i, u64 value), int steps,
+			   u64 value)
+{
+	struct runner *runners;
+	int cpu, err = 0;
+
+	runners = kcalloc(nr_cpu_ids, sizeof(*runners), GFP_KERNEL);
+	if (!runners)
+		return -ENOMEM;
+	atomic_set(&arrived, 0);
+	cpus_read_lock();
+	for_each_online_cpu(cpu) {
+		struct runner *runner = &runners[cpu];
+
+		*runner = (struct runner){
+			.step = step,
+			.cpu = cpu,
+			.cpus = num_online_cpus(),
+			.steps = steps,
+			.value = value,
+		};
+		init_completion(&runner->done);
+		runner->task = kthread_create_on_cpu(run, runner, cpu,
+						     "race/%u");
+		if (IS_ERR(runner->task)) {
+			err = PTR_ERR(runner->task);
+			runner->task = NULL;
+		}
+	}
+	for_each_online_cpu(cpu) {
+		if (err && runners[cpu].task)
+			runners[cpu].steps = 0;
+		if (runners[cpu].task)
+			wake_up_process(runners[cpu].task);
+	}
+	for_each_online_cpu(cpu) {
+		if (!runners[cpu].task)
+			continue;
+		wait_for_completion(&runners[cpu].done);
+		kthread_stop(runners[cpu].task);
+	}
+	cpus_read_unlock();
+	kfree(runners);
+	return err;
+}
+
+static void race_step(int cpu, int i, u64 value)
+{
+	WRITE_ONCE(nmi_page, race_pages[i]);
+	WRITE_ONCE(race_pages[i][cpu], value);
+}
+
+static void split_step(int cpu, int i, u64 value)
+{
+	u64 *block = page_address(blocks[i]);
+
+	if (cpu == 0)
+		WRITE_ONCE(block[0], value);
+	if (cpu != 1)
+		return;
+	set_memory_4k_fn((unsigned long)block + 8 * PAGE_SIZE, 1);
+	WRITE_ONCE(block[PAGE_SIZE / sizeof(u64)], value);
+}
+
+/* ---- faults inside faults ---- */
+
+/* Runs inside the fault path. */
+static void write_next(enum ld_point point, unsigned long pfn)
+{
+	int i;
+
+	if (point != LD_POINT_COPIED)
+		return;
+	for (i = 0; i + 1 < READ_ONCE(chain_depth); i++)
+		if (PHYS_PFN(virt_to_phys(chain_pages[i])) == pfn)
+			WRITE_ONCE(*chain_pages[i + 1], 1);
+}
+NOKPROBE_SYMBOL(write_next);
+
+static int go_down(int depth)
+{
+	if (depth < 1 || depth > CHAIN_PAGES)
+		return -EINVAL;
+	WRITE_ONCE(chain_depth, depth);
+	set_at_points(write_next);
+	WRITE_ONCE(*chain_pages[0], 1);
+	set_at_points(NULL);
+	return 0;
+}
+
+/* ---- NMIs ---- */
+
+static int on_nmi(unsigned int type, struct pt_regs *regs)
+{
+	u64 *page = READ_ONCE(nmi_page);
+
+	if (!page)
+		return NMI_DONE;
+	page[NMI_WORD + smp_processor_id() % 8]++;
+	atomic64_inc(&nmis);
+	return NMI_HANDLED;
+}
+NOKPROBE_SYMBOL(on_nmi);
+
+/* ---- files ---- */
+
+static void show_page(struct seq_file *m, const char *kind, int i, void *page)
+{
+	seq_printf(m, "%s %d %llx\n", kind, i, (u64)virt_to_phys(page));
+}
+
+static int pages_show(struct seq_file *m, void *unused)
+{
+	int i;
+
+	for (i = 0; i < RACE_PAGES; i++)
+		show_page(m, "race", i, race_pages[i]);
+	for (i = 0; i < CHAIN_PAGES; i++)
+		show_page(m, "chain", i, chain_pages[i]);
+	for (i = 0; i < BLOCKS; i++)
+		show_page(m, "block", i, page_address(blocks[i]));
+	return 0;
+}
+
+static int nmis_show(struct seq_file *m, void *unused)
+{
+	seq_printf(m, "%llu\n", atomic64_read(&nmis));
+	return 0;
+}
+
+static int command(const char *words)
+{
+	u64 value;
+	int depth;
+
+	if (sscanf(words, "race %llu", &value) == 1)
+		return run_on_all_cpus(race_step, RACE_PAGES, value);
+	if (sscanf(words, "split %llu", &value) == 1)
+		return run_on_all_cpus(split_step, BLOCKS, value);
+	if (sscanf(words, "chain %d", &depth) == 1)
+		return go_down(depth);
+	return -EINVAL;
+}
+
+static ssize_t control_write(struct file *file, const char __user *buffer,
+			     size_t count, loff_t *ppos)
+{
+	char words[64] = {};
+	int err;
+
+	if (count >= sizeof(words))
+		return -EINVAL;
+	if (copy_from_user(words, buffer, count))
+		return -EFAULT;
+	mutex_lock(&control_lock);
+	err = command(words);
+	mutex_unlock(&control_lock);
+	return err ?: count;
+}
+
+static const struct proc_ops control_ops = {
+	.proc_write = control_write,
+	.proc_lseek = noop_llseek,
+};
+
+/* ---- set-up ---- */
+
+static int make_pages(void)
+{
+	int i;
+
+	for (i = 0; i < RACE_PAGES + CHAIN_PAGES; i++) {
+		u64 *page = (u64 *)get_zeroed_page(GFP_KERNEL);
+
+		if (!page)
+			return -ENOMEM;
+		if (i < RACE_PAGES)
+			race_pages[i] = page;
+		else
+			chain_pages[i - RACE_PAGES] = page;
+	}
+	for (i = 0; i < BLOCKS; i++) {
+		blocks[i] = alloc_pages(GFP_KERNEL | __GFP_ZERO, BLOCK_ORDER);
+		if (!blocks[i])
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+static void free_all_pages(void)
+{
+	int i;
+
+	for (i = 0; i < RACE_PAGES; i++)
+		free_page((unsigned long)race_pages[i]);
+	for (i = 0; i < CHAIN_PAGES; i++)
+		free_page((unsigned long)chain_pages[i]);
+	for (i = 0; i < BLOCKS; i++)
+		if (blocks[i])
+			__free_pages(blocks[i], BLOCK_ORDER);
+}
+
+static int find_functions(void)
+{
+	struct kprobe probe = { .symbol_name = "set_memory_4k" };
+	int err = register_kprobe(&probe);
+
+	if (err)
+		return err;
+	set_memory_4k_fn = (void *)probe.addr;
+	unregister_kprobe(&probe);
+	set_at_points = symbol_get(livedump_test_at_points);
+	return set_at_points ? 0 : -ENOENT;
+}
+
+static void race_exit(void)
+{
+	proc_remove(folder);
+	unregister_nmi_handler(NMI_UNKNOWN, "livedump_race");
+	if (set_at_points)
+		symbol_put(livedump_test_at_points);
+	free_all_pages();
+}
+
+static int __init race_init(void)
+{
+	int err;
+
+	err = register_nmi_handler(NMI_UNKNOWN, on_nmi, 0, "livedump_race");
+	if (err)
+		return err;
+	err = find_functions() ?: make_pages();
+	if (err)
+		goto fail;
+	err = -ENOMEM;
+	folder = proc_mkdir("livedump_race", NULL);
+	if (folder && proc_create_single("pages", 0400, folder, pages_show) &&
+	    proc_create_single("nmis", 0400, folder, nmis_show) &&
+	    proc_create("control", 0200, folder, &control_ops))
+		return 0;
+fail:
+	race_exit();
+	return err;
+}
+
+module_init(race_init);
+module_exit(race_exit);
+
+MODULE_DESCRIPTION("Races for livedump's tests");
+MODULE_AUTHOR("The livedump developers");
+MODULE_LICENSE("GPL");

@@ -1,0 +1,173 @@
+"""What rarely happens by itself, made to happen."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from livedump import abi
+from livedump.control import Control
+from livedump.dump import open_image
+from livedump.errors import ControlError
+from livedump.session import Session
+from tests.guest.load import Load
+from tests.race.conftest import PARAMETERS, set_delays
+from tests.race.provoke import PAGE, control, nmis, pages, word
+from tools import witness
+
+POOL = 192 << 20
+#: kmod/tables.h
+MAX_DEPTH = 6
+DELAYS: tuple[dict[str, int], ...] = ({}, {"copied": 300}, {"published": 300}, {"demote": 300})
+
+
+def final() -> dict[str, int]:
+    """The report after release."""
+    with Control() as client:
+        report = client.status().report
+    assert report["entries_late"] == 0
+    assert report["tables_left"] == 0
+    assert report["leaves_after"] == report["leaves_before"]
+    return report
+
+
+@pytest.mark.parametrize("delays", DELAYS, ids=lambda delays: next(iter(delays), "none"))
+def test_cpus_and_nmis_write_the_same_page(delays: dict[str, int]) -> None:
+    """Whoever saves it: the image has the value of the instant in every word."""
+    seen = nmis()
+    for value in (1, 2, 3):
+        with Session(pool_bytes=POOL, strategy="lazy"):
+            with open_image(abi.IMAGE_PATH) as image:
+                before = [image.read(paddr, PAGE) for paddr in pages("race")]
+            set_delays(**delays)
+            control(f"race {value}")
+            set_delays()
+            with open_image(abi.IMAGE_PATH) as image:
+                assert [image.read(paddr, PAGE) for paddr in pages("race")] == before
+                expected = value - 1 if value > 1 else None
+                for paddr in pages("race") if expected else []:
+                    for cpu in range(os.cpu_count() or 1):
+                        assert word(image, paddr, cpu) == expected
+        assert final()["verdict"] == abi.Verdict.COMPLETE
+    assert nmis() > seen, "no NMI came: proves nothing"
+
+
+def test_nested_to_the_deepest_level() -> None:
+    chain = pages("chain")
+    with Session(pool_bytes=POOL, strategy="lazy"):
+        with open_image(abi.IMAGE_PATH) as image:
+            before = [image.read(paddr, PAGE) for paddr in chain]
+        control(f"chain {MAX_DEPTH}")
+        with open_image(abi.IMAGE_PATH) as image:
+            assert [image.read(paddr, PAGE) for paddr in chain] == before
+    report = final()
+    assert report["pages_lost"] == 0
+    assert report["verdict"] == abi.Verdict.COMPLETE
+
+
+def test_nested_one_deeper_is_lost_and_named() -> None:
+    chain = pages("chain")
+    with Session(pool_bytes=POOL, strategy="lazy"):
+        control(f"chain {MAX_DEPTH + 1}")
+        with Control() as client:
+            lost = set(client.lost())
+        assert chain[MAX_DEPTH] // PAGE in lost
+        assert not {paddr // PAGE for paddr in chain[:MAX_DEPTH]} & lost
+        with open_image(abi.IMAGE_PATH) as image:
+            assert image.read(chain[MAX_DEPTH], PAGE) == bytes(PAGE)
+    report = final()
+    assert report["pages_lost"] == len(lost)
+    assert report["verdict"] == abi.Verdict.LOST
+
+
+def test_exit_status_tells_of_lost_pages(tmp_path: object) -> None:
+    """`livedump snapshot --dump` while a fault nests too deep."""
+    disk = os.environ["LIVEDUMP_DISK"]
+    command = ["livedump", "snapshot", "--strategy", "lazy", "--pool", "192M", "--dump", disk]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as dump:
+        with Control() as client:
+            while client.status().state != "holding":
+                assert dump.poll() is None
+                time.sleep(0.05)
+        control(f"chain {MAX_DEPTH + 1}")
+        output, _ = dump.communicate(timeout=200)
+    assert dump.returncode == 3, output
+
+
+def test_demotion_meets_demotion_and_the_kernels_own_split() -> None:
+    blocks = pages("block")
+    for value in (1, 2):
+        with Session(pool_bytes=POOL, strategy="lazy"):
+            set_delays(demote=500)
+            control(f"split {value}")
+            set_delays()
+            with open_image(abi.IMAGE_PATH) as image:
+                for paddr in blocks:
+                    assert word(image, paddr) == value - 1
+                    if (os.cpu_count() or 1) > 1:
+                        assert word(image, paddr + PAGE) == value - 1
+        assert final()["verdict"] == abi.Verdict.COMPLETE
+
+
+def test_release_races_faults(load: Load, writers: None) -> None:
+    """A hundred rounds under load: every large leaf comes back, every time."""
+    stop = threading.Event()
+
+    def race() -> None:
+        while not stop.is_set():
+            control("race 7")
+
+    thread = threading.Thread(target=race)
+    thread.start()
+    try:
+        for _ in range(int(os.environ.get("LIVEDUMP_ROUNDS", "100"))):
+            with Session(pool_bytes=POOL, strategy="lazy"):
+                pass
+            assert final()["verdict"] == abi.Verdict.COMPLETE
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_release_after_every_step_that_can_fail() -> None:
+    failed = 0
+    for step in range(1, 100):
+        (PARAMETERS / "fail_at").write_text(str(step))
+        try:
+            with Session(pool_bytes=POOL, strategy="lazy"):
+                pass
+        except ControlError:
+            failed += 1
+            with Control() as client:
+                assert client.status().state == "idle"
+            assert witness.tags(witness.direct_map()) == 0
+            continue
+        break
+    (PARAMETERS / "fail_at").write_text("0")
+    assert failed >= 10, f"only {failed} steps can fail"
+
+
+def test_owner_is_killed_under_load(load: Load) -> None:
+    code = (
+        "import time\n"
+        "from livedump.session import Session\n"
+        f"Session(pool_bytes={POOL}, strategy='lazy').__enter__()\n"
+        "print('holding', flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    for _ in range(5):
+        with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as child:
+            assert child.stdout and child.stdout.readline() == b"holding\n"
+            child.send_signal(signal.SIGKILL)
+            child.wait()
+        with Control() as client:
+            deadline = time.monotonic() + 60
+            while client.status().state != "idle":
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
