@@ -76,12 +76,16 @@ test-smoke: kmod ## Guest tests marked `smoke`, on 6.12
 test-dump: debug ## What crash and drgn make of the guest tests' dump, on the host
 	timeout 420 $(PYTEST) tests/dump
 
+.PHONY: test-oracle
+test-oracle: debug ## The oracle's short form: one snapshot of 6.1, judged by QEMU's own dump
+	timeout 420 $(PYTHON) -m tools.oracle --short
+
 .PHONY: test-report
 test-report: setup ## The report of the guests' recordings, in a real browser on the host
 	timeout 300 $(PYTEST) tests/report
 
 .PHONY: lint
-lint: setup ## flake8, isort, black, mypy --strict; W=1, sparse and checkpatch on the module
+lint: setup ## flake8, isort, black, mypy --strict; W=1, sparse, checkpatch, check-ibt on the module
 	$(PYTHON) -m flake8 $(PY_FOLDERS)
 	$(PYTHON) -m isort --check-only --quiet $(PY_FOLDERS)
 	$(PYTHON) -m black --check --line-length 100 $(PY_FOLDERS)
@@ -91,10 +95,21 @@ lint: setup ## flake8, isort, black, mypy --strict; W=1, sparse and checkpatch o
 		$(MAKE) -s -C kmod lint STRICT=1 KRELEASE=$$release O=$(CURDIR)/build/lint/$$release; \
 	done
 	$(PYTHON) -m tools.setup.checkpatch
+	@$(MAKE) check-ibt
+
+.PHONY: check-ibt
+check-ibt: kmod ## Disassemble the module: every indirect branch must be safe with kernel IBT
+	@$(RELEASES); $(PYTHON) -m tools.check.ibt --list \
+		$$(for release in $$releases; do echo build/kmod/$$release/livedump.ko; done)
 
 .PHONY: bench
 bench: kmod ## Compare the strategies, in one boot
 	@$(PYTHON) -m tools.bench
+
+.PHONY: oracle
+oracle: setup ## Judge every strategy by QEMU's own dumps of the instant, and the judge by mutants
+	@$(VM) fetch --debug 6.1 6.12
+	@$(PYTHON) -m tools.oracle
 
 .PHONY: vm
 vm: export VM_COMMAND := $(value CMD)

@@ -46,6 +46,7 @@ enum ld_kind {
 	LD_KIND_GUP,		/* pages faulted in without an exception */
 	LD_KIND_KERNEL,		/* any fault in kernel mode */
 	LD_KIND_COW,		/* livedump's own: probe entry to writable */
+	LD_KIND_COW_DEMOTE,	/* of that, until the 4 KiB entry is reached */
 	LD_KIND_COW_COPY,	/* of that, the copy */
 	LD_KIND_STOP,		/* stop_machine(), call to return */
 	LD_KINDS,

@@ -10,6 +10,7 @@ TRACEPOINT_PROBE(livedump, livedump_fault)
 {
 	struct ld_sum zero = {};
 	u64 pfn = args->pfn;
+	u64 demote_ns = args->demote_ns;
 	u64 total_ns = args->total_ns;
 	u32 outcome = args->outcome;
 	struct ld_sum *sum;
@@ -28,6 +29,8 @@ TRACEPOINT_PROBE(livedump, livedump_fault)
 		ld_count(LD_COUNT_COW_OTHER);
 
 	ld_observe(LD_KIND_COW, total_ns);
+	if (demote_ns)
+		ld_observe(LD_KIND_COW_DEMOTE, demote_ns);
 	if (outcome == 0)
 		ld_observe(LD_KIND_COW_COPY, args->copy_ns);
 	ld_add_task(LD_KIND_COW, 1, total_ns);

@@ -177,7 +177,7 @@ void ld_cow_forget(unsigned long pfn)
 void ld_cow_mark(unsigned long pfn, u32 slot)
 {
 	if (pfn < cow.max_pfn)
-			cmpxchg(&cow.index[pfn], LD_SLOT_NONE, slot);
+		cmpxchg(&cow.index[pfn], LD_SLOT_NONE, slot);
 }
 
 void ld_cow_mark_own(const void *area, unsigned long bytes)

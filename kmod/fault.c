@@ -92,7 +92,7 @@ static __always_inline bool may_be_ours(unsigned long address,
 static void notrace handle(unsigned long address, struct pt_regs *regs)
 {
 	bool saving = READ_ONCE(mode) == MODE_HOLDING;
-	u64 start = rdtsc(), end;
+	u64 start = rdtsc(), end, demoted = 0;
 	struct ld_opening o = {
 		.outcome = saving ? LIVEDUMP_OUTCOME_ALREADY :
 				    LIVEDUMP_OUTCOME_RELEASING,
@@ -106,15 +106,17 @@ static void notrace handle(unsigned long address, struct pt_regs *regs)
 	if (o.lost)
 		o.outcome = LIVEDUMP_OUTCOME_LOST;
 	end = rdtsc();
+	if (o.upper)
+		demoted = o.leaf_tsc - start;
 	count(o.outcome);
-	account(o.leaf_tsc - start, o.copied_tsc - o.leaf_tsc, end - start);
+	account(demoted, o.copied_tsc - o.leaf_tsc, end - start);
 
 	/* Tracing writes memory of its own: not from inside ourselves. */
 	if (!trace_livedump_fault_enabled())
 		return;
 	if (this_cpu_read(depth) == 1 && !in_nmi())
 		trace_livedump_fault(o.pfn, address, regs->ip, o.outcome,
-				     ld_tsc_to_ns(o.leaf_tsc - start),
+				     ld_tsc_to_ns(demoted),
 				     ld_tsc_to_ns(o.copied_tsc - o.leaf_tsc),
 				     ld_tsc_to_ns(end - start));
 	else

@@ -179,6 +179,7 @@ void notrace ld_open(unsigned long addr, bool saving, int depth,
 				  PAGE_SHIFT);
 		if (where.level <= LD_LEVEL_PUD && ld_is_tagged(entry)) {
 			o->ours = true;
+			o->upper |= where.level > LD_LEVEL_PTE;
 			if (saving)
 				ld_cow_save_table(where.table);
 			if (!saving || save_below(&where, entry, depth, o))

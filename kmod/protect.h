@@ -118,6 +118,7 @@ struct ld_strategy {
 /* What ld_open() did. */
 struct ld_opening {
 	bool ours;		/* an entry of ours was met */
+	bool upper;		/* one above the 4 KiB entry was */
 	bool lost;		/* pages could not be saved */
 	unsigned long pfn;	/* the page that is now writable */
 	u32 outcome;		/* enum livedump_outcome */

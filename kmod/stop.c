@@ -33,7 +33,7 @@ struct attempt {
 	atomic_t ready;
 	enum phase phase;
 	int error;
-	u64 called, begun, saved, protected, flush_done, settled;
+	u64 called, begun, saved, protected, flush_done, settled, ended;
 };
 
 static struct ld_stop_cpu *cpus;
@@ -100,7 +100,8 @@ static void wait_a_little(void)
  */
 static void flush_and_recopy(struct attempt *a, unsigned int part)
 {
-	ld_flush_tlb_local();
+	if (!part || !ld_is_mutant(LD_MUTANT_FLUSH))
+		ld_flush_tlb_local();
 	if (!part)
 		a->flush_done = rdtsc_ordered();
 	if (a->strategy->recopy_part)
@@ -215,7 +216,7 @@ static int stop_fn(void *data)
 	return 0;
 }
 
-static void fill_phases(const struct attempt *a, u64 end)
+static void fill_phases(const struct attempt *a)
 {
 	struct livedump_report *report = a->report;
 	int i;
@@ -225,7 +226,7 @@ static void fill_phases(const struct attempt *a, u64 end)
 	report->protect_ns = ld_tsc_to_ns(a->protected - a->saved);
 	report->flush_ns = ld_tsc_to_ns(a->flush_done - a->protected);
 	report->recopy_ns = ld_tsc_to_ns(a->settled - a->flush_done);
-	report->stop_ns = ld_tsc_to_ns(end - a->called);
+	report->stop_ns = ld_tsc_to_ns(a->ended - a->called);
 	for (i = 0; i < __LIVEDUMP_LEAF_MAX; i++)
 		report->entries_protected += report->entries_by_level[i];
 	report->pages_saved_stop = a->strategy->saved();
@@ -244,24 +245,34 @@ static int try_stop(const struct ld_strategy *strategy,
 	report->attempts++;
 	attempt->called = rdtsc_ordered();
 	err = stop_machine(stop_fn, attempt, cpu_online_mask);
+	attempt->ended = rdtsc_ordered();
 	return err ?: attempt->error;
+}
+
+/* What made the stop impossible may have passed. 0: try once more. */
+static int recover(const struct ld_strategy *strategy, int err)
+{
+	if (err == -EAGAIN)
+		return strategy->again();
+	if (err == -EBUSY) {		/* a hooked call is under way */
+		msleep(20);
+		return 0;
+	}
+	return err;
 }
 
 int ld_stop_run(const struct ld_strategy *strategy,
 		struct livedump_report *report)
 {
-	int err;
+	int err = try_stop(strategy, report);
 
-	do {
-		err = try_stop(strategy, report);
-		if (!err)
-			fill_phases(attempt, rdtsc_ordered());
-		else if (err == -EBUSY)		/* a hooked call is under way */
-			msleep(20);
-		else if (err != -EAGAIN || (err = strategy->again()) != 0)
+	while (err && report->attempts < MAX_ATTEMPTS) {
+		err = recover(strategy, err);
+		if (err)
 			return err;
-		else
-			err = -EAGAIN;
-	} while (err && report->attempts < MAX_ATTEMPTS);
+		err = try_stop(strategy, report);
+	}
+	if (!err)
+		fill_phases(attempt);
 	return err == -EBUSY ? -EAGAIN : err;
 }

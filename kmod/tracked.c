@@ -175,6 +175,9 @@ static void watch_page(unsigned long pfn, unsigned long addr)
 	page->pfn = pfn;
 	page->addr = addr;
 	page->entry = watch_leaf(addr, &where, &page->was_dirty);
+	/* Nobody writes by a read-only one; what makes it writable is hooked. */
+	if (page->entry && !(READ_ONCE(*page->entry) & _PAGE_RW))
+		return;
 	tracked.page_count++;
 }
 
@@ -187,7 +190,6 @@ static void watch_alias(unsigned long pfn)
 		return;
 	next->entry = watch_leaf((unsigned long)__va(PFN_PHYS(pfn)), &where,
 				 &next->was_dirty);
-	/* Nobody writes by a read-only one; what makes it writable is hooked. */
 	if (!next->entry || !(READ_ONCE(*next->entry) & _PAGE_RW))
 		return;
 	next->pages = ld_level_size(where.level) >> PAGE_SHIFT;

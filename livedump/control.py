@@ -24,6 +24,9 @@ _SOL_NETLINK = 270
 _NETLINK_ADD_MEMBERSHIP = 1
 _MESSAGE_BYTES = 65536
 
+#: What the module's own default (``"default"``) is, too.
+DEFAULT_STRATEGY = "lazy"
+
 REMEDIES: Mapping[int, str] = {
     errno.EPERM: "Run as root with CAP_SYS_ADMIN and CAP_NET_ADMIN in the initial namespaces",
     errno.EACCES: "Run as root with CAP_SYS_ADMIN and CAP_NET_ADMIN in the initial namespaces",
@@ -105,7 +108,7 @@ class Controller(Protocol):
     def snapshot(
         self,
         owner_fd: int,
-        strategy: str = "eager",
+        strategy: str = DEFAULT_STRATEGY,
         pool_bytes: int = 0,
         flags: int = 0,
         max_hold_ms: int = 0,
@@ -125,7 +128,7 @@ def enum_name(kind: type[Any], value: int) -> str:
 
 
 def strategy_value(name: str) -> abi.Strategy:
-    """``"eager"`` -> ``Strategy.EAGER``.
+    """``"lazy"`` -> ``Strategy.LAZY``.
 
     :raises ControlError: there is no such strategy
     """
@@ -270,7 +273,7 @@ class Control:
     def snapshot(
         self,
         owner_fd: int,
-        strategy: str = "eager",
+        strategy: str = DEFAULT_STRATEGY,
         pool_bytes: int = 0,
         flags: int = 0,
         max_hold_ms: int = 0,
@@ -278,8 +281,8 @@ class Control:
         """Take a snapshot; returns once the stop is over and state is ``holding``.
 
         :param owner_fd: this process's open file of /proc/livedump; its last close releases the
-            snapshot unless
-            *flags* has ``abi.F_PERSIST``
+            snapshot unless *flags* has ``abi.F_PERSIST``
+        :param strategy: ``"lazy"``, ``"eager"`` or ``"default"``, see kmod/protect.h
         :param pool_bytes: for copies of pages, 0 = the module's default
         :param max_hold_ms: release by itself after so long, 0 = never
         """

@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from livedump.errors import ModuleError
+from livedump.errors import ModuleError, SelfTestError
 from livedump.kmod import find_module
 from livedump.receipt import format_bytes
+from livedump.selftest.record import Identity, Record
 
 OK = "ok"
 WARN = "warn"
@@ -31,7 +32,9 @@ SYMBOLS = (
     "kallsyms_lookup_name",
     "init_mm",
     "_text",
+    "_sdata",
     "_end",
+    "cpa_lock",
     "set_memory_4k",
     "idle_task",
     "get_online_mems",
@@ -40,11 +43,13 @@ SYMBOLS = (
     "vmcoreinfo_size",
     "pcpu_base_addr",
     "pcpu_unit_size",
+    "__per_cpu_end",
     "arch_task_struct_size",
     "pcpu_unit_offsets",
     "__change_page_attr_set_clr",
     "vmap_small_pages_range_noflush",
     "vmap_range_noflush",
+    "__text_poke",
 )
 
 _CONFIG_WANTED = ("KPROBES", "KALLSYMS_ALL", "TRACEPOINTS", "VMAP_STACK", "SPARSEMEM_VMEMMAP")
@@ -467,6 +472,31 @@ def check_memory(machine: Machine) -> Iterator[Check]:
         yield Check("memory", OK, message)
 
 
+def check_selftest(machine: Machine) -> Iterator[Check]:
+    """Whether `livedump selftest` has passed with this kernel, module and CPU."""
+    remedy = "Run: livedump selftest"
+    try:
+        path = find_module(
+            machine.module_path, release=machine.release, root=machine.root, environ=machine.environ
+        ).path
+    except ModuleError:
+        path = None
+    try:
+        found = Record(machine.root).find(Identity.of(machine.root, machine.release, path))
+    except SelfTestError as error:
+        yield Check("selftest", WARN, f"cannot tell: {error.cause}", error.remedy)
+        return
+    if found is None:
+        yield Check("selftest", WARN, "not run with this kernel, module and CPU", remedy)
+    elif not found.get("passed"):
+        why = "; ".join(map(str, found.get("problems", []))) or "no reason is kept"
+        yield Check("selftest", FAIL, f"failed on {found.get('when')}: {why}", remedy)
+    else:
+        ran = [name for name, value in found.get("exercised", {}).items() if value]
+        message = f"passed on {found.get('when')}"
+        yield Check("selftest", OK, f"{message}; exercised: {', '.join(ran) or 'nothing special'}")
+
+
 def check_tools(machine: Machine) -> Iterator[Check]:
     """crash and drgn open dumps; they may live on another machine."""
     if machine.which("crash"):
@@ -495,5 +525,6 @@ CHECKS: tuple[Callable[[Machine], Iterator[Check]], ...] = (
     check_hypervisor,
     check_nohz_full,
     check_memory,
+    check_selftest,
     check_tools,
 )

@@ -89,3 +89,7 @@ class TruncatedImageError(ImageError):
 
 class OpenError(LivedumpError):
     """crash or drgn could not be run on an image."""
+
+
+class SelfTestError(LivedumpError):
+    """The self-test cannot run, or its results cannot be kept."""

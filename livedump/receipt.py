@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -9,8 +11,12 @@ from livedump import abi
 
 PAGE_BYTES = 4096
 
+#: Columns of a terminal.
+WIDTH = 80
+
 _NS_UNITS = ((10**9, "s"), (10**6, "ms"), (10**3, "us"), (1, "ns"))
-_PHASES = ("rendezvous", "save", "protect", "flush")
+#: As the module times them, in order; ``exit`` follows, see :func:`exit_ns`.
+PHASES = ("rendezvous", "save", "protect", "flush", "recopy")
 
 
 class Row(NamedTuple):
@@ -82,15 +88,32 @@ def verdict_line(report: abi.ReportDict) -> str:
     return f"verdict {verdict_name(report)}: {reason}"
 
 
+def exit_ns(report: abi.ReportDict) -> int:
+    """What the phases leave of the stop: from the instant to stop_machine()'s return."""
+    phases = sum(int(report[f"{name}_ns"]) for name in PHASES)
+    return max(0, int(report["stop_ns"]) - phases)
+
+
+def phases_ns(report: abi.ReportDict) -> dict[str, int]:
+    """The phases of the stop in order, ns; ``exit`` is the last."""
+    return {**{name: int(report[f"{name}_ns"]) for name in PHASES}, "exit": exit_ns(report)}
+
+
 def downtime_line(report: abi.ReportDict) -> str:
     """The downtime with its phases, in one line, e.g.::
 
-    downtime 64.7 ms (rendezvous 0.3, save 12.1, protect 50.0, flush 0.2) after 1.2 s of preparation
+    downtime 3.1 ms (rendezvous 0.3, protect 0.4, flush 0.1, recopy 1.9, exit 0.4) after 1.2 s of
+    preparation
+
+    A save that would show as 0.0 is left out: only strategy ``eager`` saves much inside the stop.
     """
     stop_ns = int(report["stop_ns"])
     scale, unit = _ns_unit(stop_ns)
     digits = 0 if scale == 1 else 1
-    phases = ", ".join(f"{name} {report[f'{name}_ns'] / scale:.{digits}f}" for name in _PHASES)
+    shown = {name: f"{value / scale:.{digits}f}" for name, value in phases_ns(report).items()}
+    if not float(shown["save"]):
+        del shown["save"]
+    phases = ", ".join(f"{name} {value}" for name, value in shown.items())
     line = f"downtime {stop_ns / scale:.{digits}f} {unit} ({phases})"
     line += f" after {format_ns(int(report['prepare_ns']))} of preparation"
     if report["attempts"] > 1:
@@ -98,6 +121,72 @@ def downtime_line(report: abi.ReportDict) -> str:
     if report["nmis"]:
         line += f", {report['nmis']} NMIs inside the stop"
     return line
+
+
+def _labelled(label: str, text: str) -> str:
+    """*text* beside a label of the short receipt, wrapped."""
+    return textwrap.fill(
+        text,
+        WIDTH,
+        initial_indent=f"{label:<9}",
+        subsequent_indent=" " * 9,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def ns_lines(report: abi.ReportDict) -> str:
+    """Preparation, every phase and the whole stop, exact."""
+    values = {
+        "prepare": int(report["prepare_ns"]),
+        **phases_ns(report),
+        "stop": int(report["stop_ns"]),
+    }
+    # A name and its number stay together when the line is wrapped.
+    text = ", ".join(f"{name}\0{value}" for name, value in values.items())
+    return _labelled("in ns", text).replace("\0", " ")
+
+
+def _leaves(counts: Sequence[int]) -> str:
+    """``[512, 1000, 1]`` -> ``"512 x 4K, 1,000 x 2M, 1 x 1G"``."""
+    sizes = zip(("4K", "2M", "1G"), counts, strict=True)
+    return ", ".join(f"{count:,} x {size}" for size, count in sizes)
+
+
+def entries_line(report: abi.ReportDict) -> str:
+    """Entries changed by the stop, by level; attempts and NMIs."""
+    return _labelled(
+        "entries",
+        f"{_leaves(report['entries_by_level'])} changed by the stop; "
+        f"attempts {report['attempts']:,}, NMIs {report['nmis']:,}",
+    )
+
+
+def _is_released(report: abi.ReportDict) -> bool:
+    return bool(report["release_ns"])
+
+
+def demotions_line(report: abi.ReportDict) -> str:
+    """What became of the large pages; the verdict does not depend on it."""
+    split = f"{report['demotions']:,} demoted"
+    left = int(report["tables_left"])
+    if not _is_released(report):
+        return f"{split} so far"
+    if left:
+        return f"{split}, {left:,} NOT given back"
+    return f"{split}, all given back"
+
+
+def leaves_lines(report: abi.ReportDict) -> str:
+    """The direct map's leaf sizes before, while held and after release."""
+    before, held = _leaves(report["leaves_before"]), _leaves(report["leaves_held"])
+    after = _leaves(report["leaves_after"]) if _is_released(report) else "release: not known yet"
+    return "\n".join(
+        [
+            _labelled("leaves", f"before {before}; held {held}"),
+            _labelled("", f"after {after}; {demotions_line(report)}"),
+        ]
+    )
 
 
 def _ns(report: abi.ReportDict, name: str, explanation: str) -> Row:
@@ -115,15 +204,17 @@ def downtime_rows(report: abi.ReportDict) -> list[Row]:
         _ns(report, "prepare", "everything before the stop, no downtime"),
         _ns(report, "stop", "the downtime: stop_machine(), call to return"),
         _ns(report, "rendezvous", "until every CPU had reached the stop"),
-        _ns(report, "save", "sensitive memory copied inside the stop"),
+        _ns(report, "save", "eager: sensitive memory; lazy: what became a stack meanwhile"),
         _ns(report, "protect", "page-table entries changed"),
-        _ns(report, "flush", "every CPU's whole TLB"),
-        _ns(report, "recopy", "copied again inside the stop, because of NMIs"),
+        _ns(report, "flush", "the leading CPU's whole TLB"),
+        _ns(report, "recopy", "the others' TLBs; memory never protected, if written since copied"),
+        Row("exit", format_ns(exit_ns(report)), "from the instant to stop_machine()'s return"),
         _ns(report, "release", "permissions restored, no downtime; 0 while held"),
-        Row("attempts", f"{report['attempts']:,}", "stops tried, 1 = the first worked"),
+        Row("attempts", f"{report['attempts']:,}", "stops tried; all times are the last one's"),
         Row("nmis", f"{report['nmis']:,}", "NMIs seen inside the stop"),
         Row("nmis late", f"{report['nmis_late']:,}", "of them, after the last copy, must be 0"),
-        Row("recopies", f"{report['recopies']:,}", "how often all was copied again"),
+        Row("recopies", f"{report['recopies']:,}", "how often all was copied again, for NMIs"),
+        Row("recopied", f"{report['recopied']:,}", "of saved stop, copied again: written since"),
     ]
 
 
@@ -131,7 +222,7 @@ def page_rows(report: abi.ReportDict) -> list[Row]:
     """Pages of RAM by what the image holds for them; the first is the sum of those that follow."""
     return [
         _pages(report, "ram", "all RAM, the sum of the classes below"),
-        _pages(report, "saved stop", "sensitive memory, copied inside the stop"),
+        _pages(report, "saved stop", "sensitive memory, copied before or in the stop"),
         _pages(report, "saved fault", "copied on the first write"),
         _pages(report, "saved hook", "copied before a kernel mapping changed"),
         _pages(report, "in place", "not written since, read from memory"),
@@ -144,7 +235,7 @@ def page_rows(report: abi.ReportDict) -> list[Row]:
 def caveat_rows(report: abi.ReportDict) -> list[Row]:
     """Pages that the image holds but that may be newer than the instant; counted on top."""
     return [
-        _pages(report, "live", "also mapped by vmalloc, modules or vmemmap"),
+        _pages(report, "live", "also mapped writable by vmalloc or modules"),
         _pages(report, "unguarded", "mapped or pinned by user space: stores unseen"),
     ]
 
@@ -152,12 +243,17 @@ def caveat_rows(report: abi.ReportDict) -> list[Row]:
 def fault_rows(report: abi.ReportDict) -> list[Row]:
     """Our faults, their cost, and the pool they fill."""
     faults = int(report["faults"])
-    mean_ns = int(report["fault_total_ns"]) // faults if faults else 0
+
+    def mean(what: str) -> str:
+        return format_ns(int(report[f"fault_{what}_ns"]) // faults if faults else 0)
+
     pool = f"{report['pool_used']:,} of {format_pages(int(report['pool_pages']))}"
     return [
         Row("faults", f"{faults:,}", "first writes to protected pages, and races for them"),
         Row("already", f"{report['faults_already']:,}", "of these: somebody else had saved it"),
-        Row("fault mean", format_ns(mean_ns), "from the probe's entry to a writable page"),
+        Row("fault mean", mean("total"), "from the probe's entry to a writable page"),
+        Row("of it demote", mean("demote"), "until its 4 KiB entry was reached, tables built"),
+        Row("of it copy", mean("copy"), "copying the page"),
         Row("fault max", format_ns(int(report["fault_max_ns"])), "the slowest one"),
         Row("untraced", f"{report['trace_skipped']:,}", "faults without a trace event"),
         Row("hooks missed", f"{report['hooks_missed']:,}", "hooked kernel calls not seen"),
@@ -167,17 +263,17 @@ def fault_rows(report: abi.ReportDict) -> list[Row]:
 
 def entry_rows(report: abi.ReportDict) -> list[Row]:
     """Page-table entries and the direct map's leaf sizes."""
-
-    def leaves(key: str) -> str:
-        sizes = zip(("4K", "2M", "1G"), report[key], strict=False)
-        return ", ".join(f"{count:,} x {size}" for size, count in sizes)
-
+    after = _leaves(report["leaves_after"]) if _is_released(report) else "not known yet"
     return [
         Row("protected", f"{report['entries_protected']:,}", "entries made read-only in the stop"),
+        Row("by level", _leaves(report["entries_by_level"]), "of these"),
         Row("restored", f"{report['entries_restored']:,}", "by release, not by faults"),
         Row("late", f"{report['entries_late']:,}", "found tagged after release, must be 0"),
-        Row("leaves before", leaves("leaves_before"), "direct map before the snapshot"),
-        Row("leaves after", leaves("leaves_after"), "direct map while held"),
+        Row("demotions", f"{report['demotions']:,}", "large pages split, before the stop or since"),
+        Row("tables left", f"{report['tables_left']:,}", "of them, not given back: should be 0"),
+        Row("leaves before", _leaves(report["leaves_before"]), "direct map before the snapshot"),
+        Row("leaves held", _leaves(report["leaves_held"]), "at the stop; first writes split more"),
+        Row("leaves after", after, "after release"),
     ]
 
 
@@ -220,6 +316,9 @@ def render(report: abi.ReportDict) -> str:
             f"instant  {instant(report)} ({strategy_name(report)})",
             downtime_line(report),
             verdict_line(report),
+            ns_lines(report),
+            entries_line(report),
+            leaves_lines(report),
             "pages, by what the image holds:",
             format_rows(rows),
             "of these, not guarded (may be newer than the instant):",
@@ -234,6 +333,7 @@ def render_full(report: abi.ReportDict) -> str:
     """Every table of the receipt."""
     parts = [f"instant {instant(report)} ({strategy_name(report)})", downtime_line(report)]
     parts.append(verdict_line(report))
+    parts.append(f"large pages: {demotions_line(report)}")
     for title, rows in tables(report):
         parts.append(f"\n{title}\n{format_rows(rows)}")
     return "\n".join(parts)

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from types import TracebackType
 
 from livedump import abi
-from livedump.control import Control, Controller, Status
+from livedump.control import DEFAULT_STRATEGY, Control, Controller, Status
 from livedump.dump import DumpResult, write
 from livedump.errors import LivedumpError, NotLoadedError, SessionError
 
@@ -46,7 +46,8 @@ def open_image_file(path: str = abi.IMAGE_PATH) -> int:
 class Session:
     """Takes a snapshot on entry and releases it on exit.
 
-    :param strategy: how memory is protected, ``"eager"``
+    :param strategy: how memory is protected: ``"lazy"``, ``"eager"``, or ``"default"``, which is
+        the module's own choice
     :param pool_bytes: for copies of pages, 0 = the module's default
     :param max_hold_ms: the module releases by itself after so long, 0 = never
     :param persist: leave the snapshot behind on a clean exit; an error still releases it
@@ -56,7 +57,7 @@ class Session:
     def __init__(
         self,
         *,
-        strategy: str = "eager",
+        strategy: str = DEFAULT_STRATEGY,
         pool_bytes: int = 0,
         max_hold_ms: int = 0,
         persist: bool = False,

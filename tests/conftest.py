@@ -1,12 +1,16 @@
-"""Shared by all tests: the folder through which guest tests hand files to host tests."""
+"""Shared by all tests: the folder by which guest tests hand files to the host, loads in the guest."""
 
 from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.guest.load import Load
+from tools import witness
 
 ROOT = Path(__file__).resolve().parent.parent
 IN_GUEST = os.environ.get("LIVEDUMP_VM") == "1"
@@ -19,3 +23,20 @@ def artefacts() -> Path:
     folder = base / platform.release() if IN_GUEST else base
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+@pytest.fixture
+def load() -> Iterator[Load]:
+    """Processes, files, forks and network, running while the test runs."""
+    with Load() as running:
+        yield running
+
+
+@pytest.fixture
+def writers() -> Iterator[None]:
+    """The witness's writers, running while the test runs."""
+    witness.control("start")
+    try:
+        yield
+    finally:
+        witness.control("stop")

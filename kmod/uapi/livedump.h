@@ -128,15 +128,17 @@ struct livedump_report {
 	__u64 rendezvous_ns;		/* all CPUs to reach the stop */
 	__u64 save_ns;			/* sensitive memory copied */
 	__u64 protect_ns;		/* entries changed */
-	__u64 flush_ns;			/* every CPU's whole TLB */
-	__u64 recopy_ns;		/* what was written since its copy */
+	__u64 flush_ns;			/* the whole TLB, of the leader */
+	__u64 recopy_ns;		/* all CPUs: flushed, and what was
+					 * written since its copy copied
+					 */
 	__u64 stop_ns;			/* stop_machine(), call to return */
 	__u64 release_ns;		/* 0 while held */
 	__u64 attempts;			/* stops tried, 1 = the first worked */
 	__u64 nmis;			/* NMIs seen inside the stop */
 	__u64 nmis_late;		/* of them, after the last copy: 0 */
 	__u64 recopies;			/* how often more, because of NMIs */
-	__u64 recopied;			/* pages of RAM, counted once */
+	__u64 recopied;			/* copies made for that */
 
 	/* page-table entries; leaves are those of the direct map */
 	__u64 entries_protected;
@@ -165,7 +167,7 @@ struct livedump_report {
 	/* faults of ours, and what they cost */
 	__u64 faults;
 	__u64 faults_already;		/* saved by somebody else before */
-	__u64 fault_demote_ns;		/* sum, upper entries opened */
+	__u64 fault_demote_ns;		/* sum, of those that opened upper entries */
 	__u64 fault_copy_ns;		/* sum */
 	__u64 fault_total_ns;		/* sum, probe entry to unprotected */
 	__u64 fault_max_ns;

@@ -23,6 +23,7 @@ KINDS = {
     "gup": "pages faulted in without an exception, inside handle_mm_fault",
     "kernel": "any fault in kernel mode",
     "cow": "livedump's copy-on-write fault, probe entry to writable",
+    "cow_demote": "of that, until the 4 KiB entry was reached: upper entries opened, tables built",
     "cow_copy": "of that, copying the page",
     "stop": "stop_machine(), call to return",
 }

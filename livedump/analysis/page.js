@@ -105,7 +105,7 @@
 
   /* ---- downtime -------------------------------------------------------- */
 
-  const colours = { rendezvous: "--p2", save: "--p1", protect: "--p3", flush: "--p4", other: "--p5" };
+  const colours = { rendezvous: "--p2", save: "--p1", protect: "--p3", flush: "--p4", recopy: "--p6", exit: "--p5" };
   byId("receipts").hidden = !data.receipts.length;
   data.receipts.forEach((receipt, index) => {
     const whole = Math.max(1, Object.values(receipt.phases_ns).reduce((sum, value) => sum + value, 0));

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from livedump.receipt import phases_ns
 from livedump.trace.recording import Recording, Row
-
-PHASES = ("rendezvous", "save", "protect", "flush")
 
 
 @dataclass(frozen=True)
@@ -15,7 +14,7 @@ class Receipt:
     """One snapshot.
 
     :param snapshot: its row of the table ``snapshots``
-    :param phases_ns: of the module's stop; ``other`` is what the phases leave
+    :param phases_ns: of the module's stop, see :func:`livedump.receipt.phases_ns`
     :param stop: the row of ``stops`` for the same stop; None when BPF saw none
     """
 
@@ -49,9 +48,7 @@ def receipts(recording: Recording) -> list[Receipt]:
     for row in recording.tables["snapshots"]:
         if row["stop_ns"] is None:
             continue  # taken before the recording began
-        phases = {name: int(row[f"{name}_ns"]) for name in PHASES}
-        phases["other"] = max(0, int(row["stop_ns"]) - sum(phases.values()))
-        found.append(Receipt(row, phases, match_stop(row, stops)))
+        found.append(Receipt(row, phases_ns(row), match_stop(row, stops)))
     return found
 
 

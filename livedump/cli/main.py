@@ -12,6 +12,7 @@ from livedump.cli.doctor import doctor
 from livedump.cli.dump import dump, info
 from livedump.cli.module import load, unload
 from livedump.cli.open import open_dump
+from livedump.cli.selftest import selftest
 from livedump.cli.services import Services
 from livedump.cli.snapshot import release, snapshot, status
 
@@ -37,7 +38,7 @@ def cli(ctx: click.Context) -> None:
     ctx.ensure_object(Services)
 
 
-for command in (doctor, load, unload, status, snapshot, dump, release, info, open_dump):
+for command in (doctor, selftest, load, unload, status, snapshot, dump, release, info, open_dump):
     cli.add_command(command)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from livedump import abi, doctor, kmod
 from livedump.control import Control, Controller
+from livedump.selftest.host import Host
 
 
 @dataclass
@@ -21,3 +22,4 @@ class Services:
     find_module: Callable[[str | None], kmod.ModuleFile] = kmod.find_module
     load: Callable[[kmod.ModuleFile], bool] = kmod.load
     unload: Callable[[], None] = kmod.unload
+    host: Callable[[], Host] = Host

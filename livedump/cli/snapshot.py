@@ -10,17 +10,20 @@ from typing import Any
 
 import click
 
-from livedump import receipt
+from livedump import abi, receipt
 from livedump.cli.common import emit, examples, json_option, progress_bar, spinner
 from livedump.cli.dump import EXIT_INCOMPLETE, render_result
 from livedump.cli.services import Services
-from livedump.control import Controller, Status
+from livedump.control import DEFAULT_STRATEGY, Controller, Status
 from livedump.dump import amend
 from livedump.errors import SessionError
 from livedump.session import Session
 
 DEFAULT_MAX_HOLD = "10m"
 _POLL_S = 0.5
+
+#: The default first.
+STRATEGIES = (abi.Strategy.LAZY, abi.Strategy.EAGER, abi.Strategy.DEFAULT)
 
 _SIZES = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
 _TIMES_MS = {"ms": 1, "": 1000, "s": 1000, "m": 60_000, "h": 3_600_000}
@@ -105,10 +108,13 @@ def release(ctx: click.Context) -> None:
 )
 @click.option(
     "--strategy",
-    type=click.Choice(["eager"]),
-    default="eager",
+    type=click.Choice([strategy.name.lower() for strategy in STRATEGIES]),
+    default=DEFAULT_STRATEGY,
     show_default=True,
-    help="How memory is protected; eager changes every 4 KiB entry inside the stop.",
+    metavar="NAME",
+    help="lazy: protect the highest page-table entries and split large pages on first writes; a "
+    "short stop. eager: protect every 4 KiB entry; the stop grows with RAM. default: the "
+    "module's choice.",
 )
 @click.option(
     "--pool",

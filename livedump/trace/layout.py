@@ -22,8 +22,9 @@ class Kind(IntEnum):
     GUP = 2
     KERNEL = 3
     COW = 4
-    COW_COPY = 5
-    STOP = 6
+    COW_DEMOTE = 5
+    COW_COPY = 6
+    STOP = 7
 
 
 class Loss(IntEnum):
@@ -71,6 +72,7 @@ QUESTION_OF = {
     Kind.GUP: "user",
     Kind.KERNEL: "kernel",
     Kind.COW: "cow",
+    Kind.COW_DEMOTE: "cow",
     Kind.COW_COPY: "cow",
     Kind.STOP: "stop",
 }

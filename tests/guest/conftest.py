@@ -8,7 +8,6 @@ from collections.abc import Iterator
 import pytest
 
 from livedump.control import Control
-from tests.guest.load import Load
 from tools import witness
 
 
@@ -42,20 +41,3 @@ def nothing_held() -> Iterator[None]:
 def strategy(request: pytest.FixtureRequest) -> str:
     """What must hold for each way to protect memory."""
     return str(request.param)
-
-
-@pytest.fixture
-def load() -> Iterator[Load]:
-    """Processes, files, forks and network, running while the test runs."""
-    with Load() as running:
-        yield running
-
-
-@pytest.fixture
-def writers() -> Iterator[None]:
-    """The witness's writers, running while the test runs."""
-    witness.control("start")
-    try:
-        yield
-    finally:
-        witness.control("stop")

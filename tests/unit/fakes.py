@@ -37,7 +37,7 @@ class FakeModule:
     def hold(self, flags: int = 0, owner_pid: int = 77) -> None:
         """A snapshot is held."""
         self.now = Status(
-            state="holding", strategy="eager", flags=flags, owner_pid=owner_pid, report=self.values
+            state="holding", strategy="lazy", flags=flags, owner_pid=owner_pid, report=self.values
         )
 
     def control(self) -> FakeControl:
@@ -97,7 +97,7 @@ class FakeControl:
     def snapshot(
         self,
         owner_fd: int,
-        strategy: str = "eager",
+        strategy: str = "lazy",
         pool_bytes: int = 0,
         flags: int = 0,
         max_hold_ms: int = 0,

@@ -40,20 +40,24 @@ def report(**values: int | list[int]) -> abi.ReportDict:
     base: abi.ReportDict = {
         **abi.empty_report(),
         "state": int(abi.State.HOLDING),
-        "strategy": int(abi.Strategy.EAGER),
+        "strategy": int(abi.Strategy.LAZY),
         "instant_realtime_ns": 1_763_917_445_123_456_789,
         "instant_boottime_ns": INSTANT_NS + 1000,
         "instant_monotonic_ns": INSTANT_NS,
         "prepare_ns": 1_200_000_000,
         "rendezvous_ns": 300_000,
-        "save_ns": 12_100_000,
-        "protect_ns": 50_000_000,
-        "flush_ns": 200_000,
-        "stop_ns": 64_700_000,
+        "save_ns": 20_000,
+        "protect_ns": 400_000,
+        "flush_ns": 80_000,
+        "recopy_ns": 1_900_000,
+        "stop_ns": 3_100_000,
         "attempts": 1,
-        "entries_protected": 500_000,
-        "leaves_before": [512, 1000, 1],
-        "leaves_after": [512_512, 1, 1],
+        "recopied": 1_500,
+        "entries_protected": 2_550,
+        "entries_by_level": [2_040, 509, 1],
+        "demotions": 154,
+        "leaves_before": [512, 511, 1],
+        "leaves_held": [2_048, 508, 1],
         "pages_ram": 524_288,
         "pages_saved_stop": 20_000,
         "pages_saved_fault": 1_000,
@@ -65,6 +69,7 @@ def report(**values: int | list[int]) -> abi.ReportDict:
         "pages_unguarded": 60_000,
         "faults": 1_005,
         "faults_already": 5,
+        "fault_demote_ns": 402_000,
         "fault_copy_ns": 1_005_000,
         "fault_total_ns": 2_010_000,
         "fault_max_ns": 45_000,
@@ -72,6 +77,36 @@ def report(**values: int | list[int]) -> abi.ReportDict:
         "pool_used": 1_010,
     }
     return {**base, **values}
+
+
+def eager_report(**values: int | list[int]) -> abi.ReportDict:
+    """The same of strategy ``eager``."""
+    eager: dict[str, int | list[int]] = {
+        "strategy": int(abi.Strategy.EAGER),
+        "save_ns": 12_100_000,
+        "protect_ns": 50_000_000,
+        "flush_ns": 200_000,
+        "recopy_ns": 600_000,
+        "stop_ns": 64_700_000,
+        "recopied": 0,
+        "entries_protected": 500_000,
+        "entries_by_level": [500_000, 0, 0],
+        "demotions": 1_024,
+        "leaves_held": [524_288, 0, 0],
+    }
+    return report(**{**eager, **values})
+
+
+def released(report: abi.ReportDict, **values: int | list[int]) -> abi.ReportDict:
+    """*report* after a release that found nothing wrong; *values* override."""
+    final = {
+        "state": int(abi.State.IDLE),
+        "verdict": int(abi.Verdict.COMPLETE),
+        "release_ns": 3_000_000,
+        "entries_restored": int(report["entries_protected"]) - 1_010,
+        "leaves_after": report["leaves_before"],
+    }
+    return {**report, **final, **values}
 
 
 def build(

@@ -29,11 +29,14 @@ def outputs() -> dict[str, str]:
     for name in sorted(cli.commands):
         found[f"help-{name}.txt"] = _help([name])
     lost = images.report(pages_lost=128, verdict=2, attempts=2, nmis=1)
-    done = images.report(verdict=1, release_ns=3_000_000, entries_restored=498_990, state=0)
+    done = images.released(images.report())
+    partly = images.released(images.report(), tables_left=1, leaves_after=[1_024, 510, 1])
     found["receipt.txt"] = receipt.render(done)
     found["receipt-lost.txt"] = receipt.render(lost)
+    found["receipt-eager.txt"] = receipt.render(images.released(images.eager_report()))
+    found["receipt-tables-left.txt"] = receipt.render(partly)
     found["receipt-full.txt"] = receipt.render_full(done)
-    held = Status(state="holding", strategy="eager", flags=1, report=images.report())
+    held = Status(state="holding", strategy="lazy", flags=1, report=images.report())
     found["status-idle.txt"] = render_status(Status(state="idle"))
     found["status-held.txt"] = render_status(held)
     found["doctor.txt"] = render(

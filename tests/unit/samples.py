@@ -72,6 +72,8 @@ def tables() -> dict[str, list[Row]]:
     values = {
         "user": [int(chance.lognormvariate(9.2, 0.8)) for _ in range(6000)],
         "cow": [int(chance.lognormvariate(7.9, 0.5)) for _ in range(1350)],
+        "cow_demote": [int(chance.lognormvariate(6.2, 1.0)) for _ in range(1350)],
+        "cow_copy": [int(chance.lognormvariate(6.9, 0.4)) for _ in range(1340)],
         "stop": [64_900_000],
     }
     counters: list[Row] = [
@@ -151,7 +153,7 @@ def tables() -> dict[str, list[Row]]:
                 "save_ns": 9_200_000,
                 "protect_ns": 54_000_000,
                 "flush_ns": 300_000,
-                "recopy_ns": 0,
+                "recopy_ns": 500_000,
                 "stop_ns": 64_700_000,
                 "entries_protected": 520_941,
                 "strategy": 1,

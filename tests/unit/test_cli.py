@@ -61,16 +61,23 @@ def run(module: FakeModule, capsys: pytest.CaptureFixture[str]) -> Run:
 def test_snapshot_persists_by_default(run: Run, module: FakeModule) -> None:
     result = run("snapshot", "--pool", "512M")
     assert result.status == 0, result.err
-    assert "downtime 64.7 ms (rendezvous 0.3" in result.out
+    assert "downtime 3.1 ms (rendezvous 0.3" in result.out
     assert "live " in result.out and "unguarded" in result.out
     (call,) = [call for call in module.calls if call[0] == "snapshot"]
-    assert call[2:] == ("eager", 512 << 20, abi.F_PERSIST, 600_000)
+    assert call[2:] == ("lazy", 512 << 20, abi.F_PERSIST, 600_000)
     assert module.now.state == "holding"
+
+
+@pytest.mark.parametrize("strategy", [item.name.lower() for item in abi.Strategy])
+def test_every_strategy_of_the_abi_is_offered(run: Run, module: FakeModule, strategy: str) -> None:
+    assert run("snapshot", "--strategy", strategy).status == 0
+    (call,) = [call for call in module.calls if call[0] == "snapshot"]
+    assert call[2] == strategy
 
 
 def test_snapshot_json(run: Run) -> None:
     data = run("snapshot", "--json", "--max-hold", "0").data
-    assert data["state"] == "holding" and data["report"]["stop_ns"] == 64_700_000
+    assert data["state"] == "holding" and data["report"]["stop_ns"] == 3_100_000
 
 
 @pytest.mark.parametrize(

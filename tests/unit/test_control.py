@@ -65,7 +65,7 @@ def holding(**values: int) -> Any:
     return message(
         abi.Cmd.STATUS,
         STATE=2,
-        STRATEGY=1,
+        STRATEGY=2,
         FLAGS=1,
         OWNER_PID=0,
         REPORT=report_bytes(**values),
@@ -77,9 +77,9 @@ def test_status() -> None:
     sock = FakeSocket(holding(stop_ns=5))
     with Control(lambda: sock) as connection:
         status = connection.status()
-    assert (status.state, status.strategy, status.persistent) == ("holding", "eager", True)
+    assert (status.state, status.strategy, status.persistent) == ("holding", "lazy", True)
     assert status.report["stop_ns"] == 5 and status.verdict == "pending"
-    assert status.to_dict()["report"]["leaves_before"] == [512, 1000, 1]
+    assert status.to_dict()["report"]["leaves_before"] == [512, 511, 1]
     assert sock.asked[0]["cmd"] == abi.Cmd.STATUS and sock.closed
 
 
@@ -99,7 +99,7 @@ def test_snapshot_sends_everything() -> None:
     assert asked["cmd"] == abi.Cmd.SNAPSHOT and asked["version"] == abi.GENL_VERSION
     assert dict(asked["attrs"]) == {
         "OWNER_FD": 7,
-        "STRATEGY": int(abi.Strategy.EAGER),
+        "STRATEGY": int(abi.Strategy.LAZY),
         "FLAGS": 1,
         "POOL_BYTES": 1 << 33,
         "MAX_HOLD_MS": 600_000,
@@ -116,7 +116,7 @@ def test_snapshot_that_did_not_happen_is_an_error() -> None:
 
 def test_unknown_strategy() -> None:
     with Control(lambda: FakeSocket()) as connection:
-        with pytest.raises(ControlError, match="no strategy 'eagre'.*default, eager"):
+        with pytest.raises(ControlError, match="no strategy 'eagre'.*default, eager, lazy"):
             connection.snapshot(3, strategy="eagre")
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from livedump import doctor
 from livedump.doctor import FAIL, OK, WARN, Check, Distribution, Machine
+from livedump.selftest.record import Identity, Record
 
 RELEASE = "6.1.0-56-amd64"
 CONFIG = """\
@@ -59,6 +60,7 @@ def machine(tmp_path: Path) -> Machine:
     put(root, "proc/meminfo", "MemTotal: 8388608 kB\nMemAvailable: 6291456 kB\n")
     put(root, "py/bcc/__init__.py")
     put(root, "py/bcc/libbcc.py")
+    Record(root).save(Identity.of(root, RELEASE), {"passed": True, "when": "today"})
     origins = {"bcc": str(root / "py/bcc/__init__.py"), "drgn": "/py/drgn/__init__.py"}
     return Machine(
         root=root,
@@ -264,6 +266,8 @@ CASES: list[tuple[str, Break, str, str, str]] = [
         "1.0 GiB available",
         "--pool",
     ),
+    ("selftest", without("var/lib/livedump/selftest.json"), WARN, "not run", "livedump selftest"),
+    ("selftest", file("proc/cpuinfo", "flags\t\t: fpu ibt\n"), WARN, "not run", "selftest"),
     ("crash", lambda m: replace(m, which=lambda n: None), WARN, "not installed", "apt-get"),
     ("drgn", lambda m: replace(m, origin=lambda n: None), WARN, "not installed", "pip"),
 ]

@@ -22,13 +22,15 @@ ALLOWED = {
     "dump": BASE,
     "session": BASE | {"control", "kmod", "dump"},
     "doctor": BASE | {"control", "kmod", "dump"},
+    "selftest": BASE | {"control", "kmod", "dump", "session"},
     "trace": BASE | {"control", "kmod", "dump"},
     "analysis": BASE,
-    "cli": BASE | {"control", "kmod", "dump", "session", "doctor", "trace", "analysis"},
+    "cli": BASE | {"control", "kmod", "dump", "session", "doctor", "selftest", "trace", "analysis"},
 }
 
-#: Analysis reads recordings: of trace it may know their format, nothing that records.
-SEAMS = {("analysis", "trace"): {"recording", "errors"}}
+#: Analysis reads recordings: of trace it may know their format, nothing that records. The doctor
+#: reads the self-test's results.
+SEAMS = {("analysis", "trace"): {"recording", "errors"}, ("doctor", "selftest"): {"record"}}
 
 #: Outside libraries, and which part may import them at all.
 HOMES = {
@@ -127,6 +129,7 @@ def test_imports_go_downward() -> None:
         ("session.py", "from livedump.cli.common import emit", "must not import cli"),
         ("analysis/x.py", "from livedump.trace import record", "must not import trace"),
         ("analysis/x.py", "from livedump.trace.recorder import record", "must not import trace"),
+        ("doctor.py", "from livedump.selftest.rounds import SelfTest", "must not import selftest"),
         ("kmod.py", "import click", "kmod must not import click"),
         ("doctor.py", "def f():\n    import rich.table", "must not import rich"),
         ("session.py", "def f():\n    import pyroute2", "must not import pyroute2"),

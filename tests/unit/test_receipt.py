@@ -10,9 +10,74 @@ from tests.unit import images
 
 def test_downtime_line() -> None:
     assert receipt.downtime_line(images.report()) == (
-        "downtime 64.7 ms (rendezvous 0.3, save 12.1, protect 50.0, flush 0.2) "
+        "downtime 3.1 ms (rendezvous 0.3, protect 0.4, flush 0.1, recopy 1.9, exit 0.4) "
         "after 1.2 s of preparation"
     )
+    assert receipt.downtime_line(images.eager_report()) == (
+        "downtime 64.7 ms (rendezvous 0.3, save 12.1, protect 50.0, flush 0.2, recopy 0.6, "
+        "exit 1.5) after 1.2 s of preparation"
+    )
+
+
+@pytest.mark.parametrize(
+    ("save_ns", "shown"), [(0, False), (49_999, False), (50_001, True), (1_000_000, True)]
+)
+def test_save_is_shown_unless_it_would_show_as_nothing(save_ns: int, shown: bool) -> None:
+    line = receipt.downtime_line(images.report(save_ns=save_ns))
+    assert ("save" in line) == shown
+    # The exact value is there in any case.
+    assert f"save {save_ns}" in " ".join(receipt.ns_lines(images.report(save_ns=save_ns)).split())
+
+
+def test_the_phases_add_up_to_the_stop() -> None:
+    """Nothing of the downtime is hidden: what the module's phases leave is `exit`."""
+    for report in (images.report(), images.eager_report()):
+        assert sum(receipt.phases_ns(report).values()) == report["stop_ns"]
+    assert receipt.exit_ns(images.report(stop_ns=1)) == 0  # clocks of two CPUs
+
+
+def test_every_phase_of_the_abi_is_one() -> None:
+    """Between prepare_ns and stop_ns, in the header's order."""
+    fields = list(abi.FIELDS)
+    phases = fields[fields.index("prepare_ns") + 1 : fields.index("stop_ns")]
+    assert [f"{name}_ns" for name in receipt.PHASES] == phases
+
+
+def test_ns_lines_are_exact_and_fit() -> None:
+    report = images.eager_report(prepare_ns=9_876_543_210, stop_ns=1_234_567_890)
+    lines = receipt.ns_lines(report).splitlines()
+    assert max(map(len, lines)) <= 80
+    numbers = dict(
+        item.rsplit(" ", 1) for item in " ".join(lines)[9:].replace("  ", " ").split(", ")
+    )
+    found = {name.strip(): int(value) for name, value in numbers.items()}
+    assert found == {
+        "prepare": 9_876_543_210,
+        **receipt.phases_ns(report),
+        "stop": 1_234_567_890,
+    }
+
+
+def test_entries_by_level_attempts_and_nmis() -> None:
+    line = receipt.entries_line(images.report(attempts=3, nmis=2))
+    assert "2,040 x 4K, 509 x 2M, 1 x 1G changed by the stop" in line
+    assert " ".join(line.split()).endswith("attempts 3, NMIs 2")
+
+
+def test_leaves_before_held_and_after() -> None:
+    held = receipt.leaves_lines(images.report())
+    assert "before 512 x 4K, 511 x 2M, 1 x 1G; held 2,048 x 4K, 508 x 2M, 1 x 1G" in held
+    assert "after release: not known yet; 154 demoted so far" in held
+    done = receipt.leaves_lines(images.released(images.report()))
+    assert "after 512 x 4K, 511 x 2M, 1 x 1G; 154 demoted, all given back" in done
+
+
+@pytest.mark.parametrize("verdict", abi.Verdict)
+def test_tables_left_are_told_whatever_the_verdict(verdict: abi.Verdict) -> None:
+    report = images.released(images.report(), tables_left=3, verdict=int(verdict))
+    for text in (receipt.render(report), receipt.render_full(report)):
+        assert "3 NOT given back" in text and "all given back" not in text
+        assert f"verdict {verdict.name.lower()}" in text
 
 
 def test_downtime_line_names_retries_and_nmis() -> None:
@@ -43,10 +108,12 @@ def test_format_bytes_and_pages() -> None:
 
 def test_a_stop_of_microseconds_keeps_its_phases() -> None:
     report = images.report(
-        stop_ns=2_300, rendezvous_ns=300, save_ns=1_000, protect_ns=900, flush_ns=100
+        stop_ns=2_500, rendezvous_ns=300, save_ns=1_000, protect_ns=800, flush_ns=100, recopy_ns=200
     )
     line = receipt.downtime_line(report)
-    assert line.startswith("downtime 2.3 us (rendezvous 0.3, save 1.0, protect 0.9, flush 0.1)")
+    assert line.startswith(
+        "downtime 2.5 us (rendezvous 0.3, save 1.0, protect 0.8, flush 0.1, recopy 0.2, exit 0.1)"
+    )
 
 
 @pytest.mark.parametrize(
@@ -90,8 +157,33 @@ def test_no_snapshot_yet() -> None:
 
 
 def test_one_screen() -> None:
-    text = receipt.render(images.report())
-    assert len(text.splitlines()) <= 24
+    for report in (images.report(), images.released(images.eager_report())):
+        assert len(receipt.render(report).splitlines()) <= 23
+
+
+def test_every_counter_of_page_tables_has_its_row() -> None:
+    """Also those that the lines above the tables tell."""
+    report = images.released(images.report(), demotions=4_711, tables_left=815, recopied=1_234)
+    values = {row.name: row.value for _, rows in receipt.tables(report) for row in rows}
+    assert (values["demotions"], values["tables left"]) == ("4,711", "815")
+    assert values["recopied"] == "1,234"
+    leaves = [values[f"leaves {when}"] for when in ("before", "held", "after")]
+    assert leaves == [
+        "512 x 4K, 511 x 2M, 1 x 1G",
+        "2,048 x 4K, 508 x 2M, 1 x 1G",
+        "512 x 4K, 511 x 2M, 1 x 1G",
+    ]
+
+
+def test_every_number_of_the_report_is_in_the_full_receipt() -> None:
+    """A new field must get its row: each one that is counted shows in the text when it changes."""
+    head = {"abi", "size", "state", "flags", "instant_boottime_ns", "instant_monotonic_ns"}
+    base = images.released(images.report())
+    text = receipt.render_full(base)
+    for name in set(abi.FIELDS) - head:
+        value = base[name]
+        other = [n + 7_000 for n in value] if isinstance(value, list) else value + 70_000_000
+        assert receipt.render_full({**base, name: other}) != text, name
 
 
 def test_late_nmis_make_the_verdict_unproven_settled_ones_do_not() -> None:

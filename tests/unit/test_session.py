@@ -34,7 +34,7 @@ def is_open(fd: int) -> bool:
 def test_taken_and_released(module: FakeModule) -> None:
     with make(module) as session:
         fd = session.fd
-        assert module.calls == [("snapshot", fd, "eager", 0, 0, 0)]
+        assert module.calls == [("snapshot", fd, "lazy", 0, 0, 0)]
         assert session.taken is not None and session.taken.state == "holding"
         assert session.status().state == "holding"
     assert names(module.calls) == ["snapshot", "release"]

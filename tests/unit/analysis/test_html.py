@@ -11,6 +11,7 @@ import pytest
 
 from livedump import analysis, trace
 from livedump.analysis import assets, html
+from livedump.receipt import PHASES
 from livedump.trace.recording import Recording
 from tests.unit import samples
 
@@ -67,6 +68,16 @@ def test_data_cannot_end_its_script(page: str, recording: Recording) -> None:
 
 def test_libraries_cannot_end_their_script() -> None:
     assert html._escape_script("a</script>b</SCRIPT >c<!--") == r"a<\/script>b<\/SCRIPT >c<\!--"
+
+
+def test_every_phase_has_its_colour() -> None:
+    found = re.search(r"const colours = \{(.*?)\};", html._package_text("page.js"))
+    assert found
+    colours = dict(re.findall(r'(\w+): "(--\w+)"', found[1]))
+    assert set(colours) == {*PHASES, "exit"} and len(set(colours.values())) == len(colours)
+    css = html._package_text("page.css")
+    for variable in colours.values():  # in the light theme and in the dark one
+        assert len(set(re.findall(rf"{variable}: (#\w{{6}});", css))) == 2, variable
 
 
 def test_markers_in_data_stay_text(recording: Recording) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ def recording(tmp_path: Path) -> Recording:
 
 def test_receipt_has_both_measures(recording: Recording) -> None:
     [receipt] = receipts(recording)
-    assert receipt.phases_ns["other"] == 800_000
+    assert receipt.phases_ns["exit"] == 300_000
     assert sum(receipt.phases_ns.values()) == receipt.snapshot["stop_ns"]
     assert receipt.stop and receipt.stop["site"] == "stop_machine"
     assert receipt.difference_ns == 200_000
@@ -72,6 +73,9 @@ def test_terminal_text(recording: Recording) -> None:
     assert losses < text.index("downtime: 64.7 ms") < text.index("Latency, us")
     assert "LOST" not in text and "not countable: skipped events" in text
     assert "by BPF: 64.9 ms in livedump_stop [livedump]" in text
+    assert "recopy 500.0 us, exit 300.0 us" in " ".join(text.split())
+    table = text[text.index("Latency, us") : text.index("Top stacks")]
+    assert re.findall(r"^ *(cow\w*) ", table, re.MULTILINE) == ["cow", "cow_demote", "cow_copy"]
     assert "p99.9" in text and "memcpy < ext4_file_write_iter < vfs_write" in text
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from livedump import abi
+from livedump.analysis.latency import KINDS
 from livedump.trace import bpf, layout
 from livedump.trace.recording import TABLES
 
@@ -49,6 +50,7 @@ def test_everything_has_a_name() -> None:
     assert set(layout.LOSS_NAMES) == set(layout.Loss)
     assert set(layout.QUESTION_OF) == set(layout.Kind)
     assert len(set(layout.COUNTER_NAMES.values())) == len(layout.Counter)
+    assert list(KINDS) == [layout.kind_name(kind) for kind in layout.Kind]
     assert layout.kind_name(layout.Kind.COW_COPY) == "cow_copy"
     assert layout.kind_name(99) == "99"
 

@@ -1,0 +1,1 @@
+"""Static checks of what is built, for what no emulated machine can run."""

@@ -1,0 +1,70 @@
+"""A load that rewrites much memory of the kernel's own: page cache of a tmpfs.
+
+tools.load alone changes too little of a gigabyte within one drain. Files are made before the
+instant, so that their pages hold something then; they are overwritten by write(2), truncated and
+made anew, so that pages are freed, zeroed and used for something else.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import signal
+import sys
+import tempfile
+import time
+from itertools import count
+from pathlib import Path
+
+FILE_BYTES = 1 << 20
+PAUSE_S = 0.01
+
+
+def fill(number: int) -> bytes:
+    """A megabyte; every page of it differs from that of another round."""
+    page = number.to_bytes(8, "little") * 512
+    return page * (FILE_BYTES // len(page))
+
+
+def rewrite(path: Path, number: int) -> None:
+    """Overwrite in place, or every third time make the file anew."""
+    if number % 3 == 0:
+        path.unlink(missing_ok=True)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+    try:
+        os.pwrite(fd, fill(number), 0)
+    finally:
+        os.close(fd)
+
+
+def rewrite_mapped(path: Path, number: int) -> None:
+    """Store into every page through a shared mapping that is made for it and goes away again."""
+    fd = os.open(path, os.O_RDWR)
+    try:
+        with mmap.mmap(fd, FILE_BYTES) as mapped:
+            for offset in range(0, FILE_BYTES, mmap.PAGESIZE):
+                mapped[offset] = number & 0xFF
+    finally:
+        os.close(fd)
+
+
+def main() -> None:
+    """``churn MIB [maps]``: write so many files, say `ready`, and rewrite them until SIGTERM."""
+    rewriter = rewrite_mapped if sys.argv[2:] == ["maps"] else rewrite
+    files = int(sys.argv[1])
+    stop: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _frame: stop.append(number))
+    with tempfile.TemporaryDirectory(prefix="oracle-churn-", dir="/tmp") as folder:
+        paths = [Path(folder) / str(index) for index in range(files)]
+        for index, path in enumerate(paths):
+            rewrite(path, index + 1)
+        print("ready", flush=True)
+        for number in count(files + 1):
+            if stop:
+                break
+            rewriter(paths[number % files], number)
+            time.sleep(PAUSE_S)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""ELF cores as physical memory: QEMU's dumps and livedump's image alike. No kernel knowledge."""
+
+from __future__ import annotations
+
+import mmap
+import re
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+PAGE = 4096
+_EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
+_PHDR = struct.Struct("<IIQQQQQQ")
+_NOTE = struct.Struct("<III")
+_PT_LOAD, _PT_NOTE, _NT_PRSTATUS = 1, 4, 1
+_REGISTERS_AT = 112  # in struct elf_prstatus
+_RIP, _RSP = 16, 19  # in struct user_regs_struct, words
+_CHUNK_PAGES = 512
+
+
+class CoreError(Exception):
+    """The file is no core, or lacks something."""
+
+
+class Segment(NamedTuple):
+    """Physical memory [start, end) lies at *offset* of the file."""
+
+    start: int
+    end: int
+    offset: int
+
+
+@dataclass(frozen=True)
+class Cpu:
+    """Registers of a CPU that matter here."""
+
+    rip: int
+    rsp: int
+
+
+class Core:
+    """A core file, mapped. Physical addresses in, bytes out."""
+
+    def __init__(self, path: Path) -> None:
+        with open(path, "rb") as file:
+            self.data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        if self.data[:4] != b"\x7fELF":
+            raise CoreError(f"{path} is no ELF file")
+        ehdr = _EHDR.unpack_from(self.data)
+        headers = [_PHDR.unpack_from(self.data, ehdr[5] + i * _PHDR.size) for i in range(ehdr[10])]
+        self.segments = [
+            Segment(paddr, paddr + filesz, offset)
+            for kind, _, offset, _, paddr, filesz, _, _ in headers
+            if kind == _PT_LOAD
+        ]
+        notes = [(h[2], h[5]) for h in headers if h[0] == _PT_NOTE]
+        self.cpus = [cpu for offset, size in notes for cpu in self._cpus(offset, size)]
+
+    def _cpus(self, offset: int, size: int) -> Iterator[Cpu]:
+        end = offset + size
+        while offset + _NOTE.size <= end:
+            name_size, desc_size, kind = _NOTE.unpack_from(self.data, offset)
+            name_at = offset + _NOTE.size
+            desc_at = name_at + (name_size + 3 & ~3)
+            if kind == _NT_PRSTATUS and self.data[name_at : name_at + 5] == b"CORE\0":
+                words = struct.unpack_from("<27Q", self.data, desc_at + _REGISTERS_AT)
+                yield Cpu(words[_RIP], words[_RSP])
+            offset = desc_at + (desc_size + 3 & ~3)
+
+    def offset(self, paddr: int) -> int:
+        """Where it is in the file.
+
+        :raises CoreError: nowhere
+        """
+        for segment in self.segments:
+            if segment.start <= paddr < segment.end:
+                return segment.offset + paddr - segment.start
+        raise CoreError(f"no memory at {paddr:#x}")
+
+    def read(self, paddr: int, size: int) -> bytes:
+        """*size* bytes, which must lie in one segment."""
+        offset = self.offset(paddr)
+        return self.data[offset : offset + size]
+
+    def page(self, pfn: int) -> bytes:
+        """One page."""
+        return self.read(pfn * PAGE, PAGE)
+
+    def vmcoreinfo(self) -> bytes:
+        """The kernel's VMCOREINFO note, found in its memory."""
+        note = rb"\x0b\0\0\0(....)\0\0\0\0VMCOREINFO\0\0(?=OSRELEASE=)"
+        found = re.search(note, self.data, re.DOTALL)
+        if not found:
+            raise CoreError("no VMCOREINFO in the guest's memory")
+        size = int.from_bytes(found[1], "little")
+        return self.data[found.end() : found.end() + size].rstrip(b"\0")
+
+
+def differing(one: Core, other: Core, pfns: range) -> Iterator[int]:
+    """Page frames of *pfns* whose bytes differ."""
+    for start in range(pfns.start, pfns.stop, _CHUNK_PAGES):
+        count = min(_CHUNK_PAGES, pfns.stop - start)
+        left = one.read(start * PAGE, count * PAGE)
+        right = other.read(start * PAGE, count * PAGE)
+        if left == right:
+            continue
+        for index in range(count):
+            page = slice(index * PAGE, (index + 1) * PAGE)
+            if left[page] != right[page]:
+                yield start + index
+
+
+def differing_bytes(one: bytes, other: bytes) -> range:
+    """From the first byte that differs to the last; empty when none does."""
+    places = [index for index, pair in enumerate(zip(one, other)) if pair[0] != pair[1]]
+    return range(places[0], places[-1] + 1) if places else range(0)

@@ -1,0 +1,154 @@
+"""The guest's part: load, snapshot, drain to the disk, and the witness as a second judge.
+
+``python -m tools.oracle.guest FOLDER`` reads FOLDER/job.json and writes FOLDER/guest.json.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from livedump.control import Control
+from livedump.dump import open_image
+from livedump.session import Session
+from tools import witness
+from tools.oracle.capture import GO, MEASURED, Event, await_answer
+
+INSTANT_SYMBOL = "livedump_instant"
+_WARM_UP_S, _ANSWER_S = 1.0, 600.0
+_MAPPED_MIB = 16
+_PAUSE_S = 0.02  # between two steps of the load: the drain needs a CPU, too
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the guest has to do; job.json."""
+
+    strategy: str = "eager"
+    parameters: list[str] = field(default_factory=list)  # of the module
+    pool_bytes: int = 0
+    churn_mib: int = 80
+    maps: bool = False  # a second churn, through user mappings that come and go
+
+    def loads(self) -> list[list[str]]:
+        """The Python modules that run meanwhile, with their arguments."""
+        found = [["tools.load", "--pause", str(_PAUSE_S)]]
+        found.append(["tools.oracle.churn", str(self.churn_mib)])
+        if self.maps:
+            found.append(["tools.oracle.churn", str(_MAPPED_MIB), "maps"])
+        return found
+
+    def write(self, folder: Path) -> None:
+        """To FOLDER/job.json."""
+        (folder / "job.json").write_text(json.dumps(asdict(self)))
+
+
+def read_job(folder: Path) -> Job:
+    """From FOLDER/job.json."""
+    return Job(**json.loads((folder / "job.json").read_text()))
+
+
+def symbol_address(name: str, module: str) -> int:
+    """Where the module's function is, from /proc/kallsyms."""
+    for line in Path("/proc/kallsyms").read_text().splitlines():
+        fields = line.split()
+        if fields[2:] == [name, f"[{module}]"]:
+            return int(fields[0], 16)
+    raise SystemExit(f"oracle: no {name} in module {module}")
+
+
+@contextlib.contextmanager
+def modules(parameters: list[str]) -> Iterator[None]:
+    """The witness, writing, and livedump with its mutant; both unload at the end."""
+    folder = os.environ["LIVEDUMP_KO"]
+    subprocess.run(["insmod", f"{folder}/livedump.ko", *parameters], check=True)
+    witness.insert("livedump_witness", folder)
+    witness.control("start")
+    try:
+        yield
+    finally:
+        witness.control("stop")
+        witness.remove("livedump_witness")
+        witness.remove("livedump")
+
+
+class Program:
+    """A Python module that runs while the block does, as a load."""
+
+    def __init__(self, *arguments: str) -> None:
+        self._name = " ".join(arguments)
+        command = [sys.executable, "-m", *arguments]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+    def await_ready(self) -> None:
+        """Wait until it has said `ready`."""
+        assert self._process.stdout
+        if self._process.stdout.readline() != "ready\n":
+            raise SystemExit(f"oracle: {self._name} did not start")
+
+    def __enter__(self) -> Program:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        died = self._process.poll() is not None
+        self._process.terminate()
+        self._process.communicate(timeout=60)
+        if died and error is None:
+            raise SystemExit(f"oracle: {self._name} ended ({self._process.returncode})")
+
+
+def snapshot(job: Job, folder: Path) -> dict[str, Any]:
+    """Take the snapshot when the host is ready, drain it, and let the host look once more."""
+    disk = os.environ["LIVEDUMP_DISK"]
+    time.sleep(_WARM_UP_S)
+    say(Event("armed", symbol_address(INSTANT_SYMBOL, "livedump")))
+    await_answer(folder, GO, _ANSWER_S)
+    with Session(strategy=job.strategy, pool_bytes=job.pool_bytes) as session:
+        result = session.dump(disk)
+        with Control() as control:
+            lost = control.lost()
+        say(Event("drained"))
+        await_answer(folder, MEASURED, _ANSWER_S)
+    with open_image(disk) as image:
+        torn = witness.torn_rows(witness.image_values(image))
+        size = image.layout.end
+    with Control() as control:
+        final = control.status()
+    return {
+        "image_bytes": size,
+        "verdict": result.verdict,
+        "seconds": result.seconds,
+        "lost": lost,
+        "torn_rows": torn,
+        "report": final.to_dict()["report"],
+    }
+
+
+def say(event: Event) -> None:
+    """To the host."""
+    print(event.line(), flush=True)
+
+
+def main() -> None:
+    """All of it; exits 0 only if every step worked."""
+    folder = Path(sys.argv[1])
+    job = read_job(folder)
+    with contextlib.ExitStack() as stack:
+        loads = [stack.enter_context(Program(*arguments)) for arguments in job.loads()]
+        stack.enter_context(modules(job.parameters))
+        for load in loads:
+            load.await_ready()
+        seen = snapshot(job, folder)
+    (folder / "guest.json").write_text(json.dumps(seen, indent=1))
+
+
+if __name__ == "__main__":
+    main()

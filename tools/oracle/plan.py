@@ -1,0 +1,78 @@
+"""Which runs there are: the matrix, and the mutants that prove that the judge can say no."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+KERNELS = ("6.1", "6.12")
+#: The first is what the short form runs: the module's default.
+STRATEGIES = ("lazy", "eager")
+#: Busy waits in microseconds at the points of kmod/test.h: copied, published, read, demote.
+NO_DELAY = (0, 0, 0, 0)
+ALL_DELAYS = (200, 200, 20, 200)
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A build that leaves out one thing, the delays that make its race certain, and for whom."""
+
+    name: str
+    delays_us: tuple[int, int, int, int]
+    strategies: tuple[str, ...]
+
+
+MUTANTS = (
+    Mutant("flush", NO_DELAY, ("eager", "lazy")),
+    Mutant("publish", (0, 500, 0, 0), ("eager", "lazy")),
+    Mutant("recheck", (0, 0, 100, 0), ("eager", "lazy")),
+    # eager copies nothing before the stop
+    Mutant("recopy", NO_DELAY, ("lazy",)),
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One run. With a mutant it must be caught, else it must be clean."""
+
+    kernel: str = "6.1"
+    la57: bool = True
+    strategy: str = STRATEGIES[0]
+    mutant: str = ""
+    delays_us: tuple[int, int, int, int] = NO_DELAY
+
+    @property
+    def name(self) -> str:
+        """A folder's name."""
+        parts = [self.kernel, f"{self.levels}level", self.strategy, self.mutant]
+        parts += ["delays"] if self.delays_us != NO_DELAY and not self.mutant else []
+        return "-".join(part for part in parts if part)
+
+    @property
+    def levels(self) -> int:
+        """Of page tables."""
+        return 5 if self.la57 else 4
+
+    def parameters(self) -> list[str]:
+        """Of the module, as insmod takes them."""
+        found = [f"mutant={self.mutant}"] if self.mutant else []
+        if self.delays_us != NO_DELAY:
+            found.append("delay_us=" + ",".join(map(str, self.delays_us)))
+        return found
+
+
+def matrix(kernels: Sequence[str], strategies: Sequence[str]) -> Iterator[Case]:
+    """Every kernel with both kinds of page tables."""
+    for strategy in strategies:
+        for kernel in kernels:
+            for la57 in (True, False):
+                yield Case(kernel, la57, strategy)
+
+
+def mutants(kernel: str, strategies: Sequence[str]) -> Iterator[Case]:
+    """Each mutant on one kernel; and its delays without a mutant, which must be clean."""
+    for strategy in strategies:
+        yield Case(kernel, strategy=strategy, delays_us=ALL_DELAYS)
+        for mutant in MUTANTS:
+            if strategy in mutant.strategies:
+                yield Case(kernel, True, strategy, mutant.name, mutant.delays_us)
