@@ -241,6 +241,7 @@ const struct ld_strategy ld_lazy = {
 	.again = ld_tracked_again,
 	.save = lazy_save,
 	.protect = lazy_protect,
+	.recopy_cpu = ld_tracked_recopy_cpu,
 	.recopy_part = ld_tracked_recopy_part,
 	.recopy = ld_tracked_recopy,
 	.restore = lazy_restore,

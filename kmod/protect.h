@@ -91,7 +91,7 @@ struct ld_strategy {
 
 	/*
 	 * In the order in which they are called. In the stop nothing sleeps,
-	 * and all is done by one CPU but for recopy_part.
+	 * and all is done by one CPU but for recopy_cpu and recopy_part.
 	 */
 
 	/* Before the stop. 0, -EINTR, -ENOMEM, -ENOSPC, -EAGAIN. */
@@ -102,9 +102,13 @@ struct ld_strategy {
 	int (*save)(void);
 	/* Then: protect; count the entries by enum livedump_leaf. */
 	void (*protect)(u64 entries[__LIVEDUMP_LEAF_MAX]);
-	/* Then, on every CPU: copy again what is its own, and a part of more. */
-	void (*recopy_part)(int cpu, unsigned int part, unsigned int parts);
-	/* Then: copy again what was written since it was copied. */
+	/*
+	 * Meanwhile and then, by every CPU: copy again what was written since;
+	 * what is this CPU's own, and parts of what is nobody's.
+	 */
+	void (*recopy_cpu)(int cpu);
+	void (*recopy_part)(unsigned int part, unsigned int parts);
+	/* Then: the rest, stacks of the other CPUs among it. */
 	void (*recopy)(void);
 	/* After release: what else than entries of ours was changed. */
 	void (*restore)(void);

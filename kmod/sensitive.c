@@ -60,12 +60,17 @@ void ld_each_data_page(ld_page_fn fn, void *arg)
 
 void ld_each_cpu_page(int cpu, ld_page_fn fn, void *arg)
 {
-	void **waddr = (void **)(ld_syms.espfix_waddr + per_cpu_offset(cpu));
-
 	each_page((void *)ld_syms.pcpu_base + ld_syms.pcpu_unit_offsets[cpu],
 		  ld_syms.pcpu_unit_used, fn, arg);
 	if (idle[cpu])
 		each_page(idle[cpu], ld_syms.task_struct_size, fn, arg);
+	ld_each_espfix_page(cpu, fn, arg);
+}
+
+void ld_each_espfix_page(int cpu, ld_page_fn fn, void *arg)
+{
+	void **waddr = (void **)(ld_syms.espfix_waddr + per_cpu_offset(cpu));
+
 	/* IRET to a 16-bit stack writes here, past any fault handler. */
 	if (ld_syms.espfix_waddr && *waddr)
 		each_page(*waddr, 1, fn, arg);

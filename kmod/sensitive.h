@@ -17,7 +17,9 @@ void ld_sensitive_free(void);
 
 /* Call @fn for each page of: */
 void ld_each_data_page(ld_page_fn fn, void *arg);	/* kernel .data, .bss */
-void ld_each_cpu_page(int cpu, ld_page_fn fn, void *arg); /* and its idle task */
+/* what a CPU works on: its per-CPU memory, its idle task, its ESPFIX stack */
+void ld_each_cpu_page(int cpu, ld_page_fn fn, void *arg);
+void ld_each_espfix_page(int cpu, ld_page_fn fn, void *arg);
 
 /*
  * The task_structs of those who take part in the stop. They could be protected,

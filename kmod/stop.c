@@ -18,6 +18,7 @@
 
 #define MAX_ATTEMPTS 20
 #define MAX_RECOPIES 3
+#define PARTS 32	/* small enough that CPUs end at the same time */
 
 enum phase {
 	PHASE_WAIT,
@@ -30,7 +31,8 @@ struct attempt {
 	const struct ld_strategy *strategy;
 	struct livedump_report *report;
 	atomic_t arrived;		/* the first one leads */
-	atomic_t ready;
+	atomic_t parts;			/* of what is watched, taken */
+	atomic_t ready;			/* flushed, nothing more to copy */
 	enum phase phase;
 	int error;
 	u64 called, begun, saved, protected, flush_done, settled, ended;
@@ -94,29 +96,39 @@ static void wait_a_little(void)
 	cpu_relax();
 }
 
-/*
- * On every CPU. While it copies it writes to its stack only, which the leader
- * copies last. Others still write by a stale TLB what is theirs, not ours.
- */
-static void flush_and_recopy(struct attempt *a, unsigned int part)
+/* Until nobody is on the way here any more: from then on CPUs write nothing. */
+static void wait_for_all(atomic_t *here)
 {
-	if (!part || !ld_is_mutant(LD_MUTANT_FLUSH))
-		ld_flush_tlb_local();
-	if (!part)
-		a->flush_done = rdtsc_ordered();
-	if (a->strategy->recopy_part)
-		a->strategy->recopy_part(smp_processor_id(), part,
-					 num_online_cpus());
-	atomic_inc(&a->ready);
+	while (atomic_read(here) < num_online_cpus())
+		wait_a_little();
+}
+
+/*
+ * What is watched does not change while all CPUs are here, protected or not.
+ * So those who wait for the leader begin, and it takes what is left.
+ */
+static void recopy_parts(struct attempt *a)
+{
+	unsigned int part;
+
+	if (!a->strategy->recopy_part)
+		return;
+	wait_for_all(&a->arrived);
+	a->strategy->recopy_cpu(smp_processor_id());
+	while ((part = atomic_fetch_inc(&a->parts)) < PARTS)
+		a->strategy->recopy_part(part, PARTS);
 }
 
 static void flush_everywhere(struct attempt *a, u64 used)
 {
 	/* Our entries before the others' flush. */
 	smp_store_release(&a->phase, PHASE_FLUSH);
-	flush_and_recopy(a, 0);
-	while (atomic_read(&a->ready) < num_online_cpus())
-		wait_a_little();
+	ld_flush_tlb_local();
+	a->flush_done = rdtsc_ordered();
+	recopy_parts(a);
+	atomic_inc(&a->ready);
+	wait_for_all(&a->ready);
+	/* The others' stacks are still now. */
 	if (a->strategy->recopy)
 		a->strategy->recopy();
 	/* Saved by a fault in the stop: the page has changed since. */
@@ -125,7 +137,7 @@ static void flush_everywhere(struct attempt *a, u64 used)
 
 static void recopy_all(struct attempt *a, u64 used)
 {
-	unsigned int part = 0;
+	unsigned int part;
 	int cpu;
 
 	if (!a->strategy->recopy) {
@@ -133,7 +145,9 @@ static void recopy_all(struct attempt *a, u64 used)
 		return;
 	}
 	for_each_online_cpu(cpu)
-		a->strategy->recopy_part(cpu, part++, num_online_cpus());
+		a->strategy->recopy_cpu(cpu);
+	for (part = 0; part < PARTS; part++)
+		a->strategy->recopy_part(part, PARTS);
 	a->strategy->recopy();
 	ld_cow_recopy_since(used);
 }
@@ -187,27 +201,29 @@ static int lead(struct attempt *a)
 	return 0;
 }
 
-static void follow(struct attempt *a, unsigned int part)
+static void follow(struct attempt *a)
 {
 	enum phase phase;
 
+	recopy_parts(a);
 	/* pairs with the leader's release */
 	while ((phase = smp_load_acquire(&a->phase)) == PHASE_WAIT)
 		wait_a_little();
-	if (phase == PHASE_FLUSH)
-		flush_and_recopy(a, part);
+	if (phase == PHASE_ABORT)
+		return;
+	if (!ld_is_mutant(LD_MUTANT_FLUSH))
+		ld_flush_tlb_local();
+	atomic_inc(&a->ready);
 }
 
 /* stop_machine() lets no CPU go before all have returned from here. */
 static int stop_fn(void *data)
 {
 	struct attempt *a = data;
-	unsigned int part;
 
 	save_registers();
-	part = atomic_fetch_inc(&a->arrived);
-	if (part) {
-		follow(a, part);
+	if (atomic_fetch_inc(&a->arrived)) {
+		follow(a);
 		return 0;
 	}
 	a->error = lead(a);

@@ -403,11 +403,17 @@ int ld_tables_save_parents(u64 *saved)
 
 void ld_tables_recopy_parents(void)
 {
+	unsigned long last = 0;
 	unsigned int i;
 
-	for (i = 0; i < atomic_read(&own.taken); i++)
-		if (own.origins[i].leaf)
-			ld_cow_recopy_table(own.origins[i].parent.table);
+	/* Neighbours have the same parent. */
+	for (i = 0; i < atomic_read(&own.taken); i++) {
+		unsigned long table = own.origins[i].parent.table;
+
+		if (own.origins[i].leaf && table != last)
+			ld_cow_recopy_table(table);
+		last = table;
+	}
 }
 
 void ld_tables_patch_copies(void)

@@ -91,6 +91,31 @@ static unsigned long next_block(unsigned long pfn)
 	for (block = next_block(0); block < tracked.fixed_bits;            \
 	     block = next_block(block + PTRS_PER_PTE))
 
+static void mark_aliased(struct ld_walk *walk, u64 entry, int level,
+			 unsigned long addr)
+{
+	unsigned long pfn = ld_entry_pfn(entry, level);
+
+	if (level == LD_LEVEL_PTE && ld_tracked_is_fixed(pfn))
+		__set_bit(pfn, tracked.copied);
+}
+
+/*
+ * What of it has another mapping (CPU entry area, IRQ stacks in vmalloc space)
+ * is copied in any case. Writes to the rest set a Dirty bit in the direct map.
+ */
+static void find_aliased(void)
+{
+	struct ld_walk walk = { .leaf = mark_aliased };
+
+	walk.start = VMALLOC_START;
+	walk.last = VMALLOC_END - 1;
+	ld_walk_kernel(&walk);
+	walk.start = CPU_ENTRY_AREA_BASE;
+	walk.last = CPU_ENTRY_AREA_BASE + P4D_SIZE - 1;
+	ld_walk_kernel(&walk);
+}
+
 static int find_fixed(void)
 {
 	int cpu;
@@ -100,9 +125,11 @@ static int find_fixed(void)
 	tracked.copied = new_bitmap();
 	if (!tracked.fixed || !tracked.copied)
 		return -ENOMEM;
-	for_each_possible_cpu(cpu)
-		ld_each_cpu_page(cpu, mark, tracked.copied);
-	bitmap_copy(tracked.fixed, tracked.copied, tracked.fixed_bits);
+	for_each_possible_cpu(cpu) {
+		ld_each_cpu_page(cpu, mark, tracked.fixed);
+		ld_each_espfix_page(cpu, mark, tracked.copied);
+	}
+	find_aliased();
 	ld_each_stopper_page(mark, tracked.fixed);
 	return 0;
 }
@@ -206,7 +233,7 @@ static void watch_data(unsigned long pfn, void *unused)
 /*
  * The neighbours of a page that must stay writable are as well watched as
  * protected: looking at a Dirty bit in the stop costs less than changing an
- * entry. What a CPU alone writes is copied in any case: it has other mappings.
+ * entry.
  */
 static void watch_block(unsigned long block)
 {
@@ -478,7 +505,8 @@ static void recopy_page(unsigned long pfn)
 
 static void recopy_fixed(unsigned long pfn, void *unused)
 {
-	recopy_page(pfn);
+	if (test_bit(pfn, tracked.copied))
+		recopy_page(pfn);
 }
 
 static bool is_written(const u64 *entry)
@@ -486,29 +514,26 @@ static bool is_written(const u64 *entry)
 	return READ_ONCE(*entry) & _PAGE_DIRTY;
 }
 
-static void recopy_watched(unsigned int part, unsigned int parts)
+/* What has other mappings, which no Dirty bit of ours tells of. */
+void ld_tracked_recopy_cpu(int cpu)
+{
+	if (!ld_is_mutant(LD_MUTANT_RECOPY))
+		ld_each_cpu_page(cpu, recopy_fixed, NULL);
+}
+
+void ld_tracked_recopy_part(unsigned int part, unsigned int parts)
 {
 	unsigned long end = tracked.page_count * (part + 1) / parts;
 	unsigned long i = tracked.page_count * part / parts;
 
+	if (ld_is_mutant(LD_MUTANT_RECOPY))
+		return;
 	for (; i < end; i++) {
 		const struct watched *page = &tracked.pages[i];
 
 		if (!page->entry || is_written(page->entry))
 			recopy_page(page->pfn);
 	}
-}
-
-/*
- * Nearly all of what is a CPU's own has been written. What is watched is
- * nobody's: with all CPUs here none of it changes, and each looks at a part.
- */
-void ld_tracked_recopy_part(int cpu, unsigned int part, unsigned int parts)
-{
-	if (ld_is_mutant(LD_MUTANT_RECOPY))
-		return;
-	ld_each_cpu_page(cpu, recopy_fixed, NULL);
-	recopy_watched(part, parts);
 }
 
 static void recopy_aliases(void)

@@ -34,10 +34,11 @@ unsigned long ld_tracked_next_fixed(unsigned long pfn, unsigned long end);
 int ld_tracked_update(void);
 
 /*
- * Inside the stop: what one CPU alone writes and its part of kernel data, by
- * all CPUs; then, by one, all else that was written.
+ * Inside the stop: what one CPU alone writes and what nobody writes now, by all
+ * CPUs; then, by one, all else that was written.
  */
-void ld_tracked_recopy_part(int cpu, unsigned int part, unsigned int parts);
+void ld_tracked_recopy_cpu(int cpu);
+void ld_tracked_recopy_part(unsigned int part, unsigned int parts);
 void ld_tracked_recopy(void);
 
 /* After release: Dirty bits as they were. */

@@ -32,11 +32,12 @@ def run_case(case: Case, machine: Machine, maps: bool, keep: bool) -> Outcome:
         parameters=case.parameters(),
         churn_mib=int(parse_bytes(machine.memory) * CHURN_SHARE) >> 20,
         maps=maps,
+        ambush=case.tests,
     )
     folder = prepare(case.name)
     try:
-        test = bool(job.parameters)
-        taken = take(replace(machine, kernel=case.kernel, la57=case.la57, test=test), job, folder)
+        machine = replace(machine, kernel=case.kernel, la57=case.la57, test=case.tests)
+        taken = take(machine, job, folder)
         seconds = {"run": round(time.monotonic() - begun, 1)}
         return _judged(case, taken, seconds)
     except (VmError, CoreError, LookupError) as error:

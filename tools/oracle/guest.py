@@ -20,6 +20,7 @@ from livedump.control import Control
 from livedump.dump import open_image
 from livedump.session import Session
 from tools import witness
+from tools.oracle.ambush import Ambush, ambush
 from tools.oracle.capture import GO, MEASURED, Event, await_answer
 
 INSTANT_SYMBOL = "livedump_instant"
@@ -37,6 +38,7 @@ class Job:
     pool_bytes: int = 0
     churn_mib: int = 80
     maps: bool = False  # a second churn, through user mappings that come and go
+    ambush: bool = False  # reads that meet writes; needs the module's test build
 
     def loads(self) -> list[list[str]]:
         """The Python modules that run meanwhile, with their arguments."""
@@ -108,11 +110,19 @@ class Program:
 def snapshot(job: Job, folder: Path) -> dict[str, Any]:
     """Take the snapshot when the host is ready, drain it, and let the host look once more."""
     disk = os.environ["LIVEDUMP_DISK"]
+    with contextlib.ExitStack() as stack:
+        trap = stack.enter_context(ambush()) if job.ambush else None
+        return _snapshot(job, folder, disk, trap)
+
+
+def _snapshot(job: Job, folder: Path, disk: str, trap: Ambush | None) -> dict[str, Any]:
     time.sleep(_WARM_UP_S)
     say(Event("armed", symbol_address(INSTANT_SYMBOL, "livedump")))
     await_answer(folder, GO, _ANSWER_S)
     with Session(strategy=job.strategy, pool_bytes=job.pool_bytes) as session:
         result = session.dump(disk)
+        if trap:
+            trap.run(session.fd, disk)
         with Control() as control:
             lost = control.lost()
         say(Event("drained"))
