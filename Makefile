@@ -54,7 +54,7 @@ demo: debug kmod ## The main job: dump a stock kernel under load, and show what 
 	@$(PYTHON) -m tools.demo
 
 .PHONY: test
-test: test-unit test-vm test-guest test-smoke test-dump test-report ## All tests
+test: test-unit test-vm test-guest test-smoke test-race test-oracle test-dump test-report ## All tests
 
 .PHONY: test-unit
 test-unit: setup ## Unit tests, on the host
@@ -71,6 +71,11 @@ test-guest: debug kmod ## Guest tests on 6.1, in full
 .PHONY: test-smoke
 test-smoke: kmod ## Guest tests marked `smoke`, on 6.12
 	$(VM) run --kernel 6.12 --memory 2G --disk build/test/6.12.img:3G --timeout 600 -- $(GUEST_TEST) -m smoke
+
+.PHONY: test-race
+test-race: setup ## Races, nested faults, NMIs, failing steps: the module's test build, on 6.1
+	$(VM) run --kernel 6.1 --memory 1G --test-kmod --nmi 20 --disk build/test/race.img:2G \
+		--timeout 900 -- $(PYTEST) --durations=8 tests/race
 
 .PHONY: test-dump
 test-dump: debug ## What crash and drgn make of the guest tests' dump, on the host
@@ -103,8 +108,12 @@ check-ibt: kmod ## Disassemble the module: every indirect branch must be safe wi
 		$$(for release in $$releases; do echo build/kmod/$$release/livedump.ko; done)
 
 .PHONY: bench
-bench: kmod ## Compare the strategies, in one boot
+bench: kmod ## Downtime over RAM, cost of a fault, slowdown while held: build/bench/
 	@$(PYTHON) -m tools.bench
+
+.PHONY: matrix
+matrix: kmod ## Guest tests marked `smoke` on kernels x paging levels x pti x preempt x CPUs
+	@$(PYTHON) -m tools.matrix $(MATRIX)
 
 .PHONY: oracle
 oracle: setup ## Judge every strategy by QEMU's own dumps of the instant, and the judge by mutants

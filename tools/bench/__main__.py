@@ -1,71 +1,62 @@
-"""``python -m tools.bench``: boot a machine for each row, print the table, keep the samples."""
+"""``python -m tools.bench``: measure, show tables, keep the samples in build/bench/."""
 
 from __future__ import annotations
 
-import json
-import statistics
 import sys
-from typing import Any
 
 import click
 from rich.console import Console
-from rich.table import Table
 
-from tools.paths import BUILD, PYTHON
-from tools.vm import VmConfig, VmError, run
+from tools.bench import chart, costs, downtime
+from tools.bench.downtime import BENCH, MACHINES
+from tools.vm import VmError
 
-BENCH = BUILD / "bench"
-
-
-def measure(kernel: str, memory: str, samples: int) -> dict[str, Any]:
-    """One row: a boot, *samples* pairs of stops in it.
-
-    :raises VmError: the machine or the sampling failed
-    """
-    row_file = BENCH / "row.json"
-    row_file.unlink(missing_ok=True)
-    command = [str(PYTHON), "-m", "tools.bench.guest", str(row_file), str(samples)]
-    result = run(VmConfig(kernel=kernel, memory=memory, timeout_s=900, name="bench"), command)
-    if result.status:
-        raise VmError(f"sampling on {kernel} with {memory} failed ({result.status})")
-    row: dict[str, Any] = json.loads(row_file.read_text())
-    row["accelerator"] = result.accelerator
-    return row
+Targets = list[tuple[str, float, bool]]
 
 
-def table(rows: list[dict[str, Any]]) -> Table:
-    """Medians in ms, and the ratio of the two medians: what to compare between machines."""
-    shown = Table("kernel", "RAM GiB", "CPUs", "empty ms", "eager ms", "eager/empty", "ms/GiB")
-    for row in rows:
-        empty = statistics.median(row["empty_stop_ns"])
-        eager = statistics.median(row["eager_stop_ns"])
-        shown.add_row(
-            row["kernel"],
-            f"{row['ram_gib']:.2f}",
-            str(row["cpus"]),
-            f"{empty / 1e6:.2f}",
-            f"{eager / 1e6:.1f}",
-            f"{eager / empty:.0f}",
-            f"{eager / 1e6 / row['ram_gib']:.1f}",
-        )
-    return shown
+def measure_downtime(console: Console, only: str | None, samples: int) -> Targets:
+    """A boot for each machine whose name contains *only*."""
+    rows: list[downtime.Row] = []
+    for machine in MACHINES:
+        if only and only not in machine.name:
+            continue
+        rows.append(downtime.measure(machine, samples))
+        downtime.write(rows)
+    console.print(downtime.table(rows))
+    console.print(downtime.profile(rows))
+    chart.write(rows, BENCH / "downtime.html")
+    return downtime.targets(rows)
+
+
+def measure_faults(console: Console) -> Targets:
+    """Three boots."""
+    found = costs.measure()
+    costs.write(found)
+    console.print(costs.table(found))
+    console.print(costs.slowdown_table(found))
+    return costs.targets(found)
 
 
 @click.command()
-@click.option("--kernel", default="6.1", show_default=True)
-@click.option("--memory", "sizes", multiple=True, default=("1G", "2G", "4G"), show_default=True)
-@click.option("--samples", default=15, show_default=True, help="Pairs of stops in each boot.")
-def main(kernel: str, sizes: tuple[str, ...], samples: int) -> None:
-    """Downtime of strategy eager against an empty stop, interleaved in one boot per size."""
+@click.option("--only", type=click.Choice(["downtime", "fault"]), help="One of the two parts.")
+@click.option("--machine", help="Downtime of machines whose name contains this, e.g. '8G'.")
+@click.option("--samples", default=15, show_default=True, help="Of each kind in each boot.")
+def main(only: str | None, machine: str | None, samples: int) -> None:
+    """What the stop, a fault and a held snapshot cost; targets are shown, not enforced."""
     BENCH.mkdir(parents=True, exist_ok=True)
+    console = Console(width=110)
+    found: Targets = []
     try:
-        rows = [measure(kernel, memory, samples) for memory in sizes]
+        if only != "fault":
+            found += measure_downtime(console, machine, samples)
+        if only != "downtime":
+            found += measure_faults(console)
     except VmError as error:
         click.echo(f"bench: error: {error}", err=True)
         sys.exit(1)
-    (BENCH / "downtime.json").write_text(json.dumps(rows, indent=1) + "\n")
-    Console().print(table(rows))
-    click.echo(f"medians of {samples}; samples in {BENCH / 'downtime.json'}")
+    for text, value, met in found:
+        click.echo(f"{'met   ' if met else 'MISSED'} {value:6.2f}  {text}")
+    click.echo(f"medians of {samples} samples a kind; all samples are in {BENCH}")
 
 
 if __name__ == "__main__":

@@ -45,8 +45,8 @@ MODULE_BLACKLIST = (
 )
 
 #: QEMU's CPU model by accelerator. `max` has 5-level page tables.
-CPU_MODEL = {"kvm": "host", "tcg": "max"}
-ACCELERATOR = {"kvm": "kvm", "tcg": "tcg,thread=multi"}
+CPU_MODEL = {"kvm": "host", "tcg": "max", "tcg-single": "max"}
+ACCELERATOR = {"kvm": "kvm", "tcg": "tcg,thread=multi", "tcg-single": "tcg,thread=single"}
 
 #: Options for QEMU beside those of virtme-ng.
 QEMU_ARGS = ("-nodefaults", "-no-user-config")
