@@ -22,9 +22,9 @@ from livedump.dump import Layout, open_image
 
 PAGES = 48
 _DELAYS = Path("/sys/module/livedump/parameters/delay_us")
-#: Busy waits in us at copied, published, read, demote: a reader waits 20 ms before it reads in
+#: Busy waits in us at copied, published, read, demote: a reader waits 50 ms before it reads in
 #: place; the writer comes meanwhile, and is saved, or is still being saved when the reader ends.
-_WAITS = "0,40000,20000,0"
+_WAITS = "0,80000,50000,0"
 _WRITE_AFTER_S = 0.005
 _PFN_MASK = (1 << 55) - 1
 _AT_INSTANT, _LATER = b"\x11", b"\x22"
