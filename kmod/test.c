@@ -8,7 +8,7 @@
 #include "test.h"
 
 static char *mutant = "none";
-module_param(mutant, charp, 0400);
+module_param(mutant, charp, 0600);
 MODULE_PARM_DESC(mutant, "none, flush, publish, recopy or recheck");
 
 static unsigned int delay_us[__LD_POINT_MAX];

@@ -22,9 +22,10 @@ from livedump.dump import Layout, open_image
 
 PAGES = 48
 _DELAYS = Path("/sys/module/livedump/parameters/delay_us")
-#: Busy waits in us at copied, published, read, demote: a reader waits 50 ms before it reads in
-#: place; the writer comes meanwhile, and is saved, or is still being saved when the reader ends.
-_WAITS = "0,80000,50000,0"
+#: Busy waits in us at copied, published, read, demote, for every other page in turn. A reader waits
+#: 50 ms before it reads in place; the writer comes meanwhile. Either its store is done by then: the
+#: reader must look again. Or it is still being saved: what is published must be copied.
+_WAITS = ("0,0,50000,0", "0,80000,50000,0")
 _WRITE_AFTER_S = 0.005
 _PFN_MASK = (1 << 55) - 1
 _AT_INSTANT, _LATER = b"\x11", b"\x22"
@@ -44,9 +45,9 @@ class Ambush:
             layout = image.layout
         before = _DELAYS.read_text()
         target = os.open(disk, os.O_WRONLY)
-        _DELAYS.write_text(_WAITS)
         try:
             for number, pfn in enumerate(self._pfns):
+                _DELAYS.write_text(_WAITS[number % len(_WAITS)])
                 offset = offset_of(layout, pfn)
                 os.pwrite(target, self._read_while_written(image_fd, offset, number), offset)
             os.fsync(target)

@@ -1,0 +1,78 @@
+"""Judges that cannot fail prove nothing: builds with one rule left out must be caught.
+
+Here those of the save protocol, where the race can be made certain; the oracle catches the others
+(`make oracle`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from livedump import abi
+from livedump.dump import open_image
+from livedump.session import Session
+from tests.race.conftest import PARAMETERS, set_delays
+from tests.race.provoke import PAGE, control, pages
+from tests.race.test_races import POOL
+from tools import witness
+
+ROUNDS = 6
+
+
+@contextlib.contextmanager
+def mutant(name: str) -> Iterator[None]:
+    """The module with one rule left out (kmod/test.h)."""
+    (PARAMETERS / "mutant").write_text(name)
+    try:
+        yield
+    finally:
+        (PARAMETERS / "mutant").write_text("none")
+
+
+def image_of_races() -> list[bytes]:
+    """Every race page as the image has it."""
+    with open_image(abi.IMAGE_PATH) as image:
+        return [image.read(paddr, PAGE) for paddr in pages("race")]
+
+
+def changed_by_savers(value: int) -> int:
+    """Pages of the image that change while all CPUs write them at the same moment."""
+    with Session(pool_bytes=POOL, strategy="lazy"):
+        before = image_of_races()
+        set_delays(published=300)
+        control(f"race {value}")
+        set_delays()
+        return sum(a != b for a, b in zip(before, image_of_races(), strict=True))
+
+
+def changed_by_readers(value: int) -> int:
+    """Pages that a reader gets wrong because they are written between its look and its copy.
+
+    The writer is on its own: it overtakes the reader, who waits 3 ms over every page.
+    """
+    with Session(pool_bytes=POOL, strategy="lazy"), open_image(abi.IMAGE_PATH) as image:
+        before = witness.image_values(image)
+        set_delays(read=3000)
+        writer = threading.Thread(target=witness.poke_all, args=(value,))
+        writer.start()
+        during = witness.image_values(image)
+        writer.join()
+        set_delays()
+    return sum(
+        a != b for row, values in before.items() for a, b in zip(values, during[row], strict=True)
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "judge"), [("publish", changed_by_savers), ("recheck", changed_by_readers)]
+)
+def test_mutant_is_caught(name: str, judge: object) -> None:
+    assert callable(judge)
+    assert sum(judge(value) for value in range(1, ROUNDS)) == 0, "the module itself is wrong"
+    with mutant(name):
+        # NMIs and scheduling decide when the race is on: it comes within a few rounds.
+        assert any(judge(100 + value) for value in range(ROUNDS)), f"mutant {name} survives"
