@@ -1,4 +1,4 @@
-"""Shared by all tests: the folder by which guest tests hand files to the host, loads in the guest."""
+"""Shared by all tests: the folder by which guest tests hand files to the host, and loads."""
 
 from __future__ import annotations
 

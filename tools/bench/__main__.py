@@ -1,62 +1,135 @@
-"""``python -m tools.bench``: measure, show tables, keep the samples in build/bench/."""
+"""``python -m tools.bench``: boot the machines, keep the samples, print tables and targets."""
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
 
-from tools.bench import chart, costs, downtime
-from tools.bench.downtime import BENCH, MACHINES
+from tools.bench import chart, machine, report, summary
+from tools.bench.machine import BENCH
+from tools.bench.rows import BY_NAME, Row
 from tools.vm import VmError
 
-Targets = list[tuple[str, float, bool]]
+DOWNTIME = BENCH / "downtime.json"
+FAULT = BENCH / "fault.json"
+INSTRUCTIONS = BENCH / "downtime-instructions.json"  # as DOWNTIME, one CPU, no noise
+CHART = BENCH / "downtime.svg"
+
+#: Instructions hardly vary.
+COUNTED_SAMPLES = 4
 
 
-def measure_downtime(console: Console, only: str | None, samples: int) -> Targets:
-    """A boot for each machine whose name contains *only*."""
-    rows: list[downtime.Row] = []
-    for machine in MACHINES:
-        if only and only not in machine.name:
+def load_rows(path: Path) -> list[dict[str, Any]]:
+    """What former runs have measured."""
+    rows: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
+    return rows
+
+
+def merge(rows: list[dict[str, Any]], row: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows with a new one in place of an older one of the same kernel; in the order of ROWS."""
+    kept = [old for old in rows if (old["kernel"], old["name"]) != (row["kernel"], row["name"])]
+    order = list(BY_NAME)
+    return sorted([*kept, row], key=lambda each: (each["kernel"], order.index(each["name"])))
+
+
+def run_rows(
+    measure: Callable[[str, Row, int], dict[str, Any]],
+    target: Path,
+    kernel: str,
+    rows: Iterable[Row],
+    samples: int,
+) -> list[str]:
+    """Measure row by row; each is kept as soon as it is there. The errors of those that failed."""
+    errors = []
+    for row in rows:
+        try:
+            found = measure(kernel, row, samples)
+        except VmError as error:
+            errors.append(f"{row.name}: {error}")
             continue
-        rows.append(downtime.measure(machine, samples))
-        downtime.write(rows)
-    console.print(downtime.table(rows))
-    console.print(downtime.profile(rows))
-    chart.write(rows, BENCH / "downtime.html")
-    return downtime.targets(rows)
+        target.write_text(json.dumps(merge(load_rows(target), found), indent=1) + "\n")
+    return errors
 
 
-def measure_faults(console: Console) -> Targets:
-    """Three boots."""
-    found = costs.measure()
-    costs.write(found)
-    console.print(costs.table(found))
-    console.print(costs.slowdown_table(found))
-    return costs.targets(found)
+def run_fault(kernel: str, rounds: int) -> list[str]:
+    """Measure faults and what they do to a load."""
+    try:
+        found = {
+            "time": machine.fault_time(kernel, rounds),
+            "instructions": machine.fault_instructions(kernel, 2),
+            "slowdown": machine.slowdown(kernel, rounds),
+        }
+    except VmError as error:
+        return [f"fault: {error}"]
+    FAULT.write_text(json.dumps(found, indent=1) + "\n")
+    return []
+
+
+def show(console: Console) -> None:
+    """Print all that is kept, this run's and former ones'."""
+    checks = []
+    if rows := load_rows(DOWNTIME):
+        console.print(report.downtime(rows), report.profile(rows))
+        checks += summary.downtime_checks(rows)
+        CHART.write_text(chart.svg(rows))
+    if counted := load_rows(INSTRUCTIONS):
+        unit = "millions of instructions of 1 CPU"
+        console.print(report.downtime(counted, unit), report.profile(counted, unit))
+    if FAULT.exists():
+        found = json.loads(FAULT.read_text())
+        console.print(report.faults(found), report.slowdown(found["slowdown"]))
+        checks.append(summary.fault_check(found["instructions"]))
+    console.print(report.targets(checks))
 
 
 @click.command()
-@click.option("--only", type=click.Choice(["downtime", "fault"]), help="One of the two parts.")
-@click.option("--machine", help="Downtime of machines whose name contains this, e.g. '8G'.")
-@click.option("--samples", default=15, show_default=True, help="Of each kind in each boot.")
-def main(only: str | None, machine: str | None, samples: int) -> None:
-    """What the stop, a fault and a held snapshot cost; targets are shown, not enforced."""
+@click.option("--kernel", default="6.1", show_default=True)
+@click.option(
+    "--only", type=click.Choice(["downtime", "instructions", "fault", "show"]), help="Part of it."
+)
+@click.option(
+    "--row",
+    "names",
+    multiple=True,
+    type=click.Choice(list(BY_NAME)),
+    default=tuple(BY_NAME),
+    help="A machine for downtime; repeatable. Default: all.",
+)
+@click.option("--samples", default=15, show_default=True, help="Of each stop, in each boot.")
+@click.option("--rounds", default=5, show_default=True, help="Of faults, and of each load.")
+def main(kernel: str, only: str | None, names: tuple[str, ...], samples: int, rounds: int) -> None:
+    """Downtime of both strategies against an empty stop; costs of faults; slowdown while held.
+
+    Samples are kept in build/bench/, row by row: rows that are not measured again stay. With
+    $LIVEDUMP_KO, modules from that folder are measured.
+
+    \b
+    Example:
+      python -m tools.bench --only downtime --row 1g --row 8g --samples 5
+    """
     BENCH.mkdir(parents=True, exist_ok=True)
-    console = Console(width=110)
-    found: Targets = []
-    try:
-        if only != "fault":
-            found += measure_downtime(console, machine, samples)
-        if only != "downtime":
-            found += measure_faults(console)
-    except VmError as error:
+    errors = []
+    if only in (None, "downtime"):
+        rows = [BY_NAME[name] for name in names]
+        errors += run_rows(machine.downtime, DOWNTIME, kernel, rows, samples)
+    if only in (None, "instructions"):
+        sizes = [BY_NAME[name] for name in names if BY_NAME[name].cpus == 2]
+        errors += run_rows(
+            machine.downtime_instructions, INSTRUCTIONS, kernel, sizes, COUNTED_SAMPLES
+        )
+    if only in (None, "fault"):
+        errors += run_fault(kernel, rounds)
+    show(Console())
+    for error in errors:
         click.echo(f"bench: error: {error}", err=True)
-        sys.exit(1)
-    for text, value, met in found:
-        click.echo(f"{'met   ' if met else 'MISSED'} {value:6.2f}  {text}")
-    click.echo(f"medians of {samples} samples a kind; all samples are in {BENCH}")
+    click.echo(f"samples and chart: {BENCH}")
+    sys.exit(1 if errors else 0)
 
 
 if __name__ == "__main__":

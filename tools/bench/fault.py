@@ -60,7 +60,8 @@ def stops(found: dict[str, Any]) -> None:
     for _ in range(STOPS):
         empty = module.empty_stop()
         lazy = lazy_sample(Row(2))
-        found.setdefault("empty_stop_ns", []).append(empty.stop_ns)
+        for phase, value in empty._asdict().items():
+            found.setdefault(f"empty_{phase}", []).append(value)
         found.setdefault("lazy_stop_ns", []).append(lazy["stop_ns"])
         for phase in (*PHASES, "recopied"):
             found.setdefault(f"lazy_{phase}", []).append(lazy[phase])

@@ -108,6 +108,7 @@ def describe(row: Row) -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "threads": sum(1 for _ in Path("/proc").glob("[0-9]*/task/*")),
         "vmalloc_gib": row.vmalloc_gib,
+        "clock": module.clock()._asdict(),
     }
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +44,17 @@ def private_modules() -> dict[str, Any]:
     return {"build_kmod": False, "env": {"LIVEDUMP_KO": str(Path(folder).resolve())}}
 
 
+def waited_s() -> float | None:
+    """For how long some task of the host waited for a CPU since its boot; None if it cannot say."""
+    pressure = Path("/proc/pressure/cpu")
+    if not pressure.exists():
+        return None
+    return int(pressure.read_text().splitlines()[0].rpartition("=")[2]) / 1e6
+
+
 def downtime(kernel: str, row: Row, samples: int) -> dict[str, Any]:
-    """One row of downtime.json, with the host's load before and after."""
+    """One row of downtime.json. ``host_pressure`` is the share of the run in which some task of the
+    host waited for a CPU, None if unknown."""
     vm = VmConfig(
         kernel=kernel,
         memory=f"{row.ram_gib}G",
@@ -52,15 +63,39 @@ def downtime(kernel: str, row: Row, samples: int) -> dict[str, Any]:
         name=f"bench-{row.name}",
         **private_modules(),
     )
-    load = [os.getloadavg()[0]]
+    begin, waited = time.monotonic(), waited_s()
     found = measure(vm, "guest", str(samples), row.name)
-    return {**found, "host_load": [*load, os.getloadavg()[0]], "host_cpus": os.cpu_count()}
+    seconds, after = time.monotonic() - begin, waited_s()
+    pressure = None if waited is None or after is None else round((after - waited) / seconds, 2)
+    return {**found, "host_pressure": pressure, "host_cpus": os.cpu_count()}
 
 
-def _counting() -> None:
-    """Let tools.vm know the accelerator that -icount needs."""
+def counting(vm: VmConfig) -> VmConfig:
+    """The same machine with one CPU and a clock that counts its instructions: what it measures, no
+    noise of the host disturbs. With a second CPU 6.1 does not boot: it hangs where that starts.
+    """
     config.ACCELERATOR.setdefault(ICOUNT, "tcg,thread=single")
     config.CPU_MODEL.setdefault(ICOUNT, config.CPU_MODEL["tcg"])
+    return replace(
+        vm,
+        cpus=1,
+        accelerator=ICOUNT,
+        qemu_args=(*vm.qemu_args, *ICOUNT_ARGS),
+        name=f"{vm.name}-icount",
+    )
+
+
+def downtime_instructions(kernel: str, row: Row, samples: int) -> dict[str, Any]:
+    """The same row in instructions instead of ns, of one CPU."""
+    vm = VmConfig(
+        kernel=kernel,
+        memory=f"{row.ram_gib}G",
+        cpus=row.cpus,
+        timeout_s=2 * row.timeout_s,
+        name=f"bench-{row.name}",
+        **private_modules(),
+    )
+    return {**measure(counting(vm), "guest", str(samples), row.name), "host_pressure": None}
 
 
 def fault_time(kernel: str, rounds: int) -> dict[str, Any]:
@@ -70,18 +105,9 @@ def fault_time(kernel: str, rounds: int) -> dict[str, Any]:
 
 
 def fault_instructions(kernel: str, rounds: int) -> dict[str, Any]:
-    """The same in instructions: one CPU, and a clock that counts what it does."""
-    _counting()
-    vm = VmConfig(
-        kernel=kernel,
-        cpus=1,
-        timeout_s=900,
-        name="bench-icount",
-        accelerator=ICOUNT,
-        qemu_args=ICOUNT_ARGS,
-        **private_modules(),
-    )
-    return measure(vm, "fault", str(rounds))
+    """The same in instructions, of one CPU."""
+    vm = VmConfig(kernel=kernel, timeout_s=900, name="bench-fault", **private_modules())
+    return measure(counting(vm), "fault", str(rounds))
 
 
 def slowdown(kernel: str, rounds: int) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from tools.oracle.core import CoreError
 from tools.oracle.guest import Job
 from tools.oracle.outcome import Outcome
 from tools.oracle.plan import KERNELS, STRATEGIES, Case, matrix, mutants
-from tools.oracle.run import ORACLE, Machine, Taken, prepare, remove_memory, take
+from tools.oracle.run import ORACLE, Machine, NotArmed, Taken, prepare, remove_memory, take
 from tools.vm import VmError
 from tools.vm.config import parse_bytes
 
@@ -37,7 +37,13 @@ def run_case(case: Case, machine: Machine, maps: bool, keep: bool) -> Outcome:
     folder = prepare(case.name)
     try:
         machine = replace(machine, kernel=case.kernel, la57=case.la57, test=case.tests)
-        taken = take(machine, job, folder)
+        try:
+            taken = take(machine, job, folder)
+        except NotArmed as error:
+            # Seen twice on a host that ran five machines: a guest without a timer tick for minutes,
+            # and a load that could not start. No snapshot was taken, so nothing is judged twice.
+            click.echo(f"oracle: {str(error).splitlines()[0]} Booting once more", err=True)
+            taken = take(machine, job, folder)
         seconds = {"run": round(time.monotonic() - begun, 1)}
         return _judged(case, taken, seconds)
     except (VmError, CoreError, LookupError) as error:
@@ -51,7 +57,7 @@ def _judged(case: Case, taken: Taken, seconds: dict[str, float]) -> Outcome:
     from tools.oracle.judge import Judge  # drgn: only where there is something to judge
 
     begun = time.monotonic()
-    verdict = Judge(taken.folder, taken.guest["lost"]).judge()
+    verdict = Judge(taken.folder, case.strategy, taken.guest["lost"]).judge()
     seconds["judge"] = round(time.monotonic() - begun, 1)
     return Outcome(case, verdict.to_dict(), taken.guest, seconds)
 

@@ -96,6 +96,7 @@ class Capture:
     sockets: Sockets
     timing: Timing = field(default_factory=Timing)
     error: Exception | None = None
+    armed: bool = False  # the guest got as far as that
     done: bool = False
     _events: queue.Queue[Event] = field(default_factory=queue.Queue)
 
@@ -114,7 +115,9 @@ class Capture:
 
     def _run(self) -> None:
         try:
-            self._at_instant(self._wait("armed", _ARMED_S).address)
+            event = self._wait("armed", _ARMED_S)
+            self.armed = True
+            self._at_instant(event.address)
             self._after_drain()
             self.done = True
         except Exception as error:  # of a thread: kept for whoever started it

@@ -102,12 +102,12 @@ class Verdict:
 class Judge:
     """Compares one run's files."""
 
-    def __init__(self, folder: Path, lost: Sequence[int]) -> None:
+    def __init__(self, folder: Path, strategy: str, lost: Sequence[int]) -> None:
         self._instant = Core(folder / "instant.core")
         self._image = Core(folder / "vmcore")
         self._after = Core(folder / "after.core")
         self._kernel = Kernel(self._instant, folder / "instant.core")
-        self._pages = Pages(self._kernel)
+        self._pages = Pages(self._kernel, free_stacks=strategy == "lazy")
         self._namer = Namer(self._kernel, self._pages)
         self._tables = Tables(
             self._instant.page, self._kernel.walk.tables, self._kernel.is_protected_or_image

@@ -197,19 +197,24 @@ class Kernel:
         return [self.pfns_of(base + offsets[cpu].value_(), size) for cpu in range(count)]
 
     @cached_property
-    def stacks(self) -> dict[int, str]:
-        """Page frames of stacks: to the task's name; what only looks like one has none."""
-        size = STACK_BYTES
+    def free_stacks(self) -> set[int]:
+        """Page frames of what looks like a thread's stack and is nobody's now."""
         found = {
-            pfn: "stack of nobody"
+            pfn
             for area in self.areas
             if area.owner == "kernel_clone" and area.end - area.start == STACK_BYTES + PAGE
             for pfn in self._pfns(area)
         }
+        return found - set(self.stacks)
+
+    @cached_property
+    def stacks(self) -> dict[int, str]:
+        """Page frames of the stacks of living tasks, to the task's name."""
+        found: dict[int, str] = {}
         for task in [*for_each_task(self.program), *self.idle_tasks]:
             start = task.stack.value_()
             name = f"{task.comm.string_().decode(errors='replace')}/{task.pid.value_()}"
-            for address in range(start, start + size, PAGE):
+            for address in range(start, start + STACK_BYTES, PAGE):
                 pfn = self.by_address.get(address)
                 if pfn is not None:
                     found[pfn] = name

@@ -30,7 +30,7 @@ class Namer:
 
     def _name(self, pfn: int, kind: Kind, offset: int) -> str:
         if kind is Kind.STACK:
-            return self._kernel.stacks[pfn]
+            return self._kernel.stacks.get(pfn, "stack of nobody")
         if kind is Kind.IMAGE:
             inside = (pfn - self._kernel.image_pfns.start) * PAGE + offset
             return self._kernel.symbol(self._kernel.image.start + inside)

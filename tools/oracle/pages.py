@@ -79,10 +79,14 @@ def parse_pages(data: bytes) -> list[Page]:
 
 
 class Pages:
-    """Classes pages."""
+    """Classes pages.
 
-    def __init__(self, kernel: Kernel) -> None:
+    :param free_stacks: stacks of nobody are covered, too: `lazy` saves all that look like one
+    """
+
+    def __init__(self, kernel: Kernel, free_stacks: bool) -> None:
         self._kernel = kernel
+        self._stacks = set(kernel.stacks) | (kernel.free_stacks if free_stacks else set())
         self._slab_flag, self._slab_type = self._slab_marks()
         self._buddy_type = int(kernel.info["NUMBER(PAGE_BUDDY_MAPCOUNT_VALUE)"])
         self._table_type = self._type("PGTY_table", ~0x200)
@@ -133,7 +137,7 @@ class Pages:
         reserved = page.flags & self._reserved_flag
         if reserved and pfn in self._percpu:
             return Kind.PERCPU
-        if pfn in kernel.stacks:
+        if pfn in self._stacks:
             return Kind.STACK
         if reserved and pfn in kernel.image_pfns:
             return Kind.IMAGE

@@ -27,6 +27,10 @@ _HEADER_ROOM = 64 << 20
 _TIMEOUT_S = 900.0
 
 
+class NotArmed(VmError):
+    """The guest did not get as far as the snapshot: nothing has been judged."""
+
+
 @dataclass(frozen=True)
 class Machine:
     """What is booted.
@@ -98,6 +102,7 @@ def _config(machine: Machine, folder: Path, at: Sockets) -> VmConfig:
 def take(machine: Machine, job: Job, folder: Path) -> Taken:
     """Boot, take the snapshot, drain; everything is in *folder* afterwards.
 
+    :raises NotArmed: it failed before the snapshot
     :raises VmError: the machine, the guest's part or the capture failed
     """
     job.write(folder)
@@ -115,10 +120,12 @@ def take(machine: Machine, job: Job, folder: Path) -> Taken:
         try:
             result = run(_config(machine, folder, at), command, *sinks)
         except VmError as error:
-            raise VmError(f"{_last_words(said, capture)}\n{error}") from error
+            kind = VmError if capture.armed else NotArmed
+            raise kind(f"{_last_words(said, capture)}\n{error}") from error
         thread.join(timeout=5)
     if result.status or not capture.done:
-        raise VmError(f"the run failed ({result.status}):\n{_last_words(said, capture)}")
+        kind = VmError if capture.armed else NotArmed
+        raise kind(f"the run failed ({result.status}):\n{_last_words(said, capture)}")
     guest = json.loads((folder / "guest.json").read_text())
     os.truncate(folder / IMAGE, guest["image_bytes"])
     return Taken(folder, result.release, guest, capture.timing)

@@ -82,11 +82,11 @@ def main() -> None:
 @main.command(context_settings={"ignore_unknown_options": False})
 @machine_options
 @click.option("--timeout", type=float, metavar="SECONDS", help="Stop the guest after this long.")
-@click.option("--nmi", type=float, metavar="HZ", help="So many NMIs a second, while CMD lets the file $LIVEDUMP_NMI exist.")
+@click.option(
+    "--nmi", type=float, metavar="HZ", help="So many NMIs a second, while $LIVEDUMP_NMI exists."
+)
 @click.argument("command", nargs=-1, required=True, metavar="-- CMD...")
-def run(
-    command: tuple[str, ...], timeout: float | None, nmi: float | None, **options: Any
-) -> None:
+def run(command: tuple[str, ...], timeout: float | None, nmi: float | None, **options: Any) -> None:
     """Run CMD as root in a fresh machine and return its exit status.
 
     Other statuses: 121 CMD succeeded but the kernel log is bad, 122 the guest died, 124 time is up,

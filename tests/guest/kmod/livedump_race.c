@@ -61,8 +61,11 @@ struct runner {
 static void meet(int target)
 {
 	atomic_inc(&arrived);
-	while (atomic_read(&arrived) < target)
+	while (atomic_read(&arrived) < target) {
 		cpu_relax();
+		/* Another CPU may wait for this one, in a stop_machine(). */
+		cond_resched();
+	}
 }
 
 static int run(void *data)

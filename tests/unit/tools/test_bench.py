@@ -1,0 +1,189 @@
+"""What tools.bench makes of samples: numbers, verdicts, chart. No machine is booted."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from typing import Any
+
+import pytest
+
+from tools.bench import chart, report, summary
+from tools.bench.__main__ import merge
+from tools.bench.fault import sort_touches
+from tools.bench.guest import add_sample
+from tools.bench.module import Clock, Touch
+from tools.bench.rows import BY_NAME, ROWS
+
+MS = 1_000_000
+
+
+def make_row(
+    ram_gib: int, empty: int = 1, lazy: int = 2, eager: int = 200, samples: int = 15, **more: Any
+) -> dict[str, Any]:
+    """A row of a quiet machine; times in ms."""
+    stops = {"empty": empty, "lazy": lazy, "eager": eager}
+    phases = {
+        name: {f"{phase}_ns": [value * MS] for phase in summary.PHASES}
+        for name, value in stops.items()
+    }
+    return {
+        "name": f"{ram_gib}g",
+        "kernel": "6.1",
+        "ram_gib": ram_gib,
+        **{f"{name}_stop_ns": [value * MS] * samples for name, value in stops.items()},
+        "phases": phases,
+        "host_pressure": 0.1,
+        **more,
+    }
+
+
+def verdicts(*rows: dict[str, Any]) -> dict[str, bool | None]:
+    """By the target's name."""
+    return {check.name: check.met for check in summary.downtime_checks(rows)}
+
+
+def test_targets_met() -> None:
+    rows = [make_row(gib) for gib in (1, 8, 16)]
+    found = verdicts(*rows)
+    assert len(found) == 5
+    assert set(found.values()) == {True}
+
+
+@pytest.mark.parametrize(
+    ("row", "name"),
+    [
+        (make_row(8, lazy=4), "8g: lazy/empty"),
+        (make_row(8, eager=99), "8g: eager/lazy"),
+    ],
+)
+def test_target_missed(row: dict[str, Any], name: str) -> None:
+    assert verdicts(row)[name] is False
+
+
+def test_growth_missed() -> None:
+    found = verdicts(make_row(1, lazy=2), make_row(16, lazy=3))
+    assert found["16g: lazy/empty"] is True
+    assert found["lazy/empty, 16 GiB to 1 GiB"] is False
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"samples": 14}, "14 samples"),
+        ({"empty_stop_ns": [MS] + [4 * MS] * 14}, "4 x its minimum"),
+        ({"host_pressure": 0.8}, "busy 80%"),
+        ({"lazy": 0.5}, "cannot be shorter"),
+    ],
+)
+def test_what_proves_nothing(change: dict[str, Any], reason: str) -> None:
+    row = make_row(8, **change)
+    checks = summary.downtime_checks([row])
+    assert [check.met for check in checks] == [None, None]
+    assert reason in checks[0].note
+
+
+def test_unknown_pressure_is_no_noise() -> None:
+    assert summary.why_not(make_row(1, host_pressure=None)) == ""
+
+
+def found_faults(handler: int, loop_cycles: int = 2005) -> dict[str, Any]:
+    """What a guest that counts instructions says; reading the counter takes 4."""
+    clock = Clock(1_000_000, 4, loop_cycles)
+    cycles: dict[str, Any] = {"plain_write": [6], "bare_copy": [104]}
+    touches = [Touch(0, 904, 500, 100, 800), Touch(1, 504, 0, 100, handler), Touch(2, 6, 0, 0, 0)]
+    sort_touches(cycles, "fault", touches, clock)
+    return {"clock": clock._asdict(), "cycles": cycles}
+
+
+def test_fault_costs_leave_out_the_clock() -> None:
+    found = found_faults(300)
+    costs = summary.fault_costs(found)
+    assert (costs.plain_write, costs.bare_copy, costs.next_write) == (2, 100, 500)
+    assert (costs.next_handler, costs.first_handler, costs.first_demote) == (300, 800, 500)
+    assert found["cycles"]["without_fault"] == 1
+
+
+@pytest.mark.parametrize(("handler", "met"), [(300, True), (301, False)])
+def test_fault_target(handler: int, met: bool) -> None:
+    assert summary.fault_check(found_faults(handler)).met is met
+
+
+def test_a_clock_that_does_not_count_proves_nothing() -> None:
+    assert summary.fault_check(found_faults(300, loop_cycles=900)).met is None
+
+
+def test_cycles_of_a_slow_counter() -> None:
+    cycles: dict[str, Any] = {}
+    sort_touches(cycles, "fault", [Touch(1, 10, 0, 20, 40)], Clock(2_500_000, 4, 2005))
+    assert cycles["fault_next_copy"] == [50]
+    assert cycles["fault_next_handler"] == [100]
+
+
+def test_slowdown() -> None:
+    load = {"free": [[10, 10], [12, 12]], "held": [[5, 10], [7, 12]]}
+    assert summary.slowdown(load) == 22 / 17
+    assert summary.slowdown(load, slice(1)) == 11 / 6
+    assert summary.slowdown(load, slice(-1, None)) == 1
+
+
+def test_slowdown_to_nothing() -> None:
+    assert summary.slowdown({"free": [[1]], "held": [[0]]}) == float("inf")
+
+
+def test_add_sample_sorts() -> None:
+    row: dict[str, Any] = {}
+    for stop_ns in (5, 6):
+        add_sample(row, "lazy", {"stop_ns": stop_ns, "save_ns": stop_ns - 4, "pages_ram": 9})
+    assert row == {
+        "lazy_stop_ns": [5, 6],
+        "covered": {"lazy": {"pages_ram": 9}},
+        "phases": {"lazy": {"save_ns": [1, 2]}},
+    }
+
+
+def test_merge_replaces_the_same_row_and_keeps_the_order() -> None:
+    old, small, other = make_row(8), make_row(1), make_row(8, kernel="6.12")
+    new = make_row(8, lazy=9)
+    rows = merge(merge(merge([old], other), small), new)
+    assert rows == [small, new, other]
+
+
+def test_rows() -> None:
+    assert len(BY_NAME) == len(ROWS)
+    assert [row.ram_gib for row in ROWS[:5]] == [1, 2, 4, 8, 16]
+    assert BY_NAME["4g-5000-threads"].extra_threads == 5000
+    assert BY_NAME["8g-vmalloc-2g"].vmalloc_gib == 2
+    assert BY_NAME["4g-4-cpus"].cpus == 4
+
+
+def test_chart_is_well_formed_and_to_scale() -> None:
+    rows = [make_row(16), make_row(1), make_row(4, name="4g-4-cpus")]
+    root = ET.fromstring(chart.svg(rows))
+    space = "{http://www.w3.org/2000/svg}"
+    circles = root.findall(f"{space}circle")
+    assert len(circles) == 6  # of three stops, the two rows that differ by size only
+    empty, _, eager = circles[0], circles[1], circles[2]
+    assert float(empty.attrib["cy"]) > float(eager.attrib["cy"])  # longer is higher
+    assert float(empty.attrib["cx"]) < float(circles[1].attrib["cx"])  # by size
+
+
+def test_chart_of_nothing() -> None:
+    assert chart.svg([make_row(4, name="4g-4-cpus")]) == ""
+
+
+def test_tables_have_all_rows() -> None:
+    rows = [make_row(1), make_row(2, host_pressure=None)]
+    assert report.downtime(rows).row_count == 2
+    assert report.profile(rows).row_count == 6
+    assert report.targets(summary.downtime_checks(rows)).row_count == 2
+    faults = found_faults(300)
+    assert report.faults({"time": faults, "instructions": faults}).row_count == 8
+
+
+def test_slowdown_table_shows_spread_and_share() -> None:
+    load = {"free": [[4, 6], [20, 10]], "held": [[3, 3]], "fault_total_ns": [20 * MS]}
+    table = report.slowdown(
+        {"phase_seconds": 2, **dict.fromkeys(("process", "file", "network"), load)}
+    )
+    cells = [list(column.cells)[0] for column in table.columns]
+    assert cells == ["process", "10.0", "5.0 - 15.0", "3.0", "3.33", "4.00", "1.00%"]
