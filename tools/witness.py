@@ -112,6 +112,15 @@ def direct_map() -> bytes:
         os.close(fd)
 
 
+def changed(before: bytes, after: bytes) -> int:
+    """Pages whose mapping differs, but for those that the kernel itself made read-only or back.
+
+    It leaves Dirty set when it does so (module text, BPF programs); livedump never does.
+    """
+    assert len(before) == len(after)
+    return sum(a != b and not (a | b) & SHADOW for a, b in zip(before, after, strict=True))
+
+
 def tags(permissions: bytes) -> int:
     """Pages whose mapping carries a software bit: none, unless a snapshot is held."""
     return _count(permissions, SOFTW1 | SOFTW2 | SOFTW3)
