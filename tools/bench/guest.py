@@ -104,6 +104,7 @@ def describe(row: Row) -> dict[str, Any]:
     return {
         "name": row.name,
         "kernel": platform.release(),
+        "module": Path("/sys/module/livedump/srcversion").read_text().strip(),
         "ram_gib": row.ram_gib,
         "cpus": os.cpu_count(),
         "threads": sum(1 for _ in Path("/proc").glob("[0-9]*/task/*")),
