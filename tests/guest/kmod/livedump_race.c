@@ -180,10 +180,11 @@ static int on_nmi(unsigned int type, struct pt_regs *regs)
 {
 	u64 *page = READ_ONCE(nmi_page);
 
-	if (!page)
-		return NMI_DONE;
-	page[NMI_WORD + smp_processor_id() % 8]++;
-	atomic64_inc(&nmis);
+	if (page) {
+		page[NMI_WORD + smp_processor_id() % 8]++;
+		atomic64_inc(&nmis);
+	}
+	/* All that come while we are here were injected for us. */
 	return NMI_HANDLED;
 }
 NOKPROBE_SYMBOL(on_nmi);
