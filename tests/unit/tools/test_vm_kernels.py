@@ -140,7 +140,7 @@ def test_download_shows_how_far_it_is(
         said = "'http://x/p_1.deb' p_1.deb 8000000 SHA256:00\n"
         if "--print-uris" not in arguments:
             (Path(cwd) / "p_1.deb").write_bytes(b"x" * 2_000_000)
-            time.sleep(0.2)
+            time.sleep(0.5)
         return subprocess.CompletedProcess([], 0, said, "")
 
     monkeypatch.setattr(kernels, "_apt_download", apt_download)
@@ -148,8 +148,8 @@ def test_download_shows_how_far_it_is(
     assert kernels.download("p") == cache / "debs" / "p_1.deb"
     said = capsys.readouterr().err.splitlines()
     assert said[0] == "vm: downloading p ..."
-    assert said[1] == "vm: downloading p: 0 s, 2 of 8 MB"
-    assert said[-1] == "vm: downloading p: 0 s"
+    assert "vm: downloading p: 0 s, 2 of 8 MB" in said
+    assert said[-1].startswith("vm: downloading p: ")
 
 
 def test_progress_ends_with_a_step_that_fails(capsys: pytest.CaptureFixture[str]) -> None:
