@@ -70,7 +70,8 @@ def test_growth_missed() -> None:
     ("change", "reason"),
     [
         ({"samples": 14}, "14 samples"),
-        ({"empty_stop_ns": [MS] + [4 * MS] * 14}, "4 x its minimum"),
+        ({"empty_stop_ns": [MS] * 11 + [4 * MS] * 4}, "4 x the minimum"),
+        ({"lazy_stop_ns": [2 * MS] * 11 + [20 * MS] * 4}, "10 x the minimum"),
         ({"host_pressure": 0.8}, "busy 80%"),
         ({"lazy": 0.5}, "cannot be shorter"),
     ],
