@@ -143,6 +143,16 @@ static bool notrace is_mapped(unsigned long pfn)
 }
 NOKPROBE_SYMBOL(is_mapped);
 
+void notrace ld_fault_save_page(unsigned long pfn)
+{
+	if (READ_ONCE(mode) != MODE_HOLDING || pfn >= ld_cow_max_pfn() ||
+	    ld_cow_slot(pfn) != LD_SLOT_NONE || !is_mapped(pfn))
+		return;
+	if (ld_cow_save(pfn) == LD_SAVED)
+		this_cpu_inc(stats.hook_saved);
+}
+NOKPROBE_SYMBOL(ld_fault_save_page);
+
 void notrace ld_fault_save_for_hook(unsigned long pfn)
 {
 	struct ld_opening o = {};
@@ -153,9 +163,7 @@ void notrace ld_fault_save_for_hook(unsigned long pfn)
 	local_irq_save(flags);
 	this_cpu_inc(depth);
 	/* Also what is read-only in the direct map, as kernel text is. */
-	if (READ_ONCE(mode) == MODE_HOLDING && is_mapped(pfn) &&
-	    ld_cow_save(pfn) == LD_SAVED)
-		this_cpu_inc(stats.hook_saved);
+	ld_fault_save_page(pfn);
 	ld_open((unsigned long)__va(PFN_PHYS(pfn)),
 		READ_ONCE(mode) == MODE_HOLDING, this_cpu_read(depth), &o);
 	this_cpu_dec(depth);

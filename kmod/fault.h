@@ -38,9 +38,11 @@ void ld_fault_hold(void);
 void ld_fault_releasing(void);
 
 /*
- * A hook saw a page that is about to change behind the protection: save it
- * and make it writable. Any context.
+ * A hook saw a page that is about to change behind the protection. Any
+ * context. The second also makes it writable in the direct map: its entries
+ * are none of ours on return.
  */
+void ld_fault_save_page(unsigned long pfn);
 void ld_fault_save_for_hook(unsigned long pfn);
 
 void ld_fault_stats_reset(void);

@@ -11,6 +11,7 @@
 #include "hooks.h"
 #include "pgwalk.h"
 #include "ranges.h"
+#include "usermap.h"
 
 #define LOG_ROOM 1024
 
@@ -142,6 +143,38 @@ static int vmap_range(struct kretprobe_instance *instance,
 }
 NOKPROBE_SYMBOL(vmap_range);
 
+/* remap_pfn_range(vma, addr, pfn, size, prot): mappings that nobody counts */
+static int remap_pages(struct kretprobe_instance *instance,
+		       struct pt_regs *regs)
+{
+	const struct vm_area_struct *vma =
+		(void *)regs_get_kernel_argument(regs, 0);
+	unsigned long pfn = regs_get_kernel_argument(regs, 2);
+	unsigned long size = regs_get_kernel_argument(regs, 3);
+	unsigned long i;
+
+	enter();
+	if (vma->vm_flags & VM_SHARED)
+		for (i = 0; i < PAGE_ALIGN(size) >> PAGE_SHIFT; i++)
+			ld_fault_save_page(pfn + i);
+	return 0;
+}
+NOKPROBE_SYMBOL(remap_pages);
+
+/* vmf_insert_pfn_prot(vma, addr, pfn, prot) */
+static int insert_page(struct kretprobe_instance *instance,
+		       struct pt_regs *regs)
+{
+	const struct vm_area_struct *vma =
+		(void *)regs_get_kernel_argument(regs, 0);
+
+	enter();
+	if (vma->vm_flags & VM_SHARED)
+		ld_fault_save_page(regs_get_kernel_argument(regs, 2));
+	return 0;
+}
+NOKPROBE_SYMBOL(insert_page);
+
 /* __text_poke(how, addr, from, len): writes by a mapping of its own. */
 static int poke_text(struct kretprobe_instance *instance,
 		     struct pt_regs *regs)
@@ -178,6 +211,14 @@ static struct kretprobe hooks[] = {
 		.entry_handler = vmap_range,
 	},
 	{
+		.kp.symbol_name = "remap_pfn_range",
+		.entry_handler = remap_pages,
+	},
+	{
+		.kp.symbol_name = "vmf_insert_pfn_prot",
+		.entry_handler = insert_page,
+	},
+	{
 		.kp.symbol_name = "__text_poke",
 		.entry_handler = poke_text,
 	},
@@ -206,6 +247,9 @@ int ld_hooks_arm(void)
 		if (err)
 			return err;
 	}
+	err = ld_usermap_arm();
+	if (err)
+		return err;
 	/*
 	 * Who was preempted inside a hooked call before it was armed has left
 	 * it after this. Who sleeps in one, waiting for memory, we cannot see.
@@ -216,6 +260,7 @@ int ld_hooks_arm(void)
 
 void ld_hooks_disarm(void)
 {
+	ld_usermap_disarm();
 	while (armed > 0) {
 		struct kretprobe *hook = &hooks[--armed];
 
@@ -268,7 +313,7 @@ void ld_hooks_canary(void)
 
 u64 ld_hooks_missed(void)
 {
-	u64 missed = canaries_lost;
+	u64 missed = canaries_lost + ld_usermap_missed();
 	int i;
 
 	for (i = 0; i < ARRAY_SIZE(hooks); i++)

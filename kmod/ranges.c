@@ -206,6 +206,9 @@ static bool is_unguarded(unsigned long pfn)
 	if (!page)
 		return false;
 	folio = page_folio(page);
+	/* Mapped now or any time later: nothing tells us of it. */
+	if (folio_test_hugetlb(folio))
+		return true;
 	if (!folio_ref_count(folio) || folio_test_slab(folio) ||
 	    ld_page_has_type(page))
 		return false;

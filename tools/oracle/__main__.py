@@ -24,14 +24,13 @@ CHURN_SHARE = 0.08
 _SHOWN = 12
 
 
-def run_case(case: Case, machine: Machine, maps: bool, keep: bool) -> Outcome:
+def run_case(case: Case, machine: Machine, keep: bool) -> Outcome:
     """One run and its judgement; what goes wrong becomes the outcome's error."""
     begun = time.monotonic()
     job = Job(
         strategy=case.strategy,
         parameters=case.parameters(),
         churn_mib=int(parse_bytes(machine.memory) * CHURN_SHARE) >> 20,
-        maps=maps,
         ambush=case.tests,
     )
     folder = prepare(case.name)
@@ -62,13 +61,13 @@ def _judged(case: Case, taken: Taken, seconds: dict[str, float]) -> Outcome:
     return Outcome(case, verdict.to_dict(), taken.guest, seconds)
 
 
-def run_all(cases: list[Case], machine: Machine, maps: bool, keep: bool) -> list[Outcome]:
+def run_all(cases: list[Case], machine: Machine, keep: bool) -> list[Outcome]:
     """One after the other; each is written as soon as it is there."""
     console = Console(stderr=True)
     done = []
     for number, case in enumerate(cases, 1):
         console.print(f"oracle: {number} of {len(cases)}: {case.name}", highlight=False)
-        found = run_case(case, machine, maps, keep)
+        found = run_case(case, machine, keep)
         outcomes.write(found, ORACLE)
         done.append(found)
         lines = [] if found.ok and case.mutant else outcomes.details(found)
@@ -84,7 +83,6 @@ def run_all(cases: list[Case], machine: Machine, maps: bool, keep: bool) -> list
 @click.option("--short", is_flag=True, help="One run: the first kernel, the first strategy.")
 @click.option("--mutants/--no-mutants", "with_mutants", default=True, show_default=True)
 @click.option("--only", help="Only runs whose name contains this, e.g. 6.1-5level-eager-flush.")
-@click.option("--maps", is_flag=True, help="Also store through user mappings made after the stop.")
 @click.option("--keep", is_flag=True, help="Keep the dumps below build/oracle/.")
 @click.option(
     "--modules",
@@ -98,7 +96,6 @@ def main(
     short: bool,
     with_mutants: bool,
     only: str | None,
-    maps: bool,
     keep: bool,
     modules: Path | None,
 ) -> None:
@@ -113,7 +110,7 @@ def main(
     if with_mutants and not short:
         cases += mutants(kernels[0], strategies)
     cases = [case for case in cases if not only or only in case.name]
-    done = run_all(cases, Machine(memory=memory, modules=modules), maps, keep)
+    done = run_all(cases, Machine(memory=memory, modules=modules), keep)
     Console(width=140).print(outcomes.table(done))
     click.echo(f"details in {ORACLE}/*.json")
     sys.exit(0 if done and all(found.ok for found in done) else 1)

@@ -37,15 +37,13 @@ class Job:
     parameters: list[str] = field(default_factory=list)  # of the module
     pool_bytes: int = 0
     churn_mib: int = 80
-    maps: bool = False  # a second churn, through user mappings that come and go
     ambush: bool = False  # reads that meet writes; needs the module's test build
 
     def loads(self) -> list[list[str]]:
         """The Python modules that run meanwhile, with their arguments."""
         found = [["tools.load", "--pause", str(_PAUSE_S)]]
         found.append(["tools.oracle.churn", str(self.churn_mib)])
-        if self.maps:
-            found.append(["tools.oracle.churn", str(_MAPPED_MIB), "maps"])
+        found.append(["tools.oracle.churn", str(_MAPPED_MIB), "maps"])
         return found
 
     def write(self, folder: Path) -> None:

@@ -13,14 +13,12 @@ from tools.oracle.compare import Tables, explain
 from tools.oracle.core import PAGE, Core, differing, differing_bytes
 from tools.oracle.devices import Queue, writable
 from tools.oracle.footprint import footprint
-from tools.oracle.inflight import InFlight, may_be_in_flight
 from tools.oracle.kernel import Kernel
 from tools.oracle.naming import Namer
 from tools.oracle.pages import NOT_COVERED, Kind, Pages
 
 #: Share of RAM, in covered pages, that must change between the instant and the end of the drain.
 MIN_CHANGED = 0.05
-IN_FLIGHT = "unguarded: in flight to user space"
 _MAX_NAMED = 200
 _COUNTERS = ("pages", "changed", "differ", "explained", "not_covered")
 
@@ -112,7 +110,6 @@ class Judge:
         self._tables = Tables(
             self._instant.page, self._kernel.walk.tables, self._kernel.is_protected_or_image
         )
-        self._in_flight = InFlight(self._kernel)
         self._lost = frozenset(lost)
         queues = [Queue(**queue) for queue in json.loads((folder / "virtio.json").read_text())]
         self._allowed = footprint(self._kernel)
@@ -159,8 +156,6 @@ class Judge:
             self.verdict.not_covered[self._uncovered_name(pfn, kind)] += 1
         elif reason := self._reason(pfn, kind, instant, image):
             self.verdict.explained[reason] += 1
-        elif self._is_in_flight(pfn, kind):
-            self.verdict.not_covered[IN_FLIGHT] += 1
         else:
             self._unexplained(pfn, kind, instant, image)
 
@@ -175,12 +170,6 @@ class Judge:
         if kind is Kind.TABLE and not self._tables.differing(pfn, instant, image):
             return "page table: protection, Accessed, Dirty"
         return explain(pfn, instant, image, self._allowed)
-
-    def _is_in_flight(self, pfn: int, kind: Kind) -> bool:
-        page = self._pages.read(range(pfn, pfn + 1))[0]
-        if kind is not Kind.KERNEL or not may_be_in_flight(page):
-            return False
-        return self._in_flight.holder(pfn) is not None
 
     def _unexplained(self, pfn: int, kind: Kind, instant: bytes, image: bytes) -> None:
         self.verdict.unexplained_pages += 1

@@ -7,8 +7,7 @@ import struct
 from tools.oracle.compare import Tables, explain, same_entry
 from tools.oracle.core import PAGE
 from tools.oracle.devices import Bytes
-from tools.oracle.inflight import may_be_in_flight
-from tools.oracle.pages import Page, parse_pages
+from tools.oracle.pages import parse_pages
 from tools.oracle.tables import (
     ACCESSED,
     DIRTY,
@@ -157,11 +156,3 @@ def test_struct_pages() -> None:
     )
     assert not first.has_type and not first.is_tail
     assert second.has_type and second.is_tail
-
-
-def test_a_page_in_flight_has_no_other_owner() -> None:
-    page = Page(flags=0, head=0, mapping=0, mapcount=-1, references=1)
-    assert may_be_in_flight(page)
-    assert not may_be_in_flight(page._replace(mapcount=0))
-    assert not may_be_in_flight(page._replace(mapping=0xF00))
-    assert not may_be_in_flight(page._replace(references=2))

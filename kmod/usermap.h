@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Kprobes where user space gets a mapping of a page: from then on it stores
+ * into the page without a fault of ours, so the page is saved before.
+ */
+#ifndef _LIVEDUMP_USERMAP_H
+#define _LIVEDUMP_USERMAP_H
+
+#include <linux/types.h>
+
+/* Return: 0, or -ENOENT when this kernel maps pages by other functions. */
+int ld_usermap_arm(void);
+void ld_usermap_disarm(void);
+
+/* Calls that we did not see since ld_usermap_arm(). */
+u64 ld_usermap_missed(void);
+
+#endif
