@@ -119,6 +119,7 @@ matrix: kmod ## Guest tests marked `smoke` on kernels x paging levels x pti x pr
 oracle: setup ## Judge every strategy by QEMU's own dumps of the instant, and the judge by mutants
 	@$(VM) fetch --debug 6.1 6.12
 	@$(PYTHON) -m tools.oracle
+	@$(PYTHON) -m tools.oracle.rounds
 
 .PHONY: vm
 vm: export VM_COMMAND := $(value CMD)

@@ -115,15 +115,18 @@ class Capture:
 
     def _run(self) -> None:
         try:
-            event = self._wait("armed", _ARMED_S)
-            self.armed = True
-            self._at_instant(event.address)
-            self._after_drain()
+            self._steps()
             self.done = True
         except Exception as error:  # of a thread: kept for whoever started it
             self.error = error
             with contextlib.suppress(Exception):
                 self._command("quit")
+
+    def _steps(self) -> None:
+        event = self._wait("armed", _ARMED_S)
+        self.armed = True
+        self._at_instant(event.address)
+        self._after_drain()
 
     def _wait(self, name: str, timeout_s: float) -> Event:
         try:
