@@ -11,7 +11,6 @@
 #include "hooks.h"
 #include "pgwalk.h"
 #include "ranges.h"
-#include "usermap.h"
 
 #define LOG_ROOM 1024
 
@@ -247,9 +246,6 @@ int ld_hooks_arm(void)
 		if (err)
 			return err;
 	}
-	err = ld_usermap_arm();
-	if (err)
-		return err;
 	/*
 	 * Who was preempted inside a hooked call before it was armed has left
 	 * it after this. Who sleeps in one, waiting for memory, we cannot see.
@@ -260,7 +256,6 @@ int ld_hooks_arm(void)
 
 void ld_hooks_disarm(void)
 {
-	ld_usermap_disarm();
 	while (armed > 0) {
 		struct kretprobe *hook = &hooks[--armed];
 
@@ -313,7 +308,7 @@ void ld_hooks_canary(void)
 
 u64 ld_hooks_missed(void)
 {
-	u64 missed = canaries_lost + ld_usermap_missed();
+	u64 missed = canaries_lost;
 	int i;
 
 	for (i = 0; i < ARRAY_SIZE(hooks); i++)

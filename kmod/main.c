@@ -14,6 +14,7 @@
 #include "genl.h"
 #include "image.h"
 #include "session.h"
+#include "usermap.h"
 
 #define CREATE_TRACE_POINTS
 #include "trace.h"
@@ -118,7 +119,7 @@ static void reboot_exit(void)
 	unregister_reboot_notifier(&reboot_notifier);
 }
 
-/* The fault probe comes with the first snapshot. */
+/* The probes that stay come with the first snapshot. */
 static int resolve_init(void)
 {
 	int err = ld_compat_init();
@@ -128,13 +129,19 @@ static int resolve_init(void)
 	return err;
 }
 
+static void probes_exit(void)
+{
+	ld_usermap_exit();
+	ld_fault_exit();
+}
+
 /* In order; left in reverse, by failure and unload alike. */
 static const struct {
 	const char *name;
 	int (*init)(void);
 	void (*exit)(void);
 } parts[] = {
-	{ "symbols", resolve_init, ld_fault_exit },
+	{ "symbols", resolve_init, probes_exit },
 	{ "session", ld_session_init, ld_session_exit },
 	{ "CPU hotplug", cpus_init, cpus_exit },
 	{ "memory hotplug", memory_init, memory_exit },

@@ -19,6 +19,7 @@
 #include "tables.h"
 #include "test.h"
 #include "trace.h"
+#include "usermap.h"
 
 #define WATCH_INTERVAL (HZ / 4)
 #define MIN_POOL_BYTES SZ_64M
@@ -64,6 +65,11 @@ static __printf(2, 3) int fail(int err, const char *format, ...)
 
 /* ---- the receipt ---- */
 
+static u64 hooks_missed(void)
+{
+	return ld_hooks_missed() + ld_usermap_missed();
+}
+
 static void update_report(void)
 {
 	struct livedump_report *report = &session.status.report;
@@ -80,7 +86,7 @@ static void update_report(void)
 	report->fault_total_ns = ld_tsc_to_ns(stats.total_tsc);
 	report->fault_max_ns = ld_tsc_to_ns(stats.max_tsc);
 	report->trace_skipped = stats.trace_skipped;
-	report->hooks_missed = ld_hooks_missed();
+	report->hooks_missed = hooks_missed();
 	report->pages_lost = ld_cow_pages_lost();
 	report->pool_used = ld_cow_pool_used();
 	report->pages_in_place = report->pages_ram - report->pages_saved_stop -
@@ -142,7 +148,7 @@ static void teardown(void)
 	if (session.armed)
 		restore_entries();
 	restore_tables();
-	session.status.report.hooks_missed = ld_hooks_missed();
+	session.status.report.hooks_missed = hooks_missed();
 	ld_hooks_disarm();
 	ld_fault_disarm();
 	session.armed = false;
@@ -316,7 +322,7 @@ static int prepare_entries(void)
 /* Before anything is planned: what changes from here on is seen. */
 static int arm_hooks(void)
 {
-	int err = ld_hooks_arm();
+	int err = ld_hooks_arm() ?: ld_usermap_arm();
 
 	return err ? fail(err, "cannot probe the kernel's mapping functions (%d)",
 			  err) : 0;

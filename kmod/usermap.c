@@ -114,20 +114,17 @@ static struct rmap {
 	RMAP(FILES, "folio_add_file_rmap_pmd", file_whole),
 };
 
+static u64 missed_before;
+
 static int arm(struct rmap *rmap)
 {
-	int err;
+	int err = register_kprobe(&rmap->probe);
 
-	/* It keeps what it learnt when it was registered before. */
-	rmap->probe.addr = NULL;
-	rmap->probe.flags = 0;
-	rmap->probe.nmissed = 0;
-	err = register_kprobe(&rmap->probe);
 	rmap->armed = !err;
 	return err == -ENOENT ? 0 : err;
 }
 
-int ld_usermap_arm(void)
+static int arm_all(void)
 {
 	bool found[KINDS] = {};
 	int i, err;
@@ -144,19 +141,7 @@ int ld_usermap_arm(void)
 	return 0;
 }
 
-void ld_usermap_disarm(void)
-{
-	int i;
-
-	for (i = 0; i < ARRAY_SIZE(rmaps); i++) {
-		if (rmaps[i].armed)
-			unregister_kprobe(&rmaps[i].probe);
-		rmaps[i].armed = false;
-		rmaps[i].probe.nmissed = 0;
-	}
-}
-
-u64 ld_usermap_missed(void)
+static u64 missed(void)
 {
 	u64 missed = 0;
 	int i;
@@ -164,4 +149,35 @@ u64 ld_usermap_missed(void)
 	for (i = 0; i < ARRAY_SIZE(rmaps); i++)
 		missed += rmaps[i].probe.nmissed;
 	return missed;
+}
+
+int ld_usermap_arm(void)
+{
+	static bool armed;
+	int err = armed ? 0 : arm_all();
+
+	armed = !err;
+	if (err)
+		ld_usermap_exit();
+	missed_before = missed();
+	return err;
+}
+
+void ld_usermap_exit(void)
+{
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(rmaps); i++) {
+		if (rmaps[i].armed)
+			unregister_kprobe(&rmaps[i].probe);
+		/* It keeps what it learnt, should it be registered again. */
+		rmaps[i].armed = false;
+		rmaps[i].probe.addr = NULL;
+		rmaps[i].probe.flags = 0;
+	}
+}
+
+u64 ld_usermap_missed(void)
+{
+	return missed() - missed_before;
 }

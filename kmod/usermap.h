@@ -8,9 +8,18 @@
 
 #include <linux/types.h>
 
-/* Return: 0, or -ENOENT when this kernel maps pages by other functions. */
+/**
+ * ld_usermap_arm() - see every page that user space maps from now on
+ *
+ * The probes are registered by the first snapshot and stay until the module
+ * goes: they are on the kernel's hottest functions, which would be patched
+ * twice for each snapshot.
+ *
+ * Return: 0, or -ENOENT when this kernel maps pages by other functions.
+ */
 int ld_usermap_arm(void);
-void ld_usermap_disarm(void);
+/* Unregister them: the module goes. */
+void ld_usermap_exit(void);
 
 /* Calls that we did not see since ld_usermap_arm(). */
 u64 ld_usermap_missed(void);
