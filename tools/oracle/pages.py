@@ -40,12 +40,13 @@ class Kind(Enum):
     FREE = "free"
     UNGUARDED = "unguarded"
     FILE = "page cache"
+    READING = "page cache, being read"
     ANON = "anonymous, unmapped"
     KERNEL = "other kernel"
 
 
 #: What livedump does not claim to hold as it was.
-NOT_COVERED = frozenset({Kind.OWN, Kind.UNREADABLE, Kind.LIVE, Kind.UNGUARDED})
+NOT_COVERED = frozenset({Kind.OWN, Kind.UNREADABLE, Kind.LIVE, Kind.UNGUARDED, Kind.READING})
 
 
 class Page(NamedTuple):
@@ -91,6 +92,8 @@ class Pages:
         self._buddy_type = int(kernel.info["NUMBER(PAGE_BUDDY_MAPCOUNT_VALUE)"])
         self._table_type = self._type("PGTY_table", ~0x200)
         self._head_flag = 1 << kernel.value("PG_head")
+        self._locked_flag = 1 << kernel.value("PG_locked")
+        self._read_flags = self._locked_flag | 1 << kernel.value("PG_uptodate")
         self._reserved_flag = 1 << kernel.value("PG_reserved")
         self._percpu = {pfn for unit in kernel.percpu_units for pfn in unit}
         self._tables = set(kernel.walk.tables) | kernel.user_roots
@@ -160,7 +163,11 @@ class Pages:
             return Kind.UNGUARDED
         if head.mapping & _ANON:
             return Kind.ANON
-        return Kind.FILE if head.mapping else Kind.KERNEL
+        if not head.mapping:
+            return Kind.KERNEL
+        # Locked and not valid yet: a device is about to fill it, the buffer may not be in its
+        # queue yet.
+        return Kind.READING if head.flags & self._read_flags == self._locked_flag else Kind.FILE
 
     def _is_unguarded(self, pfn: int, head: Page) -> bool:
         if not head.flags & self._head_flag:
