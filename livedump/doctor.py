@@ -50,6 +50,8 @@ SYMBOLS = (
     "vmap_small_pages_range_noflush",
     "vmap_range_noflush",
     "__text_poke",
+    "remap_pfn_range",
+    "vmf_insert_pfn_prot",
 )
 
 _CONFIG_WANTED = ("KPROBES", "KALLSYMS_ALL", "TRACEPOINTS", "VMAP_STACK", "SPARSEMEM_VMEMMAP")

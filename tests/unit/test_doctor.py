@@ -324,7 +324,8 @@ def test_no_other_file_looks_up_symbols() -> None:
         for path in KMOD.glob("*.c")
         if re.search(r"\b(symbol_name|kallsyms_lookup_name|required\()", path.read_text())
     }
-    assert users == {"compat.c", "hooks.c"}
+    # Of usermap.c one name of each kind must exist: which, differs between kernels.
+    assert users == {"compat.c", "hooks.c", "usermap.c"}
 
 
 def test_pool_as_in_the_module() -> None:
