@@ -143,15 +143,19 @@ static bool notrace is_mapped(unsigned long pfn)
 }
 NOKPROBE_SYMBOL(is_mapped);
 
-void notrace ld_fault_save_page(unsigned long pfn)
+void notrace ld_fault_save_pages(unsigned long pfn, unsigned long count)
 {
-	if (READ_ONCE(mode) != MODE_HOLDING || pfn >= ld_cow_max_pfn() ||
-	    ld_cow_slot(pfn) != LD_SLOT_NONE || !is_mapped(pfn))
+	unsigned long end = pfn + count;
+
+	/* Probes that stay come here while nothing is held, too. */
+	if (READ_ONCE(mode) != MODE_HOLDING)
 		return;
-	if (ld_cow_save(pfn) == LD_SAVED)
-		this_cpu_inc(stats.hook_saved);
+	for (; pfn < end && pfn < ld_cow_max_pfn(); pfn++)
+		if (ld_cow_slot(pfn) == LD_SLOT_NONE && is_mapped(pfn) &&
+		    ld_cow_save(pfn) == LD_SAVED)
+			this_cpu_inc(stats.hook_saved);
 }
-NOKPROBE_SYMBOL(ld_fault_save_page);
+NOKPROBE_SYMBOL(ld_fault_save_pages);
 
 void notrace ld_fault_save_for_hook(unsigned long pfn)
 {
@@ -163,7 +167,7 @@ void notrace ld_fault_save_for_hook(unsigned long pfn)
 	local_irq_save(flags);
 	this_cpu_inc(depth);
 	/* Also what is read-only in the direct map, as kernel text is. */
-	ld_fault_save_page(pfn);
+	ld_fault_save_pages(pfn, 1);
 	ld_open((unsigned long)__va(PFN_PHYS(pfn)),
 		READ_ONCE(mode) == MODE_HOLDING, this_cpu_read(depth), &o);
 	this_cpu_dec(depth);

@@ -38,11 +38,11 @@ void ld_fault_hold(void);
 void ld_fault_releasing(void);
 
 /*
- * A hook saw a page that is about to change behind the protection. Any
- * context. The second also makes it writable in the direct map: its entries
- * are none of ours on return.
+ * A hook saw pages that are about to change behind the protection. Any
+ * context. The second also makes its page writable in the direct map: the
+ * entries are none of ours on return.
  */
-void ld_fault_save_page(unsigned long pfn);
+void ld_fault_save_pages(unsigned long pfn, unsigned long count);
 void ld_fault_save_for_hook(unsigned long pfn);
 
 void ld_fault_stats_reset(void);

@@ -11,6 +11,7 @@
 #include "hooks.h"
 #include "pgwalk.h"
 #include "ranges.h"
+#include "usermap.h"
 
 #define LOG_ROOM 1024
 
@@ -150,12 +151,9 @@ static int remap_pages(struct kretprobe_instance *instance,
 		(void *)regs_get_kernel_argument(regs, 0);
 	unsigned long pfn = regs_get_kernel_argument(regs, 2);
 	unsigned long size = regs_get_kernel_argument(regs, 3);
-	unsigned long i;
 
 	enter();
-	if (vma->vm_flags & VM_SHARED)
-		for (i = 0; i < PAGE_ALIGN(size) >> PAGE_SHIFT; i++)
-			ld_fault_save_page(pfn + i);
+	ld_usermap_save(vma, pfn, PAGE_ALIGN(size) >> PAGE_SHIFT);
 	return 0;
 }
 NOKPROBE_SYMBOL(remap_pages);
@@ -168,8 +166,7 @@ static int insert_page(struct kretprobe_instance *instance,
 		(void *)regs_get_kernel_argument(regs, 0);
 
 	enter();
-	if (vma->vm_flags & VM_SHARED)
-		ld_fault_save_page(regs_get_kernel_argument(regs, 2));
+	ld_usermap_save(vma, regs_get_kernel_argument(regs, 2), 1);
 	return 0;
 }
 NOKPROBE_SYMBOL(insert_page);

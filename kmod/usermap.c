@@ -15,21 +15,14 @@
 #include "fault.h"
 #include "usermap.h"
 
-static void save_pages(const struct page *page, unsigned long count)
+void ld_usermap_save(const struct vm_area_struct *vma, unsigned long pfn,
+		     unsigned long count)
 {
-	unsigned long pfn = page_to_pfn(page), end = pfn + count;
-
-	for (; pfn < end; pfn++)
-		ld_fault_save_page(pfn);
+	/* A private one is written by copies, which are anonymous. */
+	if (vma->vm_flags & VM_SHARED)
+		ld_fault_save_pages(pfn, count);
 }
-NOKPROBE_SYMBOL(save_pages);
-
-/* A private mapping of a file is written by copies, which are anonymous. */
-static bool may_store(const struct vm_area_struct *vma)
-{
-	return vma->vm_flags & VM_SHARED;
-}
-NOKPROBE_SYMBOL(may_store);
+NOKPROBE_SYMBOL(ld_usermap_save);
 
 static unsigned long pages_of(struct page *page)
 {
@@ -39,12 +32,13 @@ NOKPROBE_SYMBOL(pages_of);
 
 #define ARG(i) regs_get_kernel_argument(regs, i)
 #define ARG_PAGE(i) ((struct page *)ARG(i))
+#define ARG_PFN(i) page_to_pfn(ARG_PAGE(i))
 #define ARG_VMA(i) ((const struct vm_area_struct *)ARG(i))
 
 /* (page or folio, ...): anonymous memory, all of it */
 static int anon_whole(struct kprobe *probe, struct pt_regs *regs)
 {
-	save_pages(ARG_PAGE(0), pages_of(ARG_PAGE(0)));
+	ld_fault_save_pages(ARG_PFN(0), pages_of(ARG_PAGE(0)));
 	return 0;
 }
 NOKPROBE_SYMBOL(anon_whole);
@@ -52,7 +46,7 @@ NOKPROBE_SYMBOL(anon_whole);
 /* (folio, page, nr_pages, ...) */
 static int anon_part(struct kprobe *probe, struct pt_regs *regs)
 {
-	save_pages(ARG_PAGE(1), (int)ARG(2));
+	ld_fault_save_pages(ARG_PFN(1), (int)ARG(2));
 	return 0;
 }
 NOKPROBE_SYMBOL(anon_part);
@@ -60,9 +54,8 @@ NOKPROBE_SYMBOL(anon_part);
 /* (page, vma, compound) */
 static int file_page(struct kprobe *probe, struct pt_regs *regs)
 {
-	if (may_store(ARG_VMA(1)))
-		save_pages(ARG_PAGE(0),
-			   (bool)ARG(2) ? pages_of(ARG_PAGE(0)) : 1);
+	ld_usermap_save(ARG_VMA(1), ARG_PFN(0),
+			(bool)ARG(2) ? pages_of(ARG_PAGE(0)) : 1);
 	return 0;
 }
 NOKPROBE_SYMBOL(file_page);
@@ -70,8 +63,7 @@ NOKPROBE_SYMBOL(file_page);
 /* (folio, page, nr_pages, vma) */
 static int file_part(struct kprobe *probe, struct pt_regs *regs)
 {
-	if (may_store(ARG_VMA(3)))
-		save_pages(ARG_PAGE(1), (int)ARG(2));
+	ld_usermap_save(ARG_VMA(3), ARG_PFN(1), (int)ARG(2));
 	return 0;
 }
 NOKPROBE_SYMBOL(file_part);
@@ -79,8 +71,7 @@ NOKPROBE_SYMBOL(file_part);
 /* (folio, page, vma): a PMD */
 static int file_whole(struct kprobe *probe, struct pt_regs *regs)
 {
-	if (may_store(ARG_VMA(2)))
-		save_pages(ARG_PAGE(0), pages_of(ARG_PAGE(0)));
+	ld_usermap_save(ARG_VMA(2), ARG_PFN(0), pages_of(ARG_PAGE(0)));
 	return 0;
 }
 NOKPROBE_SYMBOL(file_whole);

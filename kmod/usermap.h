@@ -8,6 +8,8 @@
 
 #include <linux/types.h>
 
+struct vm_area_struct;
+
 /**
  * ld_usermap_arm() - see every page that user space maps from now on
  *
@@ -20,6 +22,10 @@
 int ld_usermap_arm(void);
 /* Unregister them: the module goes. */
 void ld_usermap_exit(void);
+
+/* These pages come into a mapping by which user space may store. Any context. */
+void ld_usermap_save(const struct vm_area_struct *vma, unsigned long pfn,
+		     unsigned long count);
 
 /* Calls that we did not see since ld_usermap_arm(). */
 u64 ld_usermap_missed(void);

@@ -58,7 +58,7 @@ def _size(leaf: Leaf, following: Leaf | None) -> str:
     if not leaf.is_large:
         return "4K"
     room = following.address - leaf.address if following else _GIB
-    aligned = not (leaf.address | leaf.frame) % (_GIB)
+    aligned = not (leaf.address | leaf.frame) % _GIB
     return "1G" if aligned and room >= _GIB else "2M"
 
 
