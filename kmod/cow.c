@@ -116,6 +116,14 @@ enum ld_save notrace ld_cow_save(unsigned long pfn)
 }
 NOKPROBE_SYMBOL(ld_cow_save);
 
+int ld_cow_keep(unsigned long pfn, u64 *saved)
+{
+	enum ld_save outcome = save(pfn, 0);
+
+	*saved += outcome == LD_SAVED;
+	return outcome == LD_LOST ? -ENOSPC : 0;
+}
+
 void notrace ld_cow_save_table(unsigned long pfn)
 {
 	if (save(pfn, POOL_TABLE) == LD_SAVED)
@@ -142,35 +150,43 @@ static bool is_saved(u32 slot)
 	return slot && slot < LD_SLOT_SPECIAL;
 }
 
-void ld_cow_recopy_page(unsigned long pfn)
+/* Its slot, if it is saved; else, and behind the end of RAM, LD_SLOT_NONE. */
+static u32 saved_slot(unsigned long pfn)
 {
-	u32 slot = cow.index[pfn];
+	u32 slot = pfn < cow.max_pfn ? cow.index[pfn] : LD_SLOT_NONE;
 
-	if (is_saved(slot) && !(cow.pfn_of[slot - 1] & POOL_TABLE))
-		copy_to_pool(slot - 1);
+	return is_saved(slot) ? slot : LD_SLOT_NONE;
+}
+
+bool ld_cow_recopy_page(unsigned long pfn)
+{
+	u32 slot = saved_slot(pfn);
+
+	if (!slot || (cow.pfn_of[slot - 1] & POOL_TABLE))
+		return false;
+	copy_to_pool(slot - 1);
+	return true;
 }
 
 void ld_cow_recopy_table(unsigned long pfn)
 {
-	u32 slot = cow.index[pfn];
+	u32 slot = saved_slot(pfn);
 
-	if (is_saved(slot))
+	if (slot)
 		copy_to_pool(slot - 1);
 }
 
 void ld_cow_set_table(unsigned long pfn)
 {
-	u32 slot = cow.index[pfn];
+	u32 slot = saved_slot(pfn);
 
-	if (is_saved(slot))
+	if (slot)
 		cow.pfn_of[slot - 1] |= POOL_TABLE;
 }
 
 void ld_cow_forget(unsigned long pfn)
 {
-	u32 slot = cow.index[pfn];
-
-	if (is_saved(slot))
+	if (saved_slot(pfn))
 		cow.index[pfn] = LD_SLOT_NONE;
 }
 
@@ -214,9 +230,9 @@ u64 ld_cow_count(u32 slot)
 
 bool ld_cow_is_saved_before(unsigned long pfn, u64 page)
 {
-	u32 slot = ld_cow_slot(pfn);
+	u32 slot = saved_slot(pfn);
 
-	return is_saved(slot) && slot <= page;
+	return slot && slot <= page;
 }
 
 const void *ld_cow_page(u32 slot)

@@ -40,6 +40,14 @@ void ld_cow_exit(void);
  */
 enum ld_save ld_cow_save(unsigned long pfn);
 
+/**
+ * ld_cow_keep() - the same, before the stop or in it
+ * @saved: counts it, if it was not saved before
+ *
+ * Return: 0, or -ENOSPC when the pool is too small.
+ */
+int ld_cow_keep(unsigned long pfn, u64 *saved);
+
 /*
  * The same for a page table before we edit it: its copy is the last one that
  * shows nothing of us, so ld_cow_recopy_since() leaves it alone.
@@ -58,10 +66,11 @@ void ld_cow_lose(unsigned long pfn);
 void ld_cow_recopy_since(u64 page);
 
 /*
- * Copy one saved page again, with all CPUs stopped; others are left alone, and
- * page tables too that were set to be: those are copied before they are edited.
+ * Copy one saved page again, before the stop or in it; others are left alone,
+ * and page tables too that were set to be: those are copied before they are
+ * edited. Any page frame will do, a device's too. Return: was it copied?
  */
-void ld_cow_recopy_page(unsigned long pfn);
+bool ld_cow_recopy_page(unsigned long pfn);
 void ld_cow_recopy_table(unsigned long pfn);
 void ld_cow_set_table(unsigned long pfn);
 

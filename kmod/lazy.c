@@ -17,6 +17,7 @@
 #include "tables.h"
 #include "test.h"
 #include "tracked.h"
+#include "watched.h"
 
 /* One entry to protect: its table's number in the plan, and its own in it. */
 struct planned {
@@ -172,11 +173,10 @@ static int save_tables(void)
 	unsigned int i;
 
 	for (i = 0; i < plan.table_count; i++) {
-		enum ld_save outcome = ld_cow_save(plan.tables[i]);
+		int err = ld_cow_keep(plan.tables[i], &plan.saved);
 
-		if (outcome == LD_LOST)
-			return -ENOSPC;
-		plan.saved += outcome == LD_SAVED;
+		if (err)
+			return err;
 		ld_cow_set_table(plan.tables[i]);
 	}
 	return ld_tables_save_parents(&plan.saved);
@@ -215,11 +215,6 @@ static void lazy_protect(u64 entries[__LIVEDUMP_LEAF_MAX])
 	}
 }
 
-static void lazy_restore(void)
-{
-	ld_tracked_restore();
-}
-
 static void lazy_finish(void)
 {
 	vunmap(plan.alias);
@@ -239,12 +234,13 @@ const struct ld_strategy ld_lazy = {
 	.id = LIVEDUMP_STRATEGY_LAZY,
 	.prepare = lazy_prepare,
 	.again = ld_tracked_again,
+	.refresh = ld_watched_refresh,
 	.save = lazy_save,
 	.protect = lazy_protect,
 	.recopy_cpu = ld_tracked_recopy_cpu,
 	.recopy_part = ld_tracked_recopy_part,
 	.recopy = ld_tracked_recopy,
-	.restore = lazy_restore,
+	.restore = ld_tracked_restore,
 	.finish = lazy_finish,
 	.saved = lazy_saved,
 	.recopied = ld_tracked_recopied,

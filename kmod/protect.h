@@ -98,6 +98,8 @@ struct ld_strategy {
 	int (*prepare)(void);
 	/* The stop said -EAGAIN: prepare anew what it could not use, or NULL. */
 	int (*again)(void);
+	/* Right before each stop: what makes it shorter, or NULL. */
+	void (*refresh)(void);
 	/* In the stop, nothing is protected yet. 0, -ENOSPC, -EAGAIN. */
 	int (*save)(void);
 	/* Then: protect; count the entries by enum livedump_leaf. */

@@ -76,11 +76,23 @@ void ld_each_espfix_page(int cpu, ld_page_fn fn, void *arg)
 		each_page(*waddr, 1, fn, arg);
 }
 
+/* Kernel threads that stop the CPUs, and that run as soon as they go on. */
+static const char *const stoppers[] = {
+	"migration/", "ksoftirqd/", "rcu_preempt", "rcu_sched",
+};
+
 static bool is_stopper(const struct task_struct *task)
 {
-	return task == current ||
-	       ((task->flags & PF_KTHREAD) &&
-		!strncmp(task->comm, "migration/", 10));
+	int i;
+
+	if (task == current)
+		return true;
+	if (!(task->flags & PF_KTHREAD))
+		return false;
+	for (i = 0; i < ARRAY_SIZE(stoppers); i++)
+		if (str_has_prefix(task->comm, stoppers[i]))
+			return true;
+	return false;
 }
 
 void ld_each_stopper_page(ld_page_fn fn, void *arg)
@@ -105,16 +117,7 @@ static void save_pfn(unsigned long pfn, void *arg)
 {
 	struct saver *saver = arg;
 
-	switch (ld_cow_save(pfn)) {
-	case LD_SAVED:
-		saver->saved++;
-		break;
-	case LD_LOST:
-		saver->error = -ENOSPC;
-		break;
-	case LD_ALREADY:
-		break;
-	}
+	saver->error = ld_cow_keep(pfn, &saver->saved) ?: saver->error;
 }
 
 static void save_task(struct saver *saver, struct task_struct *task)

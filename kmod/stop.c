@@ -259,6 +259,8 @@ static int try_stop(const struct ld_strategy *strategy,
 	attempt->strategy = strategy;
 	attempt->report = report;
 	report->attempts++;
+	if (strategy->refresh)
+		strategy->refresh();
 	attempt->called = rdtsc_ordered();
 	err = stop_machine(stop_fn, attempt, cpu_online_mask);
 	attempt->ended = rdtsc_ordered();

@@ -384,19 +384,14 @@ u64 ld_tables_merge(void)
 int ld_tables_save_parents(u64 *saved)
 {
 	unsigned int i;
+	int err;
 
 	for (i = 0; i < atomic_read(&own.taken); i++) {
 		if (!own.origins[i].leaf)
 			continue;
-		switch (ld_cow_save(own.origins[i].parent.table)) {
-		case LD_SAVED:
-			++*saved;
-			break;
-		case LD_LOST:
-			return -ENOSPC;
-		case LD_ALREADY:
-			break;
-		}
+		err = ld_cow_keep(own.origins[i].parent.table, saved);
+		if (err)
+			return err;
 	}
 	return 0;
 }

@@ -51,6 +51,7 @@ BRANCHES = (
     Argued("recopy_all", "stop.c", "a->strategy->recopy()", _STRATEGY),
     Argued("fill_phases", "stop.c", "a->strategy->saved()", _STRATEGY),
     Argued("fill_phases", "stop.c", "a->strategy->recopied()", _STRATEGY),
+    Argued("try_stop", "stop.c", "strategy->refresh()", _STRATEGY),
     Argued("recover", "stop.c", "strategy->again()", _STRATEGY),
     Argued("each_page", "sensitive.c", "fn(", _PAGES),
     Argued("ld_each_data_page", "sensitive.c", "fn(", _PAGES),

@@ -1,0 +1,322 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <linux/bitmap.h>
+#include <linux/mm.h>
+#include <linux/vmalloc.h>
+
+#include "compat.h"
+#include "cow.h"
+#include "pgwalk.h"
+#include "protect.h"
+#include "tables.h"
+#include "watched.h"
+
+/* Entries that one test looks at: most are clean. */
+#define TOGETHER 8
+
+/* Pages in a row, and their entries, in a row in one table. */
+struct run {
+	unsigned long pfn, addr;
+	u64 *entries;			/* NULL: nothing maps it */
+	unsigned int first;		/* number of its first page */
+	unsigned int pages;
+};
+
+/*
+ * The direct map's leaf of such pages: hardly ever written by, and protected
+ * like all of it. If it was, all its pages count as written.
+ */
+struct direct_leaf {
+	unsigned long pfn, pages;
+	const u64 *entry;
+	bool was_dirty;
+};
+
+static struct {
+	struct run *runs;
+	unsigned long run_count;
+	unsigned long *was_dirty;	/* bitmap by page */
+	unsigned long *again;		/* bitmap: to be copied once more */
+	unsigned int pages, room;
+	struct direct_leaf *leaves;
+	unsigned long leaf_count, leaf_room;
+} watched;
+
+static void *new_array(unsigned long count, size_t size)
+{
+	void *array = vzalloc(array_size(count, size));
+
+	if (array)
+		ld_cow_mark_own(array, count * size);
+	return array;
+}
+
+int ld_watched_reserve(unsigned long pages, unsigned long leaves)
+{
+	unsigned long longs = BITS_TO_LONGS(pages);
+
+	watched.room = pages;
+	watched.leaf_room = leaves;
+	watched.runs = new_array(pages, sizeof(*watched.runs));
+	watched.was_dirty = new_array(longs, sizeof(long));
+	watched.again = new_array(longs, sizeof(long));
+	watched.leaves = new_array(leaves, sizeof(*watched.leaves));
+	if (!watched.runs || !watched.was_dirty || !watched.again ||
+	    !watched.leaves)
+		return -ENOMEM;
+	return 0;
+}
+
+void ld_watched_free(void)
+{
+	vfree(watched.runs);
+	vfree(watched.was_dirty);
+	vfree(watched.again);
+	vfree(watched.leaves);
+	memset(&watched, 0, sizeof(watched));
+}
+
+/* ---- watch ---- */
+
+static bool is_writable(const u64 *entry)
+{
+	return READ_ONCE(*entry) & _PAGE_RW;
+}
+
+/* Clear it; was it set? A read-only entry keeps it: there it has a meaning. */
+static bool clear_dirty(u64 *entry)
+{
+	return is_writable(entry) &&
+	       test_and_clear_bit(_PAGE_BIT_DIRTY, (unsigned long *)entry);
+}
+
+/*
+ * Clear the Dirty bit of the leaf that maps an address, and return its place;
+ * NULL where nothing maps it.
+ */
+static u64 *watch_leaf(unsigned long addr, struct ld_where *where,
+		       bool *was_dirty)
+{
+	u64 *entry = NULL;
+
+	*was_dirty = false;
+	/* The kernel's own changes read, change and write back. */
+	spin_lock(ld_syms.cpa_lock);
+	if (ld_walk_to(addr, where)) {
+		entry = ld_table_at(where->table) + where->index;
+		*was_dirty = clear_dirty(entry);
+	}
+	spin_unlock(ld_syms.cpa_lock);
+	return entry;
+}
+
+/* Does a page follow the last one, with its entry, in the same table? */
+static bool continues(const struct run *run, unsigned long pfn,
+		      const u64 *entry)
+{
+	return watched.run_count && entry && run->entries &&
+	       pfn == run->pfn + run->pages &&
+	       entry == run->entries + run->pages &&
+	       !PAGE_ALIGNED((unsigned long)entry);
+}
+
+void ld_watched_add(unsigned long pfn, unsigned long addr)
+{
+	struct run *run = &watched.runs[watched.run_count];
+	struct ld_where where;
+	bool was_dirty;
+	u64 *entry;
+
+	if (watched.pages == watched.room)
+		return;
+	entry = watch_leaf(addr, &where, &was_dirty);
+	/* Nobody writes by a read-only one; what makes it writable is hooked. */
+	if (entry && !is_writable(entry))
+		return;
+	if (was_dirty)
+		__set_bit(watched.pages, watched.was_dirty);
+	if (continues(run - 1, pfn, entry)) {
+		run[-1].pages++;
+	} else {
+		*run = (struct run){
+			.pfn = pfn,
+			.addr = addr,
+			.entries = entry,
+			.first = watched.pages,
+			.pages = 1,
+		};
+		watched.run_count++;
+	}
+	watched.pages++;
+}
+
+void ld_watched_add_direct(unsigned long pfn)
+{
+	struct direct_leaf *next = &watched.leaves[watched.leaf_count];
+	struct ld_where where;
+
+	if (watched.leaf_count == watched.leaf_room ||
+	    (watched.leaf_count && pfn < next[-1].pfn + next[-1].pages))
+		return;
+	next->entry = watch_leaf((unsigned long)__va(PFN_PHYS(pfn)), &where,
+				 &next->was_dirty);
+	if (!next->entry || !is_writable(next->entry))
+		return;
+	next->pages = ld_level_size(where.level) >> PAGE_SHIFT;
+	next->pfn = round_down(pfn, next->pages);
+	watched.leaf_count++;
+}
+
+int ld_watched_save(u64 *saved)
+{
+	unsigned long i;
+	unsigned int j;
+	int err = 0;
+
+	for (i = 0; i < watched.run_count; i++)
+		for (j = 0; j < watched.runs[i].pages && !err; j++)
+			err = ld_cow_keep(watched.runs[i].pfn + j, saved);
+	return err;
+}
+
+/* ---- once more, shortly before the stop ---- */
+
+static void clear_run(const struct run *run)
+{
+	unsigned int i;
+
+	if (!run->entries)
+		return;
+	spin_lock(ld_syms.cpa_lock);
+	for (i = 0; i < run->pages; i++)
+		if (clear_dirty(&run->entries[i]))
+			__set_bit(run->first + i, watched.again);
+	spin_unlock(ld_syms.cpa_lock);
+}
+
+static void recopy_again(const struct run *run)
+{
+	unsigned int end = run->first + run->pages, i = run->first;
+
+	for_each_set_bit_from(i, watched.again, end) {
+		__clear_bit(i, watched.again);
+		ld_cow_recopy_page(run->pfn + i - run->first);
+	}
+}
+
+/*
+ * What is written before the flush without setting the bit again is in the
+ * copy; what is written later sets it.
+ */
+void ld_watched_refresh(void)
+{
+	unsigned long i;
+
+	for (i = 0; i < watched.run_count; i++)
+		clear_run(&watched.runs[i]);
+	ld_flush_tlb_all();
+	for (i = 0; i < watched.run_count; i++)
+		recopy_again(&watched.runs[i]);
+}
+
+/* ---- inside the stop ---- */
+
+static bool any_dirty(const u64 *entries)
+{
+	u64 any = 0;
+	int i;
+
+#pragma GCC unroll 8
+	for (i = 0; i < TOGETHER; i++)
+		any |= READ_ONCE(entries[i]);
+	return any & _PAGE_DIRTY;
+}
+
+static unsigned int recopy_dirty(const struct run *run, unsigned int i,
+				 unsigned int end)
+{
+	unsigned int copied = 0;
+
+	for (; i < end; i++) {
+		if (run->entries && !(READ_ONCE(run->entries[i]) & _PAGE_DIRTY))
+			continue;
+		copied += ld_cow_recopy_page(run->pfn + i);
+	}
+	return copied;
+}
+
+static unsigned int recopy_run(const struct run *run)
+{
+	unsigned int copied = 0, i = 0;
+
+	if (run->entries)
+		for (; i + TOGETHER <= run->pages; i += TOGETHER)
+			if (any_dirty(&run->entries[i]))
+				copied += recopy_dirty(run, i, i + TOGETHER);
+	return copied + recopy_dirty(run, i, run->pages);
+}
+
+unsigned int ld_watched_recopy_part(unsigned int part, unsigned int parts)
+{
+	unsigned long end = watched.run_count * (part + 1) / parts;
+	unsigned long i = watched.run_count * part / parts;
+	unsigned int copied = 0;
+
+	for (; i < end; i++)
+		copied += recopy_run(&watched.runs[i]);
+	return copied;
+}
+
+void ld_watched_recopy_direct(void)
+{
+	unsigned long i, j;
+
+	for (i = 0; i < watched.leaf_count; i++) {
+		const struct direct_leaf *leaf = &watched.leaves[i];
+
+		/* Protected by now: the tag remembers what Dirty was. */
+		if (!(READ_ONCE(*leaf->entry) & (_PAGE_DIRTY | LD_TAG_DIRTY)))
+			continue;
+		for (j = 0; j < leaf->pages; j++)
+			ld_cow_recopy_page(leaf->pfn + j);
+	}
+}
+
+/* ---- after release ---- */
+
+/*
+ * The tables have changed meanwhile, so the leaf is looked up again: what is
+ * found stays while interrupts are off, since the kernel frees a table only
+ * after it has interrupted every CPU to flush its TLB.
+ */
+void ld_dirty_again(unsigned long addr)
+{
+	struct ld_where where;
+	unsigned long flags;
+	u64 leaf;
+
+	local_irq_save(flags);
+	leaf = ld_walk_to(addr, &where);
+	if (leaf & _PAGE_RW)
+		set_bit(_PAGE_BIT_DIRTY,
+			(unsigned long *)(ld_table_at(where.table) +
+					  where.index));
+	local_irq_restore(flags);
+}
+
+void ld_watched_restore(void)
+{
+	unsigned long i;
+	unsigned int j;
+
+	for (i = 0; i < watched.run_count; i++) {
+		const struct run *run = &watched.runs[i];
+
+		for (j = 0; j < run->pages; j++)
+			if (test_bit(run->first + j, watched.was_dirty))
+				ld_dirty_again(run->addr + j * PAGE_SIZE);
+	}
+	for (i = 0; i < watched.leaf_count; i++)
+		if (watched.leaves[i].was_dirty)
+			ld_dirty_again((unsigned long)__va(
+				PFN_PHYS(watched.leaves[i].pfn)));
+}
