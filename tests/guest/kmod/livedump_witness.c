@@ -7,6 +7,8 @@
  *   pages and writes 1, 2, 3, ... to the first, then the second, ... of them,
  *   so at every instant the values never rise along the row, and first and
  *   last differ by at most 1.
+ * - One of them also writes to what is mapped like a thread's stack, but is a
+ *   device's, far behind the end of RAM. No device is there: nothing happens.
  * - A kprobe inside the stop writes down the list of tasks.
  * - The direct map's permissions, page by page, as a CPU would find them: ANDed
  *   along the walk.
@@ -37,6 +39,7 @@
 #define WRITER_PAGES 64
 #define SPACERS 12
 #define MAX_TASKS 32768
+#define DEVICE_AT (1000ULL << 30)
 
 struct row {
 	u64 *page[WRITER_PAGES];	/* the value is the first word */
@@ -49,6 +52,7 @@ struct task_record {
 };
 
 static struct row rows[WRITERS];
+static void __iomem *device;
 /*
  * Between the columns, so that the rows spread over more memory than the tails
  * of per-CPU units, which livedump saves in the stop.
@@ -69,6 +73,8 @@ static int write_row(void *data)
 
 	while (!kthread_should_stop()) {
 		value++;
+		if (row == rows)
+			writel(value, device);
 		for (i = 0; i < WRITER_PAGES; i++) {
 			/* Nobody sees a later page before this one. */
 			smp_store_release(row->page[i], value);
@@ -381,6 +387,8 @@ static void witness_exit(void)
 	stop_writers();
 	vfree(tasks);
 	free_rows();
+	if (device)
+		iounmap(device);
 }
 
 static int __init witness_init(void)
@@ -392,6 +400,9 @@ static int __init witness_init(void)
 	err = -ENOMEM;
 	tasks = vzalloc(array_size(MAX_TASKS, sizeof(*tasks)));
 	if (!tasks)
+		goto fail;
+	device = ioremap(DEVICE_AT, THREAD_SIZE);
+	if (!device)
 		goto fail;
 	err = register_kprobe(&stop_probe);
 	if (err)
