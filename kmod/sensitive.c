@@ -104,6 +104,10 @@ void ld_each_stopper_page(ld_page_fn fn, void *arg)
 		if (is_stopper(task))
 			each_page(task, ld_syms.task_struct_size, fn, arg);
 	rcu_read_unlock();
+	/* Switching back to who asked marks its address space as used. */
+	if (current->mm)
+		each_page(current->mm, sizeof(*current->mm) + cpumask_size(),
+			  fn, arg);
 }
 
 /* ---- all inside the stop ---- */

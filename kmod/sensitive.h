@@ -22,8 +22,8 @@ void ld_each_cpu_page(int cpu, ld_page_fn fn, void *arg);
 void ld_each_espfix_page(int cpu, ld_page_fn fn, void *arg);
 
 /*
- * The task_structs of those who take part in the stop or run right after it.
- * They could be protected, but would fault on the way out of it: that is
+ * The task_structs of those who take part in the stop or run right after it,
+ * and the caller's address space. They could be protected, but would fault on the way out of it: that is
  * downtime.
  */
 void ld_each_stopper_page(ld_page_fn fn, void *arg);
