@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from livedump.analysis import assets, stacks
+from livedump.analysis.files import write_file
 from livedump.analysis.latency import KINDS, kind_order
 from livedump.analysis.summary import summarize
 from livedump.trace.recording import Recording
@@ -49,9 +50,9 @@ def render_html(recording: Recording, kinds: Sequence[str] = ()) -> str:
 def write_html(recording: Recording, file: Path, kinds: Sequence[str] = ()) -> None:
     """Write :func:`render_html` to *file*.
 
-    :raises livedump.analysis.stacks.ExportError: it cannot be written
+    :raises livedump.analysis.files.ExportError: it cannot be written
     """
-    stacks.write_text(file, render_html(recording, kinds), step="write HTML report")
+    write_file(file, render_html(recording, kinds), step="write HTML report")
 
 
 def page_data(recording: Recording, kinds: Sequence[str] = ()) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from livedump.errors import LivedumpError
+from livedump.analysis.files import write_file
 from livedump.trace.recording import Recording, Row
 
 #: How stacks can be weighed: command line name -> column of the table ``stacks``.
@@ -16,10 +16,6 @@ WEIGHTS = {"count": "count", "stalled": "stalled_ns"}
 #: The fault machinery's outermost frame. What it interrupted is below; the frames above it are the
 #: same in all stacks and say nothing.
 FAULT_ENTRY = "asm_exc_page_fault"
-
-
-class ExportError(LivedumpError):
-    """An export could not be written."""
 
 
 def trim(stack: str) -> str:
@@ -64,24 +60,10 @@ def write_folded(
 ) -> None:
     """Write :func:`folded_lines` to *file*.
 
-    :raises ExportError: it cannot be written
+    :raises livedump.analysis.files.ExportError: it cannot be written
     """
     lines = folded_lines(recording, kinds, weight)
-    write_text(file, "".join(f"{line}\n" for line in lines), step="write folded stacks")
-
-
-def write_text(file: Path, text: str, *, step: str) -> None:
-    """Write *text* to *file*, which appears whole or not at all.
-
-    :raises ExportError: it cannot be written
-    """
-    partial = file.with_name(f".{file.name}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(file)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise ExportError(f"{file}: {error.strerror}", step=step) from error
+    write_file(file, "".join(f"{line}\n" for line in lines), step="write folded stacks")
 
 
 def top(

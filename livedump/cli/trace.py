@@ -20,6 +20,7 @@ from livedump.cli.common import (
     report_error,
     spinner,
 )
+from livedump.cli.trace_data import export, query
 from livedump.errors import LivedumpError
 from livedump.trace.layout import QUESTIONS
 
@@ -222,6 +223,10 @@ def _text(summary: Any) -> str:
     from livedump.cli.trace_text import render
 
     return render(summary)
+
+
+for _command in (query, export):
+    cli.add_command(_command)
 
 
 def main() -> NoReturn:

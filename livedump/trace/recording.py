@@ -171,7 +171,7 @@ def read(path: Path) -> Recording:
 
     :raises RecordingError: it is missing, foreign, cut short, or of a later schema
     """
-    meta = _read_meta(path)
+    meta = read_meta(path)
     tables = {name: _read_table(path, name, meta) for name in TABLES}
     return Recording(meta, tables)
 
@@ -205,13 +205,17 @@ def losses_text(counts: Mapping[str, int]) -> str:
 
 def _is_recording(path: Path) -> bool:
     try:
-        _read_meta(path)
+        read_meta(path)
     except RecordingError:
         return False
     return True
 
 
-def _read_meta(path: Path) -> dict[str, Any]:
+def read_meta(path: Path) -> dict[str, Any]:
+    """meta.json alone, checked.
+
+    :raises RecordingError: there is none, or it is foreign, damaged or of a later schema
+    """
     if not path.is_dir():
         raise RecordingError(f"{path} is not a folder", step=_READ)
     try:

@@ -40,12 +40,13 @@ HOMES = {
     "bcc": {"trace"},
     "drgn": {"dump"},
     "duckdb": {"analysis"},
+    "perfetto": {"analysis"},
     "plotly": {"analysis"},
     "pyarrow": {"trace", "analysis"},
 }
 
 #: Slow to import: only inside functions.
-LATE = {"bcc", "drgn", "duckdb", "plotly", "pyarrow", "pyroute2"}
+LATE = {"bcc", "drgn", "duckdb", "perfetto", "plotly", "pyarrow", "pyroute2"}
 
 #: At most so many modules of their home may import them.
 ONE_MODULE = {"bcc", "pyroute2"}

@@ -9,6 +9,7 @@ import pytest
 
 from livedump import analysis, trace
 from livedump.analysis import stacks
+from livedump.analysis.files import ExportError
 from livedump.trace.recording import Recording
 from tests.unit import samples
 
@@ -52,7 +53,7 @@ def test_stacks_that_weigh_nothing_are_left_out(recording: Recording) -> None:
 
 
 def test_unwritable_file(recording: Recording, tmp_path: Path) -> None:
-    with pytest.raises(stacks.ExportError, match="No such file"):
+    with pytest.raises(ExportError, match="No such file"):
         analysis.write_folded(recording, tmp_path / "no" / "f")
 
 

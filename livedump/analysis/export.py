@@ -1,0 +1,288 @@
+"""Recordings in the formats of other tools: speedscope, Perfetto, OpenMetrics, a Parquet data set.
+
+Folded stacks are in :mod:`livedump.analysis.stacks`.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from livedump.analysis import stacks
+from livedump.analysis.files import ExportError, write_file
+from livedump.analysis.latency import Latency, kind_order, latencies
+from livedump.analysis.receipt import receipts
+from livedump.trace import recording
+from livedump.trace.recording import Recording
+
+STEP = "export"
+
+SPEEDSCOPE_SCHEMA = "https://www.speedscope.app/file-format-schema.json"
+
+#: Columns of the table ``stacks`` -> unit of a speedscope profile.
+_SPEEDSCOPE_UNITS = {"count": "none", "stalled_ns": "nanoseconds"}
+
+
+def folded(found: Recording, kinds: Sequence[str] = (), weight: str = "count") -> str:
+    """Folded stacks, one to a line."""
+    return "".join(f"{line}\n" for line in stacks.folded_lines(found, kinds, weight))
+
+
+# ---- speedscope ----
+
+
+def speedscope(found: Recording, kinds: Sequence[str] = ()) -> dict[str, Any]:
+    """A file for https://www.speedscope.app: for each kind a profile by count and, where it is
+    timed, one by stalled time."""
+    frames: dict[str, int] = {}
+    profiles = []
+    seen = {row["kind"] for row in stacks.rows(found, kinds)}
+    for kind in sorted(seen, key=kind_order):
+        for weight, unit in _SPEEDSCOPE_UNITS.items():
+            profile = _profile(found, kind, weight, frames)
+            if profile["weights"]:
+                name = f"{kind} by {weight}"
+                profiles.append({"type": "sampled", "name": name, "unit": unit, **profile})
+    return {
+        "$schema": SPEEDSCOPE_SCHEMA,
+        "name": _title(found),
+        "exporter": f"livedump@{found.meta['versions']['livedump']}",
+        "activeProfileIndex": 0,
+        "shared": {"frames": [{"name": name} for name in frames]},
+        "profiles": profiles,
+    }
+
+
+def _profile(found: Recording, kind: str, weight: str, frames: dict[str, int]) -> dict[str, Any]:
+    samples, weights = [], []
+    for line in stacks.folded_lines(found, (kind,), weight):
+        stack, _, value = line.rpartition(" ")
+        samples.append([frames.setdefault(name, len(frames)) for name in stack.split(";")])
+        weights.append(int(value))
+    return {"startValue": 0, "endValue": sum(weights), "samples": samples, "weights": weights}
+
+
+# ---- Perfetto ----
+
+
+def perfetto(found: Recording) -> bytes:
+    """A trace for https://ui.perfetto.dev: the stops, the snapshots with the phases of their stops,
+    and the time for which each was held. Its clock is the kernel's monotonic one."""
+    from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace, TrackEvent
+
+    trace = Trace()
+    tracks = _Tracks(trace, TrackEvent)
+    for start, end, name, notes in _stops(found):
+        tracks.add("stop_machine (BPF)", start, end, name, notes)
+    for start, end, name, notes in _phases(found):
+        tracks.add("snapshot: stop", start, end, name, notes)
+    for start, end, name, notes in _holds(found):
+        tracks.add("snapshot: held", start, end, name, notes)
+    data: bytes = trace.SerializeToString()
+    return data
+
+
+Slice = tuple[int, int, str, dict[str, Any]]
+
+
+def _stops(found: Recording) -> Iterator[Slice]:
+    for row in found.tables["stops"]:
+        if not row["nested"]:
+            start = row["start_monotonic_ns"]
+            notes = {"comm": row["comm"], "pid": row["pid"], "site": row["site"]}
+            yield start, start + row["duration_ns"], row["symbol"], notes
+
+
+def _phases(found: Recording) -> Iterator[Slice]:
+    """The stop ends where its last phase does; the instant lies before that one."""
+    for receipt in receipts(found):
+        row = receipt.snapshot
+        start = row["instant_monotonic_ns"] + receipt.phases_ns["exit"] - row["stop_ns"]
+        for name, lasted_ns in receipt.phases_ns.items():
+            end = start + lasted_ns
+            yield start, end, name, {}
+            start = end
+
+
+def _holds(found: Recording) -> Iterator[Slice]:
+    for receipt in receipts(found):
+        row = receipt.snapshot
+        if row["release_monotonic_ns"] is None:
+            continue
+        notes = {name: row[name] for name in ("faults", "pages_lost", "entries_restored")}
+        yield row["instant_monotonic_ns"], row["release_monotonic_ns"], "held", notes
+
+
+class _Tracks:
+    """Slices on tracks that are made when they are needed."""
+
+    SEQUENCE = 1
+
+    def __init__(self, trace: Any, event: Any) -> None:
+        self._trace = trace
+        self._event = event
+        self._uuids: dict[str, int] = {}
+
+    def add(self, track: str, start_ns: int, end_ns: int, name: str, notes: dict[str, Any]) -> None:
+        """One slice."""
+        uuid = self._uuids.get(track) or self._new_track(track)
+        begin = self._packet(start_ns, self._event.TYPE_SLICE_BEGIN, uuid)
+        begin.name = name
+        for key, value in notes.items():
+            note = begin.debug_annotations.add(name=key)
+            if isinstance(value, int):
+                note.uint_value = value
+            else:
+                note.string_value = str(value)
+        self._packet(end_ns, self._event.TYPE_SLICE_END, uuid)
+
+    def _new_track(self, name: str) -> int:
+        uuid = len(self._uuids) + 1
+        self._uuids[name] = uuid
+        packet = self._trace.packet.add(trusted_packet_sequence_id=self.SEQUENCE)
+        packet.track_descriptor.uuid = uuid
+        packet.track_descriptor.name = name
+        return uuid
+
+    def _packet(self, time_ns: int, kind: int, uuid: int) -> Any:
+        packet = self._trace.packet.add(
+            timestamp=time_ns,
+            timestamp_clock_id=3,  # BUILTIN_CLOCK_MONOTONIC
+            trusted_packet_sequence_id=self.SEQUENCE,
+        )
+        packet.track_event.type = kind
+        packet.track_event.track_uuid = uuid
+        return packet.track_event
+
+
+# ---- OpenMetrics ----
+
+
+def openmetrics(found: Recording, kinds: Sequence[str] = ()) -> str:
+    """Text of the OpenMetrics format: latencies as histograms, counters, losses."""
+    start = found.meta["clocks"]["start"]["realtime_ns"] / 1e9
+    lines = [
+        "# TYPE livedump_recording info",
+        "# HELP livedump_recording What was recorded, and where.",
+        _sample(
+            "livedump_recording_info",
+            {
+                "host": found.meta["host"],
+                "boot_id": found.meta["boot_id"],
+                "kernel": found.meta["kernel"]["release"],
+            },
+            1,
+        ),
+        "# TYPE livedump_latency_seconds histogram",
+        "# UNIT livedump_latency_seconds seconds",
+        "# HELP livedump_latency_seconds Page faults and stops; their kinds are in the manual.",
+    ]
+    for latency in latencies(found, kinds):
+        lines += _histogram(latency, start)
+    lines += _counter(
+        "livedump_events",
+        "Things that were counted.",
+        (
+            ({"kind": row["kind"], "name": row["name"]}, row["count"])
+            for row in found.tables["counters"]
+            if row["name"] not in ("sum_ns", "max_ns") and (not kinds or row["kind"] in kinds)
+        ),
+    )
+    lines += _counter(
+        "livedump_lost",
+        "What was not recorded.",
+        (
+            ({"probe": row["probe"], "what": row["what"]}, row["count"])
+            for row in found.tables["losses"]
+        ),
+    )
+    return "\n".join([*lines, "# EOF", ""])
+
+
+def _histogram(latency: Latency, created: float) -> Iterator[str]:
+    name = "livedump_latency_seconds"
+    seen = 0
+    for bucket in latency.buckets:
+        seen += bucket.count
+        # A bucket's upper bound is exclusive; "le" is not, and times are whole nanoseconds.
+        labels = {"kind": latency.kind, "le": repr((bucket.high_ns - 1) / 1e9)}
+        yield _sample(f"{name}_bucket", labels, seen)
+    yield _sample(f"{name}_bucket", {"kind": latency.kind, "le": "+Inf"}, latency.count)
+    yield _sample(f"{name}_count", {"kind": latency.kind}, latency.count)
+    yield _sample(f"{name}_sum", {"kind": latency.kind}, latency.sum_ns / 1e9)
+    yield _sample(f"{name}_created", {"kind": latency.kind}, created)
+
+
+def _counter(name: str, text: str, samples: Iterable[tuple[dict[str, str], int]]) -> Iterator[str]:
+    yield f"# TYPE {name} counter"
+    yield f"# HELP {name} {text}"
+    for labels, value in samples:
+        yield _sample(f"{name}_total", labels, value)
+
+
+def _sample(name: str, labels: dict[str, str], value: float) -> str:
+    inside = ",".join(f'{key}="{_label(text)}"' for key, text in labels.items())
+    return f"{name}{{{inside}}} {value!r}"
+
+
+def _label(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+# ---- Parquet ----
+
+
+def parquet(folder: Path, target: Path) -> list[Path]:
+    """Add a recording to a data set: ``TARGET/TABLE/HOST-BOOT-START.parquet``, for engines that
+    read a folder as one table. Adding it twice changes nothing.
+
+    :param folder: the recording
+    :returns: the files
+    :raises ExportError: a file could not be written
+    """
+    meta = recording.read(folder).meta
+    start = meta["clocks"]["start"]["monotonic_ns"]
+    name = f"{_file_name(meta['host'])}-{_file_name(meta['boot_id'])}-{start}.parquet"
+    written = []
+    for table in recording.TABLES:
+        file = target / table / name
+        partial = file.with_name(f".{name}.partial")
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(folder / f"{table}.parquet", partial)
+            partial.replace(file)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            raise ExportError(f"{file}: {error.strerror}", step=STEP) from error
+        written.append(file)
+    return written
+
+
+def _file_name(text: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in text) or "_"
+
+
+# ---- all of them ----
+
+#: Formats that are one file: what makes its content of a recording, kinds and weight.
+FORMATS: dict[str, Callable[[Recording, Sequence[str], str], str | bytes]] = {
+    "folded": folded,
+    "speedscope": lambda found, kinds, _weight: json.dumps(speedscope(found, kinds)) + "\n",
+    "perfetto": lambda found, _kinds, _weight: perfetto(found),
+    "openmetrics": lambda found, kinds, _weight: openmetrics(found, kinds),
+}
+
+
+def write(file: Path, content: str | bytes) -> None:
+    """Write an export; it appears whole or not at all.
+
+    :raises ExportError: it cannot be written
+    """
+    write_file(file, content, step=STEP)
+
+
+def _title(found: Recording) -> str:
+    return f"{found.meta['host']}, Linux {found.meta['kernel']['release']}"

@@ -1,0 +1,148 @@
+"""Commands of livedump-trace that take recordings to other tools: ``query``, ``export``."""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from livedump.cli.common import emit, examples, json_mode, json_option
+
+FORMATS = ("folded", "speedscope", "perfetto", "openmetrics", "parquet")
+
+
+@click.command(
+    epilog=examples(
+        "livedump-trace query 'SELECT kind, sum(count) FROM stacks GROUP BY kind' recording",
+        "livedump-trace query 'SELECT host, max(duration_ns) FROM stops GROUP BY host' fleet/*",
+        "livedump-trace query --csv 'SELECT * FROM recordings' 'fleet/*' > recordings.csv",
+    )
+)
+@click.argument("sql")
+@click.argument("directories", nargs=-1, required=True, metavar="DIR...")
+@click.option("--csv", "as_csv", is_flag=True, help="Print comma-separated values.")
+@json_option
+def query(sql: str, directories: tuple[str, ...], as_csv: bool) -> None:
+    """Ask one or many recordings in SQL (DuckDB's).
+
+    There is a view for each table of a recording, with all recordings given and the column
+    `recording`, and the view `recordings`.
+    """
+    from livedump import analysis
+
+    result = analysis.query(sql, analysis.expand(directories))
+    if as_csv and not json_mode():
+        _print_csv(result)
+    else:
+        emit(_plain(result), lambda: _table(result))
+
+
+def _plain(result: Any) -> dict[str, Any]:
+    """JSON knows no timestamps, decimals or blobs: as text."""
+    known = (str, int, float, bool, list, dict, type(None))
+    rows = [[v if isinstance(v, known) else str(v) for v in row] for row in result.rows]
+    return {"columns": list(result.columns), "rows": rows}
+
+
+def _print_csv(result: Any) -> None:
+    out = csv.writer(sys.stdout)
+    out.writerow(result.columns)
+    out.writerows(result.rows)
+
+
+def _table(result: Any) -> str:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for index, name in enumerate(result.columns):
+        numeric = all(isinstance(row[index], int | float | None) for row in result.rows)
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for row in result.rows:
+        table.add_row(*(_cell(value) for value in row))
+    out = io.StringIO()
+    width = Console().width if sys.stdout.isatty() else 200
+    Console(file=out, width=width, markup=False, highlight=False, emoji=False).print(table)
+    lines = [line.rstrip() for line in out.getvalue().splitlines()]
+    return "\n".join([*lines, f"{len(result.rows)} rows"])
+
+
+def _cell(value: object) -> str:
+    return "" if value is None else str(value)
+
+
+@click.command(
+    epilog=examples(
+        "livedump-trace export recording --format folded --kind cow --by stalled | flamegraph.pl",
+        "livedump-trace export recording --format speedscope -o recording.speedscope.json",
+        "livedump-trace export recording --format perfetto -o recording.pftrace",
+        "livedump-trace export rec-* --format parquet -o fleet",
+    )
+)
+@click.argument(
+    "directories", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DIR..."
+)
+@click.option("--format", "form", type=click.Choice(FORMATS), required=True, help="Of the export.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="File to write, for parquet a folder; default: standard output.",
+)
+@click.option(
+    "--kind", "kinds", multiple=True, metavar="K", help="Only this kind; may be repeated."
+)
+@click.option(
+    "--by",
+    type=click.Choice(["count", "stalled"]),
+    default="count",
+    show_default=True,
+    help="Weight of folded stacks: faults, or nanoseconds stalled.",
+)
+def export(
+    directories: tuple[Path, ...], form: str, output: Path | None, kinds: tuple[str, ...], by: str
+) -> None:
+    """Write a recording in another tool's format.
+
+    folded is for flamegraph.pl and the like, speedscope for speedscope.app, perfetto for
+    ui.perfetto.dev, openmetrics for Prometheus; parquet adds recordings to a data set with one
+    folder for each table, which DuckDB, pandas or Spark read as it is.
+    """
+    if form == "parquet":
+        _export_parquet(directories, output)
+    elif len(directories) > 1:
+        raise click.UsageError(f"{form} is of one recording")
+    else:
+        _export_file(directories[0], form, output, kinds, by)
+
+
+def _export_parquet(directories: Sequence[Path], output: Path | None) -> None:
+    from livedump import analysis
+
+    if output is None:
+        raise click.UsageError("parquet needs a folder: -o")
+    files = sum(len(analysis.export.parquet(folder, output)) for folder in directories)
+    click.echo(f"exported: {output} ({files} files)", err=True)
+
+
+def _export_file(
+    directory: Path, form: str, output: Path | None, kinds: tuple[str, ...], by: str
+) -> None:
+    from livedump import analysis, trace
+
+    recording = trace.read(directory)
+    analysis.check_kinds(recording, kinds)
+    content = analysis.export.FORMATS[form](recording, kinds, analysis.WEIGHTS[by])
+    if output is not None:
+        analysis.export.write(output, content)
+        click.echo(f"exported: {output}", err=True)
+    elif isinstance(content, bytes) and sys.stdout.isatty():
+        raise click.UsageError(f"{form} is not text: give a file with -o")
+    else:
+        click.echo(content, nl=False)

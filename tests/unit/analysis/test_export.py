@@ -1,0 +1,151 @@
+"""Exports, each read back by the library or schema that its format comes from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import duckdb
+import jsonschema
+import pytest
+from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace, TrackEvent
+from prometheus_client.openmetrics import parser
+
+from livedump.analysis import assets, export
+from livedump.analysis.files import ExportError
+from livedump.trace import recording
+from livedump.trace.recording import Recording
+from tests.unit import samples
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The sample recording."""
+    return samples.write(tmp_path / "rec")
+
+
+@pytest.fixture
+def sample(folder: Path) -> Recording:
+    """The sample recording, read."""
+    return recording.read(folder)
+
+
+def test_speedscope_is_as_its_schema_says(sample: Recording) -> None:
+    data = json.loads(json.dumps(export.speedscope(sample)))
+    jsonschema.validate(data, json.loads(assets.text("speedscope-schema.json")))
+    profiles = {profile["name"]: profile for profile in data["profiles"]}
+    assert list(profiles) == [
+        "user by count",
+        "user by stalled_ns",
+        "kernel by count",
+        "cow by count",
+        "cow by stalled_ns",
+    ]
+    stalled = profiles["cow by stalled_ns"]
+    rows = [row for row in sample.tables["stacks"] if row["kind"] == "cow"]
+    assert stalled["endValue"] == sum(row["stalled_ns"] for row in rows)
+    assert stalled["unit"] == "nanoseconds"
+    frames = [frame["name"] for frame in data["shared"]["frames"]]
+    leaves = {frames[stack[-1]] for stack in stalled["samples"]}
+    assert "memcpy" in leaves
+    assert "livedump_probe [livedump]" not in leaves
+
+
+def test_the_speedscope_schema_bites(sample: Recording) -> None:
+    data = export.speedscope(sample)
+    data["profiles"][0]["unit"] = "parsecs"
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(data, json.loads(assets.text("speedscope-schema.json")))
+
+
+def slices(trace: Trace) -> list[tuple[str, str, int, int]]:
+    """(track, name, start, end) of every slice, in order of their begin."""
+    tracks, opened, found = {}, {}, []
+    for packet in trace.packet:
+        if packet.HasField("track_descriptor"):
+            tracks[packet.track_descriptor.uuid] = packet.track_descriptor.name
+            continue
+        event = packet.track_event
+        if event.type == TrackEvent.TYPE_SLICE_BEGIN:
+            assert event.track_uuid not in opened
+            opened[event.track_uuid] = (event.name, packet.timestamp)
+        else:
+            name, start = opened.pop(event.track_uuid)
+            found.append((tracks[event.track_uuid], name, start, packet.timestamp))
+    assert not opened
+    return found
+
+
+def test_perfetto_has_stops_phases_and_holds(sample: Recording) -> None:
+    trace = Trace.FromString(export.perfetto(sample))
+    found = slices(trace)
+    assert all(start <= end for _, _, start, end in found)
+    stop = [row for row in sample.tables["stops"] if not row["nested"]][0]
+    start = stop["start_monotonic_ns"]
+    assert found[0] == (
+        "stop_machine (BPF)",
+        "livedump_stop [livedump]",
+        start,
+        start + stop["duration_ns"],
+    )
+    phases = [row for row in found if row[0] == "snapshot: stop"]
+    assert [row[1] for row in phases] == [
+        "rendezvous",
+        "save",
+        "protect",
+        "flush",
+        "recopy",
+        "exit",
+    ]
+    assert phases[-1][3] - phases[0][2] == sample.tables["snapshots"][0]["stop_ns"]
+    # The instant lies between the last copy and the way out.
+    assert phases[-1][2] == samples.INSTANT_NS
+    assert found[-1][0] == "snapshot: held"
+    assert {packet.timestamp_clock_id for packet in trace.packet if packet.timestamp} == {3}
+
+
+def test_openmetrics_is_read_by_prometheus(sample: Recording) -> None:
+    read = parser.text_string_to_metric_families
+    families = {
+        family.name: family
+        for family in read(export.openmetrics(sample))  # type: ignore[no-untyped-call]
+    }
+    latency = families["livedump_latency_seconds"]
+    assert latency.type == "histogram"
+    values = {
+        (sample_.name, sample_.labels["kind"], sample_.labels.get("le")): sample_.value
+        for sample_ in latency.samples
+    }
+    assert values["livedump_latency_seconds_count", "user", None] == 6000
+    assert values["livedump_latency_seconds_bucket", "user", "+Inf"] == 6000
+    events = {
+        (s.labels["kind"], s.labels["name"]): s.value for s in families["livedump_events"].samples
+    }
+    assert events["user", "events"] == 6010
+    assert [s.value for s in families["livedump_lost"].samples] == [7]
+
+
+def test_openmetrics_buckets_hold_what_the_histogram_holds(sample: Recording) -> None:
+    text = export.openmetrics(sample, ("stop",))
+    bounds = [line for line in text.splitlines() if '_bucket{kind="stop"' in line]
+    low = float(bounds[0].split('le="')[1].split('"')[0])
+    assert low >= 0.0649  # the stop's exact length is in the bucket
+    assert bounds[0].endswith(" 1")
+
+
+def test_parquet_files_of_a_fleet_are_one_table(tmp_path: Path, folder: Path) -> None:
+    other = {**samples.meta(), "host": "other/../host"}
+    recording.write(tmp_path / "b", other, samples.tables())
+    for source in (folder, tmp_path / "b", folder):
+        files = export.parquet(source, tmp_path / "fleet")
+        assert [file.parent.parent for file in files] == [tmp_path / "fleet"] * len(files)
+    hosts = duckdb.execute(
+        f"SELECT host, sum(count) FROM '{tmp_path}/fleet/stacks/*.parquet' GROUP BY 1 ORDER BY 1"
+    ).fetchall()
+    total = sum(row["count"] for row in samples.tables()["stacks"])
+    assert hosts == [("other/../host", total), ("sample", total)]
+
+
+def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="No such file"):
+        export.write(tmp_path / "none" / "x", b"")

@@ -1,0 +1,95 @@
+"""The command line of livedump-trace: query and export."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.unit import samples
+from tests.unit.test_cli_trace import run
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> str:
+    """The sample recording."""
+    return str(samples.write(tmp_path / "rec"))
+
+
+def test_query_prints_a_table(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("query", "SELECT kind, sum(count)::INT AS n FROM tasks GROUP BY 1", folder) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split() == ["kind", "n"]
+    assert ["cow", "675"] in [line.split() for line in lines]
+    assert lines[-1] == "2 rows"
+
+
+def test_query_as_json_and_csv(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
+    sql = "SELECT host, NULL AS nothing, DATE '2026-11-24' AS day FROM recordings"
+    assert run("query", "--json", sql, folder) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data == {
+        "columns": ["host", "nothing", "day"],
+        "rows": [["sample", None, "2026-11-24"]],
+    }
+    assert run("query", "--csv", sql, folder) == 0
+    assert capsys.readouterr().out.splitlines() == ["host,nothing,day", "sample,,2026-11-24"]
+
+
+def test_query_s_errors_are_one_line(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("query", "SELEC", folder) == 1
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "syntax error" in err
+    assert run("query", "SELECT 1", f"{folder}/nothing*") == 1
+    assert run("query", "SELECT 1") == 2
+
+
+@pytest.mark.parametrize("form", ["folded", "speedscope", "openmetrics"])
+def test_export_of_text_to_standard_output(
+    folder: str, form: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("export", folder, "--format", form) == 0
+    out = capsys.readouterr().out
+    assert out.endswith("\n")
+    file = tmp_path / "file"
+    assert run("export", folder, "--format", form, "-o", str(file)) == 0
+    assert file.read_text() == out
+
+
+def test_export_of_bytes(folder: str, tmp_path: Path) -> None:
+    file = tmp_path / "trace"
+    assert run("export", folder, "--format", "perfetto", "-o", str(file)) == 0
+    assert b"stop_machine (BPF)" in file.read_bytes()
+
+
+def test_export_to_a_data_set(folder: str, tmp_path: Path) -> None:
+    target = tmp_path / "fleet"
+    assert run("export", folder, "--format", "parquet", "-o", str(target)) == 0
+    assert len(list(target.glob("stacks/*.parquet"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (("--format", "parquet"), 2, "needs a folder"),
+        (("--format", "pdf"), 2, "folded"),
+        (("--format", "folded", "--kind", "cows"), 1, "no kind cows"),
+        (("--format", "folded", "-o", "/nowhere/x"), 1, "No such file"),
+    ],
+)
+def test_export_s_errors(
+    folder: str,
+    arguments: tuple[str, ...],
+    status: int,
+    words: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run("export", folder, *arguments) == status
+    assert words in capsys.readouterr().err
+
+
+def test_one_file_holds_one_recording(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("export", folder, folder, "--format", "folded") == 2
+    assert "of one recording" in capsys.readouterr().err
