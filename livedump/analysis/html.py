@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from livedump.analysis import assets, stacks
+from livedump.analysis.compare import Comparison, diff_tree
 from livedump.analysis.files import write_file
 from livedump.analysis.latency import KINDS, kind_order
 from livedump.analysis.summary import summarize
@@ -19,6 +20,7 @@ from livedump.trace.recording import Recording
 FLAME_BYTES = 5_000_000
 
 LIBRARIES = ("d3.min.js", "d3-flamegraph.min.js", "plotly-basic.min.js")
+DIFF_LIBRARIES = LIBRARIES[:2]
 
 #: Nothing may be loaded, whatever the page's scripts try.
 POLICY = (
@@ -34,17 +36,8 @@ def render_html(recording: Recording, kinds: Sequence[str] = ()) -> str:
     :param kinds: only these; empty: all that were recorded
     :raises livedump.analysis.assets.AssetMissingError: a library was not fetched
     """
-    parts = {
-        "title": _escape_text(f"livedump trace: {recording.meta['host']}"),
-        "policy": POLICY,
-        "css": _package_text("page.css"),
-        "libraries": "\n".join(
-            f"<script>{_escape_script(assets.text(name))}</script>" for name in LIBRARIES
-        ),
-        "data": embed_json(page_data(recording, kinds)),
-        "script": _escape_script(_package_text("page.js")),
-    }
-    return _MARKER.sub(lambda marker: parts[marker[1]], _package_text("page.html"))
+    title = f"livedump trace: {recording.meta['host']}"
+    return _render("page", title, page_data(recording, kinds), LIBRARIES)
 
 
 def write_html(recording: Recording, file: Path, kinds: Sequence[str] = ()) -> None:
@@ -53,6 +46,41 @@ def write_html(recording: Recording, file: Path, kinds: Sequence[str] = ()) -> N
     :raises livedump.analysis.files.ExportError: it cannot be written
     """
     write_file(file, render_html(recording, kinds), step="write HTML report")
+
+
+def render_diff_html(comparison: Comparison) -> str:
+    """The page of a comparison, with differential flame graphs.
+
+    :raises livedump.analysis.assets.AssetMissingError: a library was not fetched
+    """
+    before, after = comparison.before, comparison.after
+    data = comparison.to_dict()
+    data["flames"] = {kind: diff_tree(before, after, kind) for kind in comparison.stacks}
+    return _render("diff", "livedump trace: A and B", data, DIFF_LIBRARIES)
+
+
+def write_diff_html(comparison: Comparison, file: Path) -> None:
+    """Write :func:`render_diff_html` to *file*.
+
+    :raises livedump.analysis.files.ExportError: it cannot be written
+    """
+    write_file(file, render_diff_html(comparison), step="write HTML report")
+
+
+def _render(name: str, title: str, data: dict[str, Any], libraries: Sequence[str]) -> str:
+    """``NAME.html`` with ``NAME.js`` and all that they need."""
+    parts = {
+        "title": _escape_text(title),
+        "policy": POLICY,
+        "css": _package_text("page.css"),
+        "libraries": "\n".join(
+            f"<script>{_escape_script(assets.text(library))}</script>" for library in libraries
+        ),
+        "data": embed_json(data),
+        "common": _escape_script(_package_text("common.js")),
+        "script": _escape_script(_package_text(f"{name}.js")),
+    }
+    return _MARKER.sub(lambda marker: parts[marker[1]], _package_text(f"{name}.html"))
 
 
 def page_data(recording: Recording, kinds: Sequence[str] = ()) -> dict[str, Any]:

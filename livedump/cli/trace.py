@@ -21,6 +21,7 @@ from livedump.cli.common import (
     spinner,
 )
 from livedump.cli.trace_data import export, query
+from livedump.cli.trace_diff import diff
 from livedump.errors import LivedumpError
 from livedump.trace.layout import QUESTIONS
 
@@ -225,7 +226,7 @@ def _text(summary: Any) -> str:
     return render(summary)
 
 
-for _command in (query, export):
+for _command in (diff, query, export):
     cli.add_command(_command)
 
 

@@ -12,29 +12,34 @@ from livedump.receipt import format_ns
 
 def render(summary: Summary, width: int = 80) -> str:
     """The whole report; *width* in columns."""
+    parts = (_head, _losses, _receipts, _latencies, _stacks, _tasks, _stops)
+    return render_parts((item for part in parts for item in part(summary)), width)
+
+
+def render_parts(items: Iterable[Any], width: int = 80) -> str:
+    """Tables and lines as text; *width* in columns."""
     from rich.console import Console
 
     out = io.StringIO()
     console = Console(file=out, width=width, highlight=False, markup=False, emoji=False)
-    for part in (_head, _losses, _receipts, _latencies, _stacks, _tasks, _stops):
-        for item in part(summary):
-            console.print(item)
+    for item in items:
+        console.print(item)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
 
 
-def _table(title: str, columns: Sequence[tuple[str, bool]], rows: Iterable[Sequence[str]]) -> Any:
+def table(title: str, columns: Sequence[tuple[str, bool]], rows: Iterable[Sequence[str]]) -> Any:
     """A table; columns are ``(header, numeric)``."""
     from rich import box
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for header, numeric in columns:
-        table.add_column(
+        made.add_column(
             header, justify="right" if numeric else "left", no_wrap=numeric, overflow="fold"
         )
     for row in rows:
-        table.add_row(*row)
-    return table
+        made.add_row(*row)
+    return made
 
 
 def _us(value_ns: int) -> str:
@@ -58,7 +63,7 @@ def _losses(summary: Summary) -> Iterable[Any]:
     if summary.losses:
         lost = summary.loss_counts["events_lost"]
         yield f"LOST: {summary.losses_text}" if lost else summary.losses_text
-        yield _table(
+        yield table(
             "",
             (("where", False), ("what", False), ("count", True)),
             ((row["probe"], row["what"], f"{row['count']:,}") for row in summary.losses),
@@ -92,7 +97,7 @@ def _receipts(summary: Summary) -> Iterable[Any]:
 def _latencies(summary: Summary) -> Iterable[Any]:
     if summary.latencies:
         names = list(summary.latencies[0].percentiles_ns)
-        yield _table(
+        yield table(
             "Latency, us",
             (("kind", False), ("count", True), *((name, True) for name in names), ("max", True)),
             (
@@ -109,23 +114,24 @@ def _latencies(summary: Summary) -> Iterable[Any]:
 
 def _stacks(summary: Summary) -> Iterable[Any]:
     for kind, stacks in summary.top_stacks.items():
-        yield _table(
+        yield table(
             f"Top stacks: {kind}",
             (("count", True), ("stalled us", True), ("innermost functions", False)),
             (
-                (f"{row['count']:,}", _stalled(row["stalled_ns"]), _innermost(row["stack"]))
+                (f"{row['count']:,}", _stalled(row["stalled_ns"]), innermost(row["stack"]))
                 for row in stacks[:5]
             ),
         )
 
 
-def _innermost(stack: str, frames: int = 5) -> str:
+def innermost(stack: str, frames: int = 5) -> str:
+    """The last functions of a stack, the innermost first."""
     return " < ".join(reversed(stack.split(";")[-frames:]))
 
 
 def _tasks(summary: Summary) -> Iterable[Any]:
     if summary.tasks:
-        yield _table(
+        yield table(
             "Tasks",
             (
                 ("kind", False),
@@ -144,7 +150,7 @@ def _tasks(summary: Summary) -> Iterable[Any]:
 def _stops(summary: Summary) -> Iterable[Any]:
     stops = [row for row in summary.stops if not row["nested"]]
     if stops:
-        yield _table(
+        yield table(
             "Stops of the machine",
             (("lasted us", True), ("ran", False), ("called by", False)),
             (

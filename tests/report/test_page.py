@@ -166,6 +166,39 @@ def test_search_kinds_and_weights_work(page: Path) -> None:
     assert numbers["zoomed"] < numbers["cow"] == numbers["reset"]
 
 
+def changed() -> dict[str, list[recording.Row]]:
+    """The sample's tables, with three times as many faults on one stack and one stack gone."""
+    tables = samples.tables()
+    for row in tables["stacks"]:
+        if "memcpy" in row["stack"]:
+            row["count"] *= 3
+    tables["stacks"] = [row for row in tables["stacks"] if "mmap_region" not in row["stack"]]
+    return tables
+
+
+def test_comparison_draws_and_shows_what_is_gone(page: Path) -> None:
+    folder = page.with_name("changed")
+    recording.write(folder, samples.meta(), changed())
+    file = page.with_name("diff.html")
+    before = trace.read(page.with_name("recording"))
+    analysis.write_diff_html(analysis.compare(before, trace.read(folder)), file)
+    tail = """<script>
+      document.querySelector('#flame-kinds [data-value="cow"]').click();
+      const fill = (name) => [...document.querySelectorAll("#flame g.frame")]
+        .find((frame) => frame.getAttribute("name") === name).querySelector("rect").getAttribute("fill");
+      document.documentElement.dataset.result =
+        [fill("memcpy"), fill("mmap_region"), fill("dup_mm")].join("|");
+    </script>"""
+    dom = chromium(probed(file, tail), "--dump-dom")
+    assert trouble(dom) == ""
+    found = re.search(r'data-result="([^"]*)"', dom[:10_000])
+    assert found
+    more, gone, same = found[1].split("|")
+    assert more.startswith("hsl(8 ") and gone.startswith("hsl(212 78%") and " 0%" in same
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    chromium(file, f"--screenshot={SHOTS / 'diff.png'}", "--window-size=1280,2400")
+
+
 @pytest.mark.parametrize(
     ("name", "size", "extra"),
     [

@@ -93,3 +93,36 @@ def test_export_s_errors(
 def test_one_file_holds_one_recording(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("export", folder, folder, "--format", "folded") == 2
     assert "of one recording" in capsys.readouterr().err
+
+
+def test_diff_tells_a_regression_by_its_status(
+    folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "diff.html"
+    assert run("diff", folder, folder, "--html", str(page)) == 0
+    assert "Changes" in capsys.readouterr().out
+    assert "<title>livedump trace: A and B</title>" in page.read_text()
+    assert run("diff", folder, folder, "--fail-on", "p99(user)>+5%") == 0
+    assert "ok: p99(user)>+5% (+0.0%)" in capsys.readouterr().out
+    conditions = ("--fail-on", "max(stop)>5ms", "--fail-on", "p50(cow)>1s")
+    assert run("diff", folder, folder, "--json", *conditions) == 1
+    data = json.loads(capsys.readouterr().out)
+    assert [row["failed"] for row in data["conditions"]] == [True, False]
+    assert data["conditions"][0]["why"] == "64.9 ms"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--fail-on", "p99(cows)>+5%"), "no kind cows"),
+        (("--fail-on", "p99(cow)>5us for 1s"), "no 'for' here"),
+        (("--kind", "cows"), "no kind cows"),
+        (("--html", "/nowhere/x"), "No such file"),
+    ],
+)
+def test_trouble_is_no_regression(
+    folder: str, arguments: tuple[str, ...], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("diff", folder, folder, *arguments) == 2
+    assert words in capsys.readouterr().err
+    assert run("diff", folder, "/nowhere") == 2

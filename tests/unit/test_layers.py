@@ -11,12 +11,13 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "livedump"
 
 #: Each part of the package, and what it may import of the others.
-BASE = {"__init__", "errors", "abi", "receipt"}
+BASE = {"__init__", "errors", "abi", "receipt", "conditions"}
 ALLOWED = {
     "__init__": set(),
     "errors": set(),
     "abi": {"errors"},
     "receipt": {"errors", "abi"},
+    "conditions": {"errors"},
     "control": BASE,
     "kmod": BASE,
     "dump": BASE,

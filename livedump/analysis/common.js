@@ -1,0 +1,77 @@
+"use strict";
+/* What both pages use: the report (page.js) and the comparison (diff.js). */
+const livedump = (() => {
+  const byId = (id) => document.getElementById(id);
+  const data = JSON.parse(byId("data").textContent);
+  const dark = window.matchMedia("(prefers-color-scheme: dark)");
+  const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+  /* ---- text ------------------------------------------------------------ */
+
+  const grouped = (value) => Number(value).toLocaleString("en-US");
+
+  const ns = (value) => {
+    if (value === null || value === undefined) return "–";
+    const size = Math.abs(value);
+    for (const [scale, unit] of [[1e9, "s"], [1e6, "ms"], [1e3, "µs"]]) {
+      if (size < scale) continue;
+      const scaled = value / scale;
+      return `${size >= 1000 * scale ? grouped(Math.round(scaled)) : scaled.toPrecision(3)} ${unit}`;
+    }
+    return `${Math.round(value)} ns`;
+  };
+  const tick = (value) => ns(value).replace(/\.0+(?= )/, "");
+
+  const element = (tag, options = {}, ...children) => {
+    const made = document.createElement(tag);
+    for (const [key, value] of Object.entries(options)) {
+      if (key === "style") made.style.cssText = value;
+      else if (key === "class") made.className = value;
+      else made.setAttribute(key, value);
+    }
+    for (const child of children) made.append(child);
+    return made;
+  };
+
+  /* columns: [title, how to show a row, class] */
+  const table = (rows, columns) => {
+    const head = element("tr", {}, ...columns.map(([title, , kind]) => element("th", { class: kind || "" }, title)));
+    const body = rows.map((row) => element("tr", {}, ...columns.map(
+      ([, show, kind]) => element("td", { class: kind || "" }, show(row)))));
+    return element("table", {}, element("thead", {}, head), element("tbody", {}, ...body));
+  };
+  const scrolling = (made) => element("div", { class: "scroll" }, made);
+
+  const facts = (target, pairs) => {
+    for (const [name, value] of pairs) {
+      if (value === null || value === undefined || value === "") continue;
+      target.append(element("div", {}, element("dt", {}, name), element("dd", {}, String(value))));
+    }
+    return target;
+  };
+
+  const choice = (target, values, chosen, label, pick) => {
+    const show = (value) => {
+      for (const button of target.children) button.setAttribute("aria-pressed", String(button.dataset.value === value));
+    };
+    for (const value of values) {
+      const button = element("button", { type: "button", "data-value": value }, label(value));
+      button.addEventListener("click", () => { show(value); pick(value); });
+      target.append(button);
+    }
+    show(chosen);
+  };
+
+  /* A page is drawn again when its width or its colours change. */
+  const whenChanged = (draw) => {
+    let width = window.innerWidth;
+    window.addEventListener("resize", () => {
+      if (window.innerWidth === width) return;
+      width = window.innerWidth;
+      draw();
+    });
+    dark.addEventListener("change", draw);
+  };
+
+  return { data, byId, dark, css, grouped, ns, tick, element, table, scrolling, facts, choice, whenChanged };
+})();

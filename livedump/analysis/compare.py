@@ -1,0 +1,314 @@
+"""Two recordings side by side: what changed, and whether that can be chance.
+
+Percentiles are compared by how many values of each recording lie above the quantile of both
+together (a test of two proportions), means by Welch's test. Both take events for independent of
+each other, which faults of one burst are not: a small p-value says that noise of *that* kind does
+not explain the change. Rates have no p-value for this reason.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from typing import Any
+
+from livedump.analysis import stacks
+from livedump.analysis.latency import QUANTILES, Bucket, Latency, kind_order, latencies, percentile
+from livedump.analysis.summary import TOP, check_kinds
+from livedump.conditions import Condition, quantile
+from livedump.receipt import format_ns
+from livedump.trace.recording import Recording
+
+#: Below so many values above a quantile in both recordings together, it says nothing.
+MIN_TAIL = 10
+
+#: A change counts as one when chance would show it this rarely.
+ALPHA = 0.01
+
+METRICS = ("rate", *QUANTILES, "max", "mean", "stalled")
+
+
+@dataclass(frozen=True)
+class Change:
+    """One metric of one kind in recordings A and B.
+
+    :ivar before: in A, after: in B; ns, ``rate`` in events a second, ``stalled`` in ns a second
+    :ivar change: (B - A) / A; None when A is 0
+    :ivar p_value: None where no test applies, or too few values
+    """
+
+    kind: str
+    metric: str
+    before: float
+    after: float
+    p_value: float | None
+
+    @property
+    def change(self) -> float | None:
+        """(B - A) / A, None when A is 0."""
+        return (self.after - self.before) / self.before if self.before else None
+
+    @property
+    def significant(self) -> bool | None:
+        """None: not known."""
+        return None if self.p_value is None else self.p_value < ALPHA
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {**asdict(self), "change": self.change, "significant": self.significant}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A condition, judged.
+
+    :ivar failed: it holds, and chance does not explain it (where a test applies)
+    :ivar why: in words
+    """
+
+    condition: Condition
+    failed: bool
+    why: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"condition": self.condition.text, "failed": self.failed, "why": self.why}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two recordings.
+
+    :ivar only: kinds that only one of them has, with ``A`` or ``B``
+    :ivar stacks: kind -> stacks that changed most, by events a second
+    """
+
+    before: Recording
+    after: Recording
+    changes: list[Change]
+    only: dict[str, str]
+    stacks: dict[str, list[dict[str, Any]]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "a": self.before.meta,
+            "b": self.after.meta,
+            "changes": [change.to_dict() for change in self.changes],
+            "only": self.only,
+            "stacks": self.stacks,
+        }
+
+    def get(self, kind: str, metric: str) -> Change | None:
+        """The change of one metric, computed when the table does not have it."""
+        for change in self.changes:
+            if (change.kind, change.metric) == (kind, metric):
+                return change
+        pair = _pairs(self.before, self.after, (kind,)).get(kind)
+        if pair is None:
+            return None
+        return _change(kind, metric, *pair, seconds(self.before), seconds(self.after))
+
+
+def compare(
+    before: Recording, after: Recording, kinds: Sequence[str] = (), limit: int = TOP
+) -> Comparison:
+    """Compare recording *after* (B) with *before* (A).
+
+    :param kinds: only these; empty: all
+    :raises livedump.analysis.summary.KindError: a kind that neither has
+    """
+    known = [recording for recording in (before, after) if _has_all(recording, kinds)]
+    if not known:
+        check_kinds(after, kinds)
+    pairs = _pairs(before, after, kinds)
+    lasted = seconds(before), seconds(after)
+    changes = [
+        _change(kind, metric, *pair, *lasted) for kind, pair in pairs.items() for metric in METRICS
+    ]
+    timed = {r.kind: "A" for r in latencies(before, kinds)}
+    for row in latencies(after, kinds):
+        timed[row.kind] = "" if row.kind in timed else "B"
+    only = {kind: where for kind, where in timed.items() if where}
+    return Comparison(before, after, changes, only, _stack_changes(before, after, kinds, limit))
+
+
+def judge(comparison: Comparison, conditions: Iterable[Condition]) -> list[Verdict]:
+    """Judge conditions: on a change, or on the value in B."""
+    return [_judge(comparison, condition) for condition in conditions]
+
+
+def _judge(comparison: Comparison, condition: Condition) -> Verdict:
+    change = comparison.get(condition.kind, condition.metric)
+    if change is None:
+        return Verdict(condition, True, f"{condition.kind} is not in both recordings")
+    value = change.change if condition.relative else change.after
+    if value is None:
+        grown = change.after > 0 and condition.op in (">", ">=")
+        text = format_value(condition.metric, change.after)
+        return Verdict(condition, grown, f"A has none, B {text}")
+    text = f"{value:+.1%}" if condition.relative else format_value(condition.metric, value)
+    if not condition.holds(value):
+        return Verdict(condition, False, text)
+    if condition.relative and change.significant is False:
+        return Verdict(
+            condition, False, f"{text}, but chance may explain it: p = {change.p_value:.2g}"
+        )
+    p_value = "" if change.p_value is None else f", p = {change.p_value:.2g}"
+    return Verdict(condition, True, f"{text}{p_value}")
+
+
+def seconds(recording: Recording) -> float:
+    """How long a recording lasted."""
+    clocks = recording.meta["clocks"]
+    return float(clocks["end"]["monotonic_ns"] - clocks["start"]["monotonic_ns"]) / 1e9
+
+
+def _has_all(recording: Recording, kinds: Sequence[str]) -> bool:
+    tables = ("histograms", "stacks", "tasks", "counters")
+    return set(kinds) <= {row["kind"] for name in tables for row in recording.tables[name]}
+
+
+def _pairs(
+    before: Recording, after: Recording, kinds: Sequence[str]
+) -> dict[str, tuple[Latency, Latency]]:
+    first = {row.kind: row for row in latencies(before, kinds)}
+    return {
+        row.kind: (first[row.kind], row) for row in latencies(after, kinds) if row.kind in first
+    }
+
+
+def format_value(metric: str, number: float) -> str:
+    """``("rate", 12.3)`` -> ``"12.3/s"``; times in a unit that suits."""
+    if metric == "rate":
+        return f"{number:,.1f}/s"
+    if metric == "count":
+        return f"{number:,.0f}"
+    return format_ns(round(number)) + ("/s" if metric == "stalled" else "")
+
+
+# ---- metrics ----
+
+
+def _change(
+    kind: str, metric: str, a: Latency, b: Latency, seconds_a: float, seconds_b: float
+) -> Change:
+    share = quantile(metric)
+    p_value: float | None = None
+    values: list[float]
+    if share is not None:
+        values = [_percentile(latency, share) for latency in (a, b)]
+        p_value = _tails_p(a, b, share)
+    elif metric == "mean":
+        values = [a.mean_ns, b.mean_ns]
+        p_value = _means_p(a, b)
+    elif metric == "max":
+        values = [a.max_ns, b.max_ns]
+    elif metric == "count":
+        values = [a.count, b.count]
+    elif metric == "rate":
+        values = [a.count / seconds_a, b.count / seconds_b]
+    else:
+        values = [a.sum_ns / seconds_a, b.sum_ns / seconds_b]
+    return Change(kind, metric, values[0], values[1], p_value)
+
+
+def _percentile(latency: Latency, share: Fraction) -> int:
+    return percentile(latency.buckets, share, latency.max_ns)
+
+
+def _tails_p(a: Latency, b: Latency, share: Fraction) -> float | None:
+    """Two proportions: the values above the quantile of both together."""
+    together = sorted((*a.buckets, *b.buckets), key=lambda bucket: bucket.low_ns)
+    limit = percentile(together, share)
+    tails = [_above(latency.buckets, limit) for latency in (a, b)]
+    pooled = sum(tails) / (a.count + b.count)
+    if sum(tails) < MIN_TAIL or not 0 < pooled < 1:
+        return None
+    error = math.sqrt(pooled * (1 - pooled) * (1 / a.count + 1 / b.count))
+    return _two_sided((tails[1] / b.count - tails[0] / a.count) / error)
+
+
+def _above(buckets: Iterable[Bucket], limit_ns: int) -> int:
+    """Values in buckets that begin above *limit_ns*."""
+    return sum(bucket.count for bucket in buckets if bucket.low_ns > limit_ns)
+
+
+def _means_p(a: Latency, b: Latency) -> float | None:
+    """Welch's test, by the normal distribution: there are many values."""
+    if min(a.count, b.count) < MIN_TAIL:
+        return None
+    error = math.sqrt(_variance(a) / a.count + _variance(b) / b.count)
+    return _two_sided((b.mean_ns - a.mean_ns) / error) if error else None
+
+
+def _variance(latency: Latency) -> float:
+    mean = latency.mean_ns
+    total = sum(
+        bucket.count * ((bucket.low_ns + bucket.high_ns - 1) / 2 - mean) ** 2
+        for bucket in latency.buckets
+    )
+    return total / (latency.count - 1)
+
+
+def _two_sided(z: float) -> float:
+    return math.erfc(abs(z) / math.sqrt(2))
+
+
+# ---- stacks ----
+
+
+def _stack_changes(
+    before: Recording, after: Recording, kinds: Sequence[str], limit: int
+) -> dict[str, list[dict[str, Any]]]:
+    rates: dict[str, dict[str, list[float]]] = {}
+    for side, recording in enumerate((before, after)):
+        lasted = seconds(recording)
+        for row in stacks.rows(recording, kinds):
+            of_kind = rates.setdefault(row["kind"], {})
+            values = of_kind.setdefault(row["stack"], [0.0, 0.0, 0.0, 0.0])
+            values[side] += row["count"] / lasted
+            values[2 + side] += row["stalled_ns"] / lasted
+    return {kind: _most_changed(rates[kind], limit) for kind in sorted(rates, key=kind_order)}
+
+
+def _most_changed(of_kind: dict[str, list[float]], limit: int) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = [
+        {
+            "stack": stack,
+            "rate_a": values[0],
+            "rate_b": values[1],
+            "stalled_a": values[2],
+            "stalled_b": values[3],
+        }
+        for stack, values in of_kind.items()
+    ]
+    rows.sort(key=lambda row: (-abs(row["rate_b"] - row["rate_a"]), row["stack"]))
+    return rows[:limit]
+
+
+def diff_tree(before: Recording, after: Recording, kind: str) -> dict[str, Any]:
+    """A flame graph of B with A's weights beside: ``{n, w: [count, stalled_ns], a: [...], c}``.
+
+    A's weights are scaled to B's duration, so that equal rates are equal weights. Frames that only
+    A has weigh nothing in B, and stay in the tree.
+    """
+    scale = seconds(after) / seconds(before)
+    return _merge(stacks.tree(before, kind), stacks.tree(after, kind), scale)
+
+
+def _merge(a: stacks.Node | None, b: stacks.Node | None, scale: float) -> dict[str, Any]:
+    name = (b or a or stacks.Node("")).name
+    found: dict[str, Any] = {
+        "n": name,
+        "w": [b.count, b.stalled_ns] if b else [0, 0],
+        "a": [a.count * scale, a.stalled_ns * scale] if a else [0, 0],
+    }
+    below_a = a.children if a else {}
+    below_b = b.children if b else {}
+    names = dict.fromkeys([*below_b, *below_a])
+    if names:
+        found["c"] = [_merge(below_a.get(child), below_b.get(child), scale) for child in names]
+    return found

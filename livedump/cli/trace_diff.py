@@ -1,0 +1,173 @@
+"""``livedump-trace diff``: what changed between two recordings, and is it a regression?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from livedump.cli.common import EXIT_USAGE, emit, examples, json_option, report_error
+from livedump.cli.trace_text import innermost, render_parts, table
+from livedump.errors import LivedumpError
+
+#: As diff(1) has it: 1 is the answer, not trouble.
+EXIT_REGRESSION = 1
+EXIT_TROUBLE = EXIT_USAGE
+
+#: Stacks shown of each kind.
+STACKS = 5
+
+
+@click.command(
+    epilog=examples(
+        "livedump-trace diff before after",
+        "livedump-trace diff before after --fail-on 'p99(user)>+20%' --fail-on 'max(stop)>5ms'",
+        "livedump-trace diff before after --kind cow --html diff.html",
+    )
+)
+@click.argument("before", type=click.Path(path_type=Path), metavar="A")
+@click.argument("after", type=click.Path(path_type=Path), metavar="B")
+@click.option(
+    "--kind", "kinds", multiple=True, metavar="K", help="Only this kind; may be repeated."
+)
+@click.option(
+    "--fail-on",
+    "conditions",
+    multiple=True,
+    metavar="COND",
+    help="Exit status 1 if so: METRIC(KIND)>+N%, or METRIC(KIND)>LIMIT for B alone; repeatable. "
+    "Metrics: p50, p99.9 and the like, mean, max, count, rate, stalled.",
+)
+@click.option(
+    "--html",
+    type=click.Path(path_type=Path),
+    help="Write one self-contained page with differential flame graphs.",
+)
+@json_option
+@click.pass_context
+def diff(
+    ctx: click.Context,
+    before: Path,
+    after: Path,
+    kinds: tuple[str, ...],
+    conditions: tuple[str, ...],
+    html: Path | None,
+) -> None:
+    """Compare recording B with recording A.
+
+    A change that chance may explain (p >= 0.01) does not fail a condition on a change; rates and
+    maxima have no such test. Exit status: 0, 1 when a condition fails, 2 in trouble.
+    """
+    try:
+        comparison, verdicts = _compare(before, after, kinds, conditions, html)
+    except LivedumpError as error:
+        report_error(error, "livedump-trace")
+        ctx.exit(EXIT_TROUBLE)
+    data = {**comparison.to_dict(), "conditions": [verdict.to_dict() for verdict in verdicts]}
+    emit(data, lambda: _text(comparison, verdicts))
+    ctx.exit(EXIT_REGRESSION if any(verdict.failed for verdict in verdicts) else 0)
+
+
+def _compare(
+    before: Path,
+    after: Path,
+    kinds: Sequence[str],
+    conditions: Sequence[str],
+    html: Path | None,
+) -> tuple[Any, list[Any]]:
+    from livedump import analysis, trace
+    from livedump.conditions import parse
+
+    parsed = [parse(text, tuple(analysis.KINDS)) for text in conditions]
+    for condition in parsed:
+        condition.check(relative=None, hold=False)
+    comparison = analysis.compare(trace.read(before), trace.read(after), kinds)
+    if html is not None:
+        analysis.write_diff_html(comparison, html)
+    return comparison, analysis.judge(comparison, parsed)
+
+
+def _text(comparison: Any, verdicts: Iterable[Any]) -> str:
+    return render_parts(
+        [
+            *_head(comparison),
+            *_losses(comparison),
+            _changes(comparison),
+            *_stacks(comparison),
+            *_verdicts(verdicts),
+        ]
+    )
+
+
+def _head(comparison: Any) -> Iterable[str]:
+    for name, recording in (("A", comparison.before), ("B", comparison.after)):
+        meta = recording.meta
+        command = f": {' '.join(meta['command']['argv'])}" if meta["command"] else ""
+        yield f"{name}: {meta['host']}, Linux {meta['kernel']['release']}{command}"
+    for kind, where in comparison.only.items():
+        yield f"only in {where}: {kind}"
+
+
+def _losses(comparison: Any) -> Iterable[str]:
+    from livedump.trace.recording import count_losses, losses_text
+
+    for name, recording in (("A", comparison.before), ("B", comparison.after)):
+        counts = count_losses(recording.tables["losses"])
+        if counts["losses_total"]:
+            lost = "LOST in" if counts["events_lost"] else "in"
+            yield f"{lost} {name}: {losses_text(counts)}"
+    yield ""
+
+
+def _changes(comparison: Any) -> Any:
+    from livedump.analysis.compare import format_value
+
+    return table(
+        "Changes",
+        (
+            ("kind", False),
+            ("metric", False),
+            ("A", True),
+            ("B", True),
+            ("B/A - 1", True),
+            ("p", True),
+        ),
+        (
+            (
+                row.kind,
+                row.metric,
+                format_value(row.metric, row.before),
+                format_value(row.metric, row.after),
+                "-" if row.change is None else f"{row.change:+.1%}",
+                _p_value(row),
+            )
+            for row in comparison.changes
+        ),
+    )
+
+
+def _p_value(change: Any) -> str:
+    if change.p_value is None:
+        return "-"
+    text = "<0.001" if change.p_value < 0.001 else f"{change.p_value:.3f}"
+    return f"{text} *" if change.significant else f"{text}  "
+
+
+def _stacks(comparison: Any) -> Iterable[Any]:
+    for kind, rows in comparison.stacks.items():
+        yield table(
+            f"Stacks that changed most: {kind}",
+            (("A /s", True), ("B /s", True), ("innermost functions", False)),
+            (
+                (f"{row['rate_a']:,.1f}", f"{row['rate_b']:,.1f}", innermost(row["stack"]))
+                for row in rows[:STACKS]
+            ),
+        )
+
+
+def _verdicts(verdicts: Iterable[Any]) -> Iterable[str]:
+    for verdict in verdicts:
+        word = "REGRESSION" if verdict.failed else "ok"
+        yield f"{word}: {verdict.condition.text} ({verdict.why})"

@@ -1,0 +1,135 @@
+"""Conditions on what was recorded, as users write them: ``p99(user)>2ms for 1s``,
+``p99(cow)>+20%``.
+
+The grammar is ``METRIC(KIND) OP LIMIT [for TIME]``: a limit with a sign and ``%`` is a change
+against another recording, any other one a value. Where a condition is judged, only one of the two
+makes sense, and ``for`` may not: see :meth:`Condition.check`.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+
+from livedump.errors import LivedumpError
+
+STEP = "read condition"
+
+#: Metrics that are not percentiles, and their unit.
+METRICS = {"mean": "ns", "max": "ns", "count": "", "rate": "/s", "stalled": "ns"}
+
+_NS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
+
+_OPERATORS: dict[str, Callable[[float, float], bool]] = {
+    ">": operator.gt,
+    ">=": operator.ge,
+    "<": operator.lt,
+    "<=": operator.le,
+}
+
+_GRAMMAR = re.compile(
+    r"""\s*(?P<metric>[a-z]+\d*(?:\.\d+)?)\s*\(\s*(?P<kind>[a-z_]+)\s*\)
+        \s*(?P<op>>=|<=|>|<)
+        \s*(?P<sign>[+-]?)(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>%|ns|us|ms|s|/s)?
+        (?:\s+for\s+(?P<hold>\d+(?:\.\d+)?)\s*(?P<hold_unit>ms|s))?\s*""",
+    re.VERBOSE,
+)
+
+
+class ConditionError(LivedumpError):
+    """A condition that cannot be read, or makes no sense where it stands."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A condition.
+
+    :ivar text: as it was written
+    :ivar metric: ``p50``, ``p99.9``, or one of :data:`METRICS`
+    :ivar limit: a value in ns, events or events a second; a share (0.2) when *relative*
+    :ivar hold_s: for how long it must be so
+    """
+
+    text: str
+    metric: str
+    kind: str
+    op: str
+    limit: float
+    relative: bool
+    hold_s: float = 0.0
+
+    def holds(self, value: float) -> bool:
+        """True when *value*, or a change as a share, is beyond the limit."""
+        return _OPERATORS[self.op](value, self.limit)
+
+    def check(self, *, relative: bool | None, hold: bool) -> None:
+        """Raise unless the condition suits the place where it is judged.
+
+        :param relative: whether changes, or values, make sense there; None: both do
+        :param hold: whether ``for TIME`` does
+        :raises ConditionError: it does not
+        """
+        if relative is not None and self.relative != relative:
+            wanted = "a change like +20%" if relative else "a value like 2ms"
+            raise ConditionError(f"{self.text!r}: the limit must be {wanted}", step=STEP)
+        if self.hold_s and not hold:
+            raise ConditionError(f"{self.text!r}: no 'for' here", step=STEP)
+
+
+def quantile(metric: str) -> Fraction | None:
+    """``p99.9`` -> 999/1000; None for what is no percentile."""
+    if not re.fullmatch(r"p\d+(\.\d+)?", metric):
+        return None
+    share = Fraction(metric[1:]) / 100
+    return share if 0 < share < 1 else None
+
+
+def parse(text: str, kinds: tuple[str, ...]) -> Condition:
+    """Read one condition.
+
+    :param kinds: that exist
+    :raises ConditionError: with what is wrong
+    """
+    found = _GRAMMAR.fullmatch(text)
+    if not found:
+        raise ConditionError(
+            f"{text!r} is no condition",
+            step=STEP,
+            remedy="Write METRIC(KIND)>LIMIT, e.g. p99(user)>2ms or p99(cow)>+20%",
+        )
+    metric, kind, unit = found["metric"], found["kind"], found["unit"] or ""
+    if metric not in METRICS and quantile(metric) is None:
+        raise ConditionError(
+            f"{text!r}: no metric {metric}", step=STEP, remedy=f"Use p99, {', '.join(METRICS)}"
+        )
+    if kind not in kinds:
+        raise ConditionError(
+            f"{text!r}: no kind {kind}", step=STEP, remedy=f"Use: {', '.join(kinds)}"
+        )
+    hold_s = float(found["hold"] or 0) * _NS[found["hold_unit"] or "s"] / 1e9
+    limit, relative = _limit(text, metric, found["sign"], float(found["number"]), unit)
+    return Condition(text.strip(), metric, kind, found["op"], limit, relative, hold_s)
+
+
+def _limit(text: str, metric: str, sign: str, number: float, unit: str) -> tuple[float, bool]:
+    """The limit, and whether it is a change."""
+    if unit == "%":
+        if not sign:
+            raise ConditionError(
+                f"{text!r}: a change needs its sign", step=STEP, remedy="Write +20% or -20%"
+            )
+        return float(f"{sign}{number}") / 100, True
+    if sign:
+        raise ConditionError(f"{text!r}: a change is in %", step=STEP, remedy="Write +20% or -20%")
+    if METRICS.get(metric, "ns") == "ns":
+        if unit not in _NS:
+            raise ConditionError(
+                f"{text!r}: {metric} is a time", step=STEP, remedy=f"Add {', '.join(_NS)} or %"
+            )
+        return number * _NS[unit], False
+    if unit not in ("", METRICS[metric]):
+        raise ConditionError(f"{text!r}: {metric} is not in {unit}", step=STEP)
+    return number, False
