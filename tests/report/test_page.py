@@ -184,8 +184,9 @@ def test_comparison_draws_and_shows_what_is_gone(page: Path) -> None:
     analysis.write_diff_html(analysis.compare(before, trace.read(folder)), file)
     tail = """<script>
       document.querySelector('#flame-kinds [data-value="cow"]').click();
-      const fill = (name) => [...document.querySelectorAll("#flame g.frame")]
-        .find((frame) => frame.getAttribute("name") === name).querySelector("rect").getAttribute("fill");
+      const frames = [...document.querySelectorAll("#flame g.frame")];
+      const fill = (name) => frames.find((frame) => frame.getAttribute("name") === name)
+        .querySelector("rect").getAttribute("fill");
       document.documentElement.dataset.result =
         [fill("memcpy"), fill("mmap_region"), fill("dup_mm")].join("|");
     </script>"""

@@ -1,6 +1,7 @@
 """`make install`, `make uninstall` on a real machine: the module by DKMS, commands in a venv.
 
-The Python package gets a venv of its own in /usr/local/lib/livedump, with links in /usr/local/bin.
+The Python package gets a venv of its own in /usr/local/lib/livedump, with links in /usr/local/bin,
+man pages and shell completion beside them.
 """
 
 from __future__ import annotations
@@ -23,8 +24,10 @@ VERSION = "0.1.0"  # tests/unit/tools/test_setup.py: the one of setup.cfg
 SOURCES = Path("/usr/src") / f"{NAME}-{VERSION}"
 VENV = Path("/usr/local/lib") / NAME
 COMMANDS = ("livedump", "livedump-trace")
-BIN = Path("/usr/local/bin")
+PREFIX = Path("/usr/local")
+BIN = PREFIX / "bin"
 _PACKAGES = Path("/var/lib") / NAME / "packages"  # what install() installed
+_MANUAL = Path("/var/lib") / NAME / "manual"  # the files of tools.setup.manual
 
 
 def dkms_conf() -> str:
@@ -82,7 +85,7 @@ def install() -> None:
             "-q",
             "install",
         ]
-        _run([*pip, "setuptools>=64", "wheel"])
+        _run([*pip, "setuptools>=64", "wheel", "click-man"])
         BUILD.mkdir(exist_ok=True)
         shutil.rmtree(BUILD / "lib", ignore_errors=True)  # where setuptools gathers the files
         _run([*pip, "--no-build-isolation", str(ROOT)])
@@ -90,6 +93,11 @@ def install() -> None:
             link = BIN / command
             link.unlink(missing_ok=True)
             link.symlink_to(VENV / "bin" / command)
+    with step(f"writing man pages and shell completion below {PREFIX}"):
+        _remove_manual()
+        written = _run([f"{VENV}/bin/python", "-m", "tools.setup.manual", str(PREFIX)], cwd=ROOT)
+        _MANUAL.parent.mkdir(parents=True, exist_ok=True)
+        _MANUAL.write_text(written, encoding="utf-8")
     print("installed. Next: livedump doctor")
 
 
@@ -100,6 +108,7 @@ def uninstall() -> None:
         link = BIN / command
         if link.is_symlink() and link.readlink() == VENV / "bin" / command:
             link.unlink()
+    _remove_manual()
     packages = _PACKAGES.read_text().split() if _PACKAGES.exists() else []
     shutil.rmtree(VENV, ignore_errors=True)
     _PACKAGES.unlink(missing_ok=True)
@@ -108,6 +117,14 @@ def uninstall() -> None:
     print("uninstalled")
     if packages:  # others may need them by now
         print(f"Packages that came with it: apt-get purge --autoremove {' '.join(packages)}")
+
+
+def _remove_manual() -> None:
+    """What the last install() wrote."""
+    if _MANUAL.exists():
+        for line in _MANUAL.read_text(encoding="utf-8").splitlines():
+            Path(line).unlink(missing_ok=True)
+        _MANUAL.unlink()
 
 
 def _remember(packages: list[str]) -> None:
@@ -132,11 +149,13 @@ def _remove_module() -> None:
     shutil.rmtree(SOURCES, ignore_errors=True)
 
 
-def _run(command: list[str]) -> None:
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+def _run(command: list[str], cwd: Path | None = None) -> str:
+    """Run it; its output."""
+    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
     if result.returncode:
         output = (result.stdout + result.stderr).strip()
         raise SetupError(f"'{' '.join(command)}' failed:\n{output}")
+    return result.stdout
 
 
 def _what_else(action: str) -> str:

@@ -1,0 +1,62 @@
+"""Man pages and shell completion."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from tools.setup import manual
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Everything, below a prefix."""
+    prefix = tmp_path_factory.mktemp("prefix")
+    assert manual.write(prefix)
+    return prefix
+
+
+def test_every_command_has_a_page(written: Path) -> None:
+    pages = {file.name for file in (written / manual.MAN).iterdir()}
+    expected = {f"{name}.1" for name in manual.COMMANDS}
+    for name, group in manual.COMMANDS.items():
+        expected |= {f"{name}-{below}.1" for below in group.commands}
+    assert pages == expected
+    assert {"livedump-snapshot.1", "livedump-trace-record.1"} <= pages
+
+
+def test_pages_say_what_help_says(written: Path) -> None:
+    text = (written / manual.MAN / "livedump-trace-diff.1").read_text()
+    assert "\\fB\\-\\-fail\\-on\\fP COND" in text
+    assert ".SH EXAMPLES\n.nf\n\\&livedump\\-trace diff before after\n" in text
+
+
+def test_examples_survive_roff() -> None:
+    command = click.Command("x", epilog="\b\nExamples:\n  x -- 'a\\b'\n  .hidden")
+    assert manual.examples(command).endswith(".nf\n\\&x \\-\\- 'a\\eb'\n\\&.hidden\n.fi\n")
+    assert manual.examples(click.Command("x")) == ""
+
+
+@pytest.mark.parametrize("name", list(manual.COMMANDS))
+def test_bash_completes(written: Path, name: str) -> None:
+    """By the script, and by what it asks the command."""
+    script = written / manual.COMPLETION["bash"].format(name)
+    subprocess.run(["bash", "-n", script], check=True)
+    variable = f"_{name.replace('-', '_').upper()}_COMPLETE"
+    assert variable in script.read_text()
+    words = {"livedump": ("sn", "snapshot"), "livedump-trace": ("qu", "query")}
+    begun, whole = words[name]
+    asked = {variable: "bash_complete", "COMP_WORDS": f"{name} {begun}", "COMP_CWORD": "1"}
+    done = subprocess.run(
+        [Path(sys.executable).with_name(name)],
+        env={**os.environ, **asked},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == f"plain,{whole}\n"
