@@ -110,6 +110,10 @@ struct ld_task_key {
 	char comm[LD_COMM];
 };
 
+struct ld_name {
+	u64 word[2];		/* LD_COMM bytes, to be compared */
+};
+
 /* 1 while recording: all programs begin and end at the same moment. */
 BPF_ARRAY(window, u64, 1);
 BPF_PERCPU_ARRAY(hists, struct ld_hist, LD_KINDS);
@@ -126,6 +130,49 @@ static __always_inline bool ld_recording(void)
 	u64 *on = window.lookup(&zero);
 
 	return on && *on;
+}
+
+/* Whose faults are recorded, where not everybody's are; filled before. */
+#ifdef LD_FILTER_PID
+BPF_HASH(wanted_pids, u32, u32, 1024);
+#endif
+#ifdef LD_FILTER_COMM
+BPF_ARRAY(wanted_comm, struct ld_name, 1);
+#endif
+#ifdef LD_FILTER_CGROUP
+BPF_CGROUP_ARRAY(wanted_cgroup, 1);
+#endif
+
+/* Recording, and the current task is among them. */
+static __always_inline bool ld_wanted(void)
+{
+	if (!ld_recording())
+		return false;
+#ifdef LD_FILTER_PID
+	{
+		u32 pid = bpf_get_current_pid_tgid() >> 32;
+
+		if (!wanted_pids.lookup(&pid))
+			return false;
+	}
+#endif
+#ifdef LD_FILTER_COMM
+	{
+		int zero = 0;
+		struct ld_name now = {};
+		struct ld_name *name = wanted_comm.lookup(&zero);
+
+		bpf_get_current_comm(&now, sizeof(now));
+		if (!name || name->word[0] != now.word[0] ||
+		    name->word[1] != now.word[1])
+			return false;
+	}
+#endif
+#ifdef LD_FILTER_CGROUP
+	if (wanted_cgroup.check_current_task(0) <= 0)
+		return false;
+#endif
+	return true;
 }
 
 /*

@@ -15,7 +15,7 @@ TRACEPOINT_PROBE(livedump, livedump_fault)
 	u32 outcome = args->outcome;
 	struct ld_sum *sum;
 
-	if (!ld_recording())
+	if (!ld_wanted())
 		return 0;
 	if (outcome == 0)
 		ld_count(LD_COUNT_COW_SAVED);

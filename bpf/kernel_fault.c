@@ -7,7 +7,7 @@ TRACEPOINT_PROBE(exceptions, page_fault_kernel)
 {
 	unsigned long error_code = args->error_code;
 
-	if (!ld_recording())
+	if (!ld_wanted())
 		return 0;
 	ld_count(LD_COUNT_KERNEL_EVENTS);
 	if (!(error_code & LD_PF_PROT))

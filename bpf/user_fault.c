@@ -23,7 +23,7 @@ int ld_user_fault_entry(struct pt_regs *ctx, struct vm_area_struct *vma,
 	u64 task = bpf_get_current_pid_tgid();
 	struct ld_entry entry = {};
 
-	if (!ld_recording())
+	if (!ld_wanted())
 		return 0;
 	if (flags & LD_FAULT_FLAG_USER)
 		entry.kind = LD_KIND_USER;
@@ -49,7 +49,7 @@ int ld_user_fault_return(struct pt_regs *ctx)
 	unsigned int result = PT_REGS_RC(ctx);
 	struct ld_entry *found, entry;
 
-	if (!ld_recording())
+	if (!ld_wanted())
 		return 0;
 	found = inflight.lookup(&task);
 	if (!found) {
@@ -78,7 +78,7 @@ int ld_user_fault_return(struct pt_regs *ctx)
 #ifdef LD_HAVE_PAGE_FAULT_USER
 TRACEPOINT_PROBE(exceptions, page_fault_user)
 {
-	if (!ld_recording())
+	if (!ld_wanted())
 		return 0;
 	ld_count(LD_COUNT_USER_EVENTS);
 	ld_add_task(LD_KIND_USER, 1, 0);

@@ -12,6 +12,7 @@
     ["Duration", ns(data.duration_ns)],
     ["Command", meta.command && meta.command.argv.join(" ")],
     ["Exit status", meta.command && meta.command.status],
+    ["Only faults of", Object.entries(meta.options.filter || {}).map(([what, whom]) => `${what} ${whom}`).join(", ")],
     ["CPUs", meta.cpus],
     ["Memory", meta.memory_bytes && `${(meta.memory_bytes / 2 ** 30).toFixed(1)} GiB`],
     ["Ended by", meta.ended_by],

@@ -76,11 +76,13 @@ def fault_check(recording: Recording) -> dict[str, int] | None:
     """The module's count of its faults beside what BPF saw of them.
 
     None unless every snapshot of the recording was taken and released inside it, and CoW faults
-    were recorded.
+    were recorded, everybody's.
     """
     rows = recording.tables["snapshots"]
     whole = rows and all(row["stop_ns"] is not None and row["faults"] is not None for row in rows)
     if not whole or "cow" not in recording.meta.get("questions", ()):
+        return None
+    if recording.meta["options"].get("filter"):
         return None
     outcomes = ("saved", "already", "lost", "releasing", "other_outcome")
     seen = sum(

@@ -23,6 +23,7 @@ from livedump.cli.common import (
 from livedump.cli.trace_data import export, query
 from livedump.cli.trace_diff import diff
 from livedump.errors import LivedumpError
+from livedump.trace.filters import Filter, find_cgroup
 from livedump.trace.layout import QUESTIONS
 
 #: Exit status when recording itself failed, so that it is not taken for the command's: as env(1)
@@ -48,12 +49,24 @@ def _questions(_ctx: click.Context, _param: click.Parameter, value: str | None) 
     return chosen
 
 
+def _pids(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[int, ...]:
+    try:
+        pids = tuple(dict.fromkeys(int(part) for part in (value or "").split(",") if part.strip()))
+    except ValueError:
+        raise click.BadParameter(f"{value!r}: numbers, with commas between them") from None
+    if value is not None and (not pids or min(pids) < 1):
+        raise click.BadParameter(f"{value!r}: there are no such processes")
+    return pids
+
+
 @cli.command(
     context_settings={"ignore_unknown_options": True},
     epilog=examples(
         "livedump-trace record -- make -j8",
         "livedump-trace record -o before --duration 30",
         "livedump-trace record --kind cow,stop -o hold -- ./load-test",
+        "livedump-trace record --duration 10 -p 4711,4712",
+        "livedump-trace record --kind user --cgroup system.slice/nginx.service",
     ),
 )
 @click.option(
@@ -73,6 +86,18 @@ def _questions(_ctx: click.Context, _param: click.Parameter, value: str | None) 
     help=f"What to record, of {','.join(QUESTIONS)}. Default: all that this kernel offers now.",
 )
 @click.option(
+    "-p",
+    "--pid",
+    "pids",
+    callback=_pids,
+    metavar="P,P",
+    help="Only faults of these processes, their threads included.",
+)
+@click.option("--comm", metavar="NAME", help="Only faults of tasks with this name.")
+@click.option(
+    "--cgroup", metavar="PATH", help="Only faults of tasks in this cgroup (version 2) or below it."
+)
+@click.option(
     "--ready-file",
     type=click.Path(path_type=Path),
     help="Create this file when the probes are attached.",
@@ -86,14 +111,18 @@ def record(
     output: Path | None,
     duration: float | None,
     questions: tuple[str, ...],
+    pids: tuple[int, ...],
+    comm: str | None,
+    cgroup: str | None,
     ready_file: Path | None,
     force: bool,
     command: tuple[str, ...],
 ) -> None:
     """Record around COMMAND, for a time, or until Ctrl-C.
 
-    Returns the command's exit status; 125 when recording failed, 126 or 127 when the command could
-    not be run.
+    With --pid, --comm or --cgroup only faults of tasks that meet all of them are recorded; stops
+    and snapshots always are. Returns the command's exit status; 125 when recording failed, 126 or
+    127 when the command could not be run.
     """
     from livedump import trace
 
@@ -105,6 +134,7 @@ def record(
         explicit=frozenset(questions),
         command=command,
         duration_s=duration,
+        chosen=Filter(pids, comm, find_cgroup(cgroup) if cgroup is not None else None),
         ready_file=ready_file,
         force=force,
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 from livedump.analysis import Summary
 from livedump.receipt import format_ns
+from livedump.trace.filters import filter_text
 
 
 def render(summary: Summary, width: int = 80) -> str:
@@ -56,6 +57,8 @@ def _head(summary: Summary) -> Iterable[Any]:
     yield f"{meta['host']}, Linux {meta['kernel']['release']}, {format_ns(summary.duration_ns)}"
     if meta["command"]:
         yield f"command: {' '.join(meta['command']['argv'])} (exit {meta['command']['status']})"
+    if chosen := meta["options"].get("filter"):
+        yield f"faults of {filter_text(chosen)} only"
     yield ""
 
 

@@ -29,7 +29,9 @@ from livedump.trace.data import (
     TaskRow,
 )
 from livedump.trace.errors import TraceError
+from livedump.trace.filters import Filter
 from livedump.trace.layout import (
+    COMM_BYTES,
     COUNTER_NAMES,
     LOSS_NAMES,
     SPILLED,
@@ -42,6 +44,8 @@ from livedump.trace.layout import (
 from livedump.trace.probes import TRACEFS, Attach, Plan, Probe
 
 STEP = "load BPF programs"
+
+EVERYBODY = Filter()
 
 #: Map sizes that can be set, as ``-D`` names in bpf/common.h.
 LIMITS = {
@@ -137,12 +141,14 @@ def program_text(questions: Sequence[str], source: Path) -> str:
     return "".join(f'#line 1 "{name}"\n{(source / name).read_text()}\n' for name in names)
 
 
-def compiler_flags(plan: Plan, limits: Mapping[str, int], source: Path) -> list[str]:
+def compiler_flags(
+    plan: Plan, limits: Mapping[str, int], source: Path, chosen: Filter = EVERYBODY
+) -> list[str]:
     """Flags for :func:`program_text`.
 
     :param limits: entries of maps by name, see :data:`LIMITS`
     """
-    flags = [f"-I{source}", *_QUIET]
+    flags = [f"-I{source}", *_QUIET, *chosen.flags()]
     flags += [f"-D{LIMITS[name]}={int(size)}" for name, size in sorted(limits.items())]
     if plan.get("user_count"):
         flags.append("-DLD_HAVE_PAGE_FAULT_USER")
@@ -186,15 +192,18 @@ def check_machine() -> None:
         raise TraceError(f"no link {headers.parent / 'source'}", step=STEP, remedy=remedy)
 
 
-def load(plan: Plan, limits: Mapping[str, int] | None = None) -> BccPrograms:
+def load(
+    plan: Plan, limits: Mapping[str, int] | None = None, chosen: Filter = EVERYBODY
+) -> BccPrograms:
     """Compile and attach everything in *plan*; nothing is counted before :meth:`BccPrograms.begin`.
 
+    :param chosen: whose faults are counted
     :raises TraceError: with the point that could not be attached
     """
     check_machine()
     bcc = import_bcc()
     source = source_dir()
-    flags = compiler_flags(plan, limits or {}, source)
+    flags = compiler_flags(plan, limits or {}, source, chosen)
     try:
         bpf = bcc.BPF(text=program_text(plan.questions, source).encode(), cflags=flags)
     except Exception as error:  # bcc raises nothing more precise
@@ -204,6 +213,7 @@ def load(plan: Plan, limits: Mapping[str, int] | None = None) -> BccPrograms:
             remedy="See `livedump doctor`",
         ) from error
     programs = BccPrograms(bpf, plan)
+    programs.choose(chosen)
     stale.remove_kprobe_events(TRACEFS[0])
     try:
         for probe in plan.probes:
@@ -250,6 +260,17 @@ class BccPrograms:
         self._plan = plan
         self._losses_kernel: list[LossRow] = []
         self._unmeasured: list[str] = []
+
+    def choose(self, chosen: Filter) -> None:
+        """Tell the programs whose faults to count."""
+        for pid in chosen.pids:
+            self._bpf[b"wanted_pids"][ctypes.c_uint32(pid)] = ctypes.c_uint32(1)
+        if chosen.comm is not None:
+            names = self._bpf[b"wanted_comm"]
+            padded = chosen.comm.encode().ljust(COMM_BYTES, b"\0")
+            names[ctypes.c_int(0)] = names.Leaf.from_buffer_copy(padded)
+        if chosen.cgroup is not None:
+            self._bpf[b"wanted_cgroup"][ctypes.c_int(0)] = str(chosen.cgroup)
 
     def ask_kernel(self) -> None:
         """Find out whether this kernel counts the events that it skips.

@@ -19,6 +19,7 @@ from livedump.trace import bpf, recording, stale
 from livedump.trace.buckets import bounds
 from livedump.trace.data import RawData, ReleaseEvent, SnapshotEvent, as_row
 from livedump.trace.errors import CommandError, TraceError
+from livedump.trace.filters import Filter
 from livedump.trace.layout import QUESTIONS
 from livedump.trace.probes import Plan, resolve
 from livedump.trace.symbols import Symbols
@@ -40,6 +41,7 @@ class RecordConfig:
     :param duration_s: how long to record without a command; None: until told to stop
     :param ready_file: created when everything is attached
     :param limits: entries of maps by name, see :data:`livedump.trace.bpf.LIMITS`
+    :param chosen: whose faults
     """
 
     output: Path
@@ -50,6 +52,7 @@ class RecordConfig:
     ready_file: Path | None = None
     force: bool = False
     limits: Mapping[str, int] = field(default_factory=dict)
+    chosen: Filter = bpf.EVERYBODY
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ class Recorder:
         self,
         config: RecordConfig,
         *,
-        load: Callable[[Plan, Mapping[str, int]], bpf.Programs] = bpf.load,
+        load: Callable[[Plan, Mapping[str, int], Filter], bpf.Programs] = bpf.load,
         plan: Plan | None = None,
     ) -> None:
         self.config = config
@@ -123,9 +126,10 @@ class Recorder:
         """
         self._remove_ready_file()
         check_command(self.config.command)
+        self.config.chosen.check()
         recording.check_output(self.config.output, force=self.config.force)
         stale.remove_partials(self.config.output.parent)
-        self._programs = self._load(self.plan, self.config.limits)
+        self._programs = self._load(self.plan, self.config.limits, self.config.chosen)
         self._programs.begin()
         self._start = clocks()
         if self.config.ready_file is not None:
@@ -158,6 +162,7 @@ class Recorder:
                 "questions": list(self.config.questions),
                 "duration_s": self.config.duration_s,
                 "limits": dict(self.config.limits),
+                "filter": self.config.chosen.to_dict(),
             },
             "command": (
                 {"argv": list(self.config.command), "status": command_status}

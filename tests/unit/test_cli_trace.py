@@ -63,6 +63,26 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeRecorder]:
     return FakeRecorder
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("-p", "7,8,7"), {"pids": [7, 8]}),
+        (("--comm", "nginx", "--pid", "9"), {"pids": [9], "comm": "nginx"}),
+        ((), {}),
+    ],
+)
+def test_record_of_chosen_tasks(
+    fake: type[FakeRecorder], arguments: tuple[str, ...], expected: dict[str, object]
+) -> None:
+    assert run("record", "--duration", "1", *arguments) == 0
+    assert fake.config.chosen.to_dict() == expected
+
+
+@pytest.mark.parametrize("pids", ["x", "", "0", "7,-1"])
+def test_record_of_impossible_processes(fake: type[FakeRecorder], pids: str) -> None:
+    assert run("record", "-p", pids) == 2
+
+
 def test_record_returns_the_command_s_status(
     fake: type[FakeRecorder], capfd: pytest.CaptureFixture[str]
 ) -> None:

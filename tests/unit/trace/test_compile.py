@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from livedump.trace import bpf
+from livedump.trace.filters import Filter
 from livedump.trace.probes import NEEDS, Attach, Plan, Probe
 from tools.vm.config import SERIES
 from tools.vm.kernels import series_of
@@ -126,12 +127,13 @@ def namespace() -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize("release", KERNELS)
-def test_everything_compiles(release: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("chosen", [bpf.EVERYBODY, Filter((1,), "name", Path("/"))])
+def test_everything_compiles(release: str, chosen: Filter, tmp_path: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root: BCC makes the maps, even to compile only")
     plan = full_plan()
     source = bpf.source_dir()
-    flags = bpf.compiler_flags(plan, {"pages": 128}, source)
+    flags = bpf.compiler_flags(plan, {"pages": 128}, source, chosen)
     found, said = compile_for(release, bpf.program_text(plan.questions, source), flags, tmp_path)
     expected = {
         f"tracepoint__{probe.point.replace(':', '__')}"

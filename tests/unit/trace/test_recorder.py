@@ -28,6 +28,7 @@ from livedump.trace.data import (
     StopEvent,
     TaskRow,
 )
+from livedump.trace.filters import Filter
 from livedump.trace.probes import Attach, Plan, Probe
 from livedump.trace.recorder import STACK_LOST, Recorder, pair_snapshots
 
@@ -57,9 +58,9 @@ class FakePrograms:
             unmeasured=["something"],
         )
 
-    def load(self, plan: Plan, limits: Mapping[str, int]) -> FakePrograms:
+    def load(self, plan: Plan, limits: Mapping[str, int], chosen: Filter) -> FakePrograms:
         """Stands in for livedump.trace.bpf.load."""
-        self.calls.append(f"load {','.join(plan.questions)} {dict(limits)}")
+        self.calls.append(f"load {','.join(plan.questions)} {dict(limits)} {chosen.flags()}")
         return self
 
     def begin(self) -> None:
@@ -102,7 +103,7 @@ def test_around_a_command(tmp_path: Path, fake: FakePrograms) -> None:
     )
     result = run(fake, config, threading.Event())
     assert (result.status, result.ended_by) == (3, "command")
-    assert fake.calls == ["load user {'pages': 5}", "begin", "end", "read", "close"]
+    assert fake.calls == ["load user {'pages': 5} []", "begin", "end", "read", "close"]
     found = trace.read(tmp_path / "r")
     meta = found.meta
     assert meta["command"] == {"argv": list(command), "status": 3}
@@ -170,7 +171,7 @@ def test_old_ready_file_is_removed_whatever_fails(
     ready = tmp_path / "ready"
     ready.touch()
 
-    def load(plan: Plan, limits: Mapping[str, int]) -> FakePrograms:
+    def load(plan: Plan, limits: Mapping[str, int], chosen: Filter) -> FakePrograms:
         assert not ready.exists()
         raise trace.TraceError("no", step="load")
 
@@ -220,7 +221,7 @@ def test_spinner_turns_until_everything_is_attached(
     monkeypatch.setattr(trace, "Recorder", partial(Recorder, load=fake.load, plan=PLAN))
     monkeypatch.setattr("livedump.trace.recorder.run_command", run_command)
     cli._record(trace.RecordConfig(tmp_path / "r", command=("true",)), threading.Event())
-    start = ["spinner: compiling and attaching BPF programs", "load user {}", "begin"]
+    start = ["spinner: compiling and attaching BPF programs", "load user {} []", "begin"]
     assert fake.calls == [*start, "spinner off", "command", "end", "read", "close"]
 
 
