@@ -99,9 +99,14 @@ static int find_fixed(void)
 /* ---- split what is looked at page by page, and watch it ---- */
 
 struct room {
-	unsigned long pages, leaves;
+	unsigned long pages;
 	int err;
 };
+
+static unsigned long direct_address(unsigned long pfn)
+{
+	return (unsigned long)__va(PFN_PHYS(pfn));
+}
 
 static unsigned long image_address(unsigned long pfn)
 {
@@ -114,9 +119,9 @@ static void split_data(unsigned long pfn, void *arg)
 
 	/* Quick where it is split already. */
 	if (!room->err)
-		room->err = ld_split(image_address(pfn));
-	room->pages++;
-	room->leaves++;
+		room->err = ld_split(image_address(pfn)) ?:
+			    ld_split(direct_address(pfn));
+	room->pages += 2;
 }
 
 static int split_all(struct room *room)
@@ -124,7 +129,7 @@ static int split_all(struct room *room)
 	unsigned long block;
 
 	for_each_block(block) {
-		int err = ld_split((unsigned long)__va(PFN_PHYS(block)));
+		int err = ld_split(direct_address(block));
 
 		if (err)
 			return err;
@@ -134,10 +139,18 @@ static int split_all(struct room *room)
 	return room->err;
 }
 
-static void watch_data(unsigned long pfn, void *unused)
+static void watch_image(unsigned long pfn, void *unused)
 {
 	ld_watched_add(pfn, image_address(pfn));
-	ld_watched_add_direct(pfn);
+}
+
+/*
+ * Kernel data is hardly ever written by the direct map. But pages beside it
+ * that were freed after boot are, so a large leaf would tell nothing.
+ */
+static void watch_direct(unsigned long pfn, void *unused)
+{
+	ld_watched_add(pfn, direct_address(pfn));
 }
 
 /*
@@ -152,8 +165,7 @@ static void watch_block(unsigned long block)
 	for (pfn = block; pfn < end; pfn++)
 		if (!test_bit(pfn, tracked.copied) &&
 		    ld_cow_slot(pfn) == LD_SLOT_NONE)
-			ld_watched_add(pfn,
-				       (unsigned long)__va(PFN_PHYS(pfn)));
+			ld_watched_add(pfn, direct_address(pfn));
 }
 
 static int watch_pages(void)
@@ -161,11 +173,12 @@ static int watch_pages(void)
 	struct room room = {};
 	unsigned long block;
 	int err = split_all(&room) ?:
-		  ld_watched_reserve(room.pages, room.leaves);
+		  ld_watched_reserve(room.pages);
 
 	if (err)
 		return err;
-	ld_each_data_page(watch_data, NULL);
+	ld_each_data_page(watch_image, NULL);
+	ld_each_data_page(watch_direct, NULL);
 	for_each_block(block)
 		watch_block(block);
 	return 0;
@@ -262,7 +275,6 @@ void ld_tracked_recopy(void)
 
 	if (ld_is_mutant(LD_MUTANT_RECOPY))
 		return;
-	ld_watched_recopy_direct();
 	atomic_add(ld_stacks_recopy(), &tracked.recopied);
 	for_each_possible_cpu(cpu)
 		if (!cpu_online(cpu))

@@ -22,24 +22,12 @@ struct run {
 	unsigned int pages;
 };
 
-/*
- * The direct map's leaf of such pages: hardly ever written by, and protected
- * like all of it. If it was, all its pages count as written.
- */
-struct direct_leaf {
-	unsigned long pfn, pages;
-	const u64 *entry;
-	bool was_dirty;
-};
-
 static struct {
 	struct run *runs;
 	unsigned long run_count;
 	unsigned long *was_dirty;	/* bitmap by page */
 	unsigned long *again;		/* bitmap: to be copied once more */
 	unsigned int pages, room;
-	struct direct_leaf *leaves;
-	unsigned long leaf_count, leaf_room;
 } watched;
 
 static void *new_array(unsigned long count, size_t size)
@@ -51,18 +39,15 @@ static void *new_array(unsigned long count, size_t size)
 	return array;
 }
 
-int ld_watched_reserve(unsigned long pages, unsigned long leaves)
+int ld_watched_reserve(unsigned long pages)
 {
 	unsigned long longs = BITS_TO_LONGS(pages);
 
 	watched.room = pages;
-	watched.leaf_room = leaves;
 	watched.runs = new_array(pages, sizeof(*watched.runs));
 	watched.was_dirty = new_array(longs, sizeof(long));
 	watched.again = new_array(longs, sizeof(long));
-	watched.leaves = new_array(leaves, sizeof(*watched.leaves));
-	if (!watched.runs || !watched.was_dirty || !watched.again ||
-	    !watched.leaves)
+	if (!watched.runs || !watched.was_dirty || !watched.again)
 		return -ENOMEM;
 	return 0;
 }
@@ -72,7 +57,6 @@ void ld_watched_free(void)
 	vfree(watched.runs);
 	vfree(watched.was_dirty);
 	vfree(watched.again);
-	vfree(watched.leaves);
 	memset(&watched, 0, sizeof(watched));
 }
 
@@ -148,23 +132,6 @@ void ld_watched_add(unsigned long pfn, unsigned long addr)
 		watched.run_count++;
 	}
 	watched.pages++;
-}
-
-void ld_watched_add_direct(unsigned long pfn)
-{
-	struct direct_leaf *next = &watched.leaves[watched.leaf_count];
-	struct ld_where where;
-
-	if (watched.leaf_count == watched.leaf_room ||
-	    (watched.leaf_count && pfn < next[-1].pfn + next[-1].pages))
-		return;
-	next->entry = watch_leaf((unsigned long)__va(PFN_PHYS(pfn)), &where,
-				 &next->was_dirty);
-	if (!next->entry || !is_writable(next->entry))
-		return;
-	next->pages = ld_level_size(where.level) >> PAGE_SHIFT;
-	next->pfn = round_down(pfn, next->pages);
-	watched.leaf_count++;
 }
 
 int ld_watched_save(u64 *saved)
@@ -270,21 +237,6 @@ unsigned int ld_watched_recopy_part(unsigned int part, unsigned int parts)
 	return copied;
 }
 
-void ld_watched_recopy_direct(void)
-{
-	unsigned long i, j;
-
-	for (i = 0; i < watched.leaf_count; i++) {
-		const struct direct_leaf *leaf = &watched.leaves[i];
-
-		/* Protected by now: the tag remembers what Dirty was. */
-		if (!(READ_ONCE(*leaf->entry) & (_PAGE_DIRTY | LD_TAG_DIRTY)))
-			continue;
-		for (j = 0; j < leaf->pages; j++)
-			ld_cow_recopy_page(leaf->pfn + j);
-	}
-}
-
 /* ---- after release ---- */
 
 /*
@@ -319,8 +271,4 @@ void ld_watched_restore(void)
 			if (test_bit(run->first + j, watched.was_dirty))
 				ld_dirty_again(run->addr + j * PAGE_SIZE);
 	}
-	for (i = 0; i < watched.leaf_count; i++)
-		if (watched.leaves[i].was_dirty)
-			ld_dirty_again((unsigned long)__va(
-				PFN_PHYS(watched.leaves[i].pfn)));
 }

@@ -8,12 +8,8 @@
 
 #include <linux/types.h>
 
-/**
- * ld_watched_reserve() - room for so many pages and other leaves
- *
- * Return: 0 or -ENOMEM.
- */
-int ld_watched_reserve(unsigned long pages, unsigned long leaves);
+/* Room for so many pages, or addresses of pages. Return: 0 or -ENOMEM. */
+int ld_watched_reserve(unsigned long pages);
 void ld_watched_free(void);
 
 /*
@@ -21,21 +17,17 @@ void ld_watched_free(void);
  * caller flushes every TLB after the last one. Read-only ones are left out.
  */
 void ld_watched_add(unsigned long pfn, unsigned long addr);
-/* The same for the leaf of the direct map, of any size, that maps @pfn, too. */
-void ld_watched_add_direct(unsigned long pfn);
-
-/* Save all but the direct map's. Return: 0, or -ENOSPC. */
+/* Save them all. Return: 0, or -ENOSPC. */
 int ld_watched_save(u64 *saved);
 
 /* Shortly before the stop: copy what was written, and watch it anew. */
 void ld_watched_refresh(void);
 
 /*
- * Inside the stop: copy what was written, one part of @parts, by any CPU; the
- * leaves of the direct map by one. Return: pages.
+ * Inside the stop: copy what was written, one part of @parts, by any CPU.
+ * Return: pages.
  */
 unsigned int ld_watched_recopy_part(unsigned int part, unsigned int parts);
-void ld_watched_recopy_direct(void);
 
 /* After release: Dirty bits as they were. */
 void ld_watched_restore(void);
