@@ -62,6 +62,53 @@ const livedump = (() => {
     show(chosen);
   };
 
+  /*
+   * The flame graph and its controls. state: kind, weight (0: count, 1: stalled time) and root, the tree that
+   * rooted(state) made for d3-flame-graph. searched(sum, state): more on what a search found, may be left out.
+   * Returns what draws it again.
+   */
+  const flameGraph = ({ kinds, kind, rooted, colour, describe, searched = () => "" }) => {
+    const state = { kind, weight: 0, root: null };
+    const target = byId("flame"), details = byId("flame-details"), field = byId("flame-search");
+    let chart = null;
+
+    const search = () => {
+      const term = field.value.trim();
+      if (!chart) return;
+      if (term) chart.search(term); else chart.clear();
+    };
+    const draw = () => {
+      target.replaceChildren();
+      details.textContent = "";
+      chart = null;
+      state.root = rooted(state);
+      if (!state.root.value) {
+        target.append(element("p", { class: "empty" }, "Nothing to weigh: this kind was counted, but not timed."));
+        return;
+      }
+      const whole = () => describe({ data: state.root, value: state.root.value }, state);
+      chart = flamegraph()
+        .width(target.clientWidth).cellHeight(18).minFrameSize(1).transitionDuration(0).sort(true)
+        .selfValue(false).setColorMapper(colour).setLabelHandler((node) => describe(node, state))
+        .setSearchMatch((node, term) => Boolean(term) && node.data.name.toLowerCase().includes(term.toLowerCase()))
+        .setSearchHandler((found, sum) => { details.textContent = `search: ${found.length} frames${searched(sum, state)}`; })
+        .setDetailsHandler((text) => { details.textContent = text || whole(); });
+      d3.select(target).datum(state.root).call(chart);
+      details.textContent = whole();
+      search();
+    };
+
+    field.addEventListener("input", search);
+    byId("flame-reset").addEventListener("click", () => { if (chart) chart.resetZoom(); });
+    choice(byId("flame-kinds"), kinds, kind, (name) => name, (name) => { state.kind = name; draw(); });
+    choice(byId("flame-weights"), ["0", "1"], "0", (weight) => (weight === "0" ? "by count" : "by stalled time"), (weight) => {
+      state.weight = Number(weight);
+      draw();
+    });
+    draw();
+    return draw;
+  };
+
   /* A page is drawn again when its width or its colours change. */
   const whenChanged = (draw) => {
     let width = window.innerWidth;
@@ -73,5 +120,5 @@ const livedump = (() => {
     dark.addEventListener("change", draw);
   };
 
-  return { data, byId, dark, css, grouped, ns, tick, element, table, scrolling, facts, choice, whenChanged };
+  return { data, byId, dark, css, grouped, ns, tick, element, table, scrolling, facts, choice, flameGraph, whenChanged };
 })();

@@ -16,7 +16,7 @@ from typing import Any
 
 from livedump.analysis import stacks
 from livedump.analysis.latency import QUANTILES, Bucket, Latency, kind_order, latencies, percentile
-from livedump.analysis.summary import TOP, check_kinds
+from livedump.analysis.summary import TOP, check_kinds, recorded_kinds
 from livedump.conditions import Condition, quantile
 from livedump.receipt import format_ns
 from livedump.trace.recording import Recording
@@ -120,8 +120,7 @@ def compare(
     :param kinds: only these; empty: all
     :raises livedump.analysis.summary.KindError: a kind that neither has
     """
-    known = [recording for recording in (before, after) if _has_all(recording, kinds)]
-    if not known:
+    if not any(set(kinds) <= recorded_kinds(recording) for recording in (before, after)):
         check_kinds(after, kinds)
     pairs = _pairs(before, after, kinds)
     lasted = seconds(before), seconds(after)
@@ -164,11 +163,6 @@ def seconds(recording: Recording) -> float:
     """How long a recording lasted."""
     clocks = recording.meta["clocks"]
     return float(clocks["end"]["monotonic_ns"] - clocks["start"]["monotonic_ns"]) / 1e9
-
-
-def _has_all(recording: Recording, kinds: Sequence[str]) -> bool:
-    tables = ("histograms", "stacks", "tasks", "counters")
-    return set(kinds) <= {row["kind"] for name in tables for row in recording.tables[name]}
 
 
 def _pairs(

@@ -1,6 +1,6 @@
 "use strict";
 (() => {
-  const { data, byId, dark, grouped, ns, element, table, scrolling, choice, whenChanged } = livedump;
+  const { data, byId, dark, grouped, ns, element, table, scrolling, flameGraph, whenChanged } = livedump;
 
   const name = (meta) => `${meta.host}, Linux ${meta.kernel.release}` +
     (meta.command ? `: ${meta.command.argv.join(" ")}` : "");
@@ -32,14 +32,12 @@
 
   /* ---- flame graph ----------------------------------------------------- */
 
-  const state = { kind: null, weight: 0, chart: null };
-  const amount = (value) => (state.weight ? ns(value) : grouped(Math.round(value)));
+  const amount = (value, state) => (state.weight ? ns(value) : grouped(Math.round(value)));
 
   /* A frame is as wide as A and B together, so that what is gone is seen, too. */
-  const shown = (node) => ({
-    name: node.n, value: node.w[state.weight] + node.a[state.weight],
-    before: node.a[state.weight], after: node.w[state.weight],
-    children: (node.c || []).map(shown).filter((child) => child.value),
+  const shown = (node, weight) => ({
+    name: node.n, value: node.w[weight] + node.a[weight], before: node.a[weight], after: node.w[weight],
+    children: (node.c || []).map((child) => shown(child, weight)).filter((child) => child.value),
   });
   const colour = (node) => {
     if (node.highlight) return "#d05ce3";
@@ -48,48 +46,16 @@
     const light = (dark.matches ? 68 : 92) - Math.round(38 * Math.abs(change));
     return `hsl(${change > 0 ? 8 : 212} ${Math.round(78 * Math.abs(change))}% ${light}%)`;
   };
-  const describe = (node) => {
+  const describe = (node, state) => {
     const { name: frame, before, after } = node.data;
-    return `${frame}: A ${amount(before)}, B ${amount(after)}, ${percent(before ? (after - before) / before : null)}`;
-  };
-
-  const search = () => {
-    const term = byId("flame-search").value.trim();
-    if (!state.chart) return;
-    if (term) state.chart.search(term); else state.chart.clear();
-  };
-  const flame = () => {
-    const target = byId("flame");
-    target.replaceChildren();
-    state.chart = null;
-    const root = shown(data.flames[state.kind]);
-    if (!root.value) {
-      target.append(element("p", { class: "empty" }, "Nothing to weigh: this kind was counted, but not timed."));
-      return;
-    }
-    state.chart = flamegraph()
-      .width(target.clientWidth).cellHeight(18).minFrameSize(1).transitionDuration(0).sort(true)
-      .selfValue(false).setColorMapper(colour).setLabelHandler(describe)
-      .setSearchMatch((node, term) => Boolean(term) && node.data.name.toLowerCase().includes(term.toLowerCase()))
-      .setSearchHandler((found) => { byId("flame-details").textContent = `search: ${found.length} frames`; })
-      .setDetailsHandler((text) => { byId("flame-details").textContent = text || describe({ data: root }); });
-    d3.select(target).datum(root).call(state.chart);
-    byId("flame-details").textContent = describe({ data: root });
-    search();
+    const change = percent(before ? (after - before) / before : null);
+    return `${frame}: A ${amount(before, state)}, B ${amount(after, state)}, ${change}`;
   };
 
   const kinds = Object.keys(data.flames);
   byId("stacks").hidden = !kinds.length;
-  byId("flame-search").addEventListener("input", search);
-  byId("flame-reset").addEventListener("click", () => { if (state.chart) state.chart.resetZoom(); });
   if (kinds.length) {
-    [state.kind] = kinds;
-    choice(byId("flame-kinds"), kinds, state.kind, (kind) => kind, (kind) => { state.kind = kind; flame(); });
-    choice(byId("flame-weights"), ["0", "1"], "0", (weight) => (weight === "0" ? "by count" : "by stalled time"), (weight) => {
-      state.weight = Number(weight);
-      flame();
-    });
-    flame();
-    whenChanged(flame);
+    const rooted = (state) => shown(data.flames[state.kind], state.weight);
+    whenChanged(flameGraph({ kinds, kind: kinds[0], rooted, colour, describe }));
   }
 })();

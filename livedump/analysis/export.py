@@ -1,6 +1,6 @@
 """Recordings in the formats of other tools: speedscope, Perfetto, OpenMetrics, a Parquet data set.
 
-Folded stacks are in :mod:`livedump.analysis.stacks`.
+Folded stacks are made in :mod:`livedump.analysis.stacks`.
 """
 
 from __future__ import annotations
@@ -24,11 +24,6 @@ SPEEDSCOPE_SCHEMA = "https://www.speedscope.app/file-format-schema.json"
 
 #: Columns of the table ``stacks`` -> unit of a speedscope profile.
 _SPEEDSCOPE_UNITS = {"count": "none", "stalled_ns": "nanoseconds"}
-
-
-def folded(found: Recording, kinds: Sequence[str] = (), weight: str = "count") -> str:
-    """Folded stacks, one to a line."""
-    return "".join(f"{line}\n" for line in stacks.folded_lines(found, kinds, weight))
 
 
 # ---- speedscope ----
@@ -269,7 +264,7 @@ def _file_name(text: str) -> str:
 
 #: Formats that are one file: what makes its content of a recording, kinds and weight.
 FORMATS: dict[str, Callable[[Recording, Sequence[str], str], str | bytes]] = {
-    "folded": folded,
+    "folded": stacks.folded,
     "speedscope": lambda found, kinds, _weight: json.dumps(speedscope(found, kinds)) + "\n",
     "perfetto": lambda found, _kinds, _weight: perfetto(found),
     "openmetrics": lambda found, kinds, _weight: openmetrics(found, kinds),

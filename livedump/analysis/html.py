@@ -68,11 +68,12 @@ def write_diff_html(comparison: Comparison, file: Path) -> None:
 
 
 def _render(name: str, title: str, data: dict[str, Any], libraries: Sequence[str]) -> str:
-    """``NAME.html`` with ``NAME.js`` and all that they need."""
+    """``shell.html`` around ``NAME.html``, with ``NAME.js`` and all that they need."""
     parts = {
         "title": _escape_text(title),
         "policy": POLICY,
         "css": _package_text("page.css"),
+        "body": _package_text(f"{name}.html"),
         "libraries": "\n".join(
             f"<script>{_escape_script(assets.text(library))}</script>" for library in libraries
         ),
@@ -80,7 +81,7 @@ def _render(name: str, title: str, data: dict[str, Any], libraries: Sequence[str
         "common": _escape_script(_package_text("common.js")),
         "script": _escape_script(_package_text(f"{name}.js")),
     }
-    return _MARKER.sub(lambda marker: parts[marker[1]], _package_text(f"{name}.html"))
+    return _MARKER.sub(lambda marker: parts[marker[1]], _package_text("shell.html"))
 
 
 def page_data(recording: Recording, kinds: Sequence[str] = ()) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 "use strict";
 (() => {
-  const { data, byId, dark, css, grouped, ns, tick, element, table, scrolling, facts, choice, whenChanged } = livedump;
+  const { data, byId, dark, css, grouped, ns, tick, element, table, scrolling, facts, choice, flameGraph, whenChanged } = livedump;
 
   /* ---- header ---------------------------------------------------------- */
 
@@ -148,51 +148,26 @@
     return `hsl(${22 + spread % 26} ${58 + spread % 18}% ${(dark.matches ? 60 : 70) + spread % 8}%)`;
   };
 
-  const state = { kind: null, weight: 0, chart: null };
   const shown = (node, weight) => {
     const made = { name: node.n, value: node.w[weight], children: [] };
     for (const child of node.c || []) if (child.w[weight]) made.children.push(shown(child, weight));
     return made;
   };
-  const amount = (value) => (state.weight ? ns(value) : `${grouped(value)} faults`);
-
-  const search = () => {
-    const term = byId("flame-search").value.trim();
-    if (!state.chart) return;
-    if (term) state.chart.search(term); else state.chart.clear();
-  };
-
-  const flame = () => {
-    const target = byId("flame");
-    target.replaceChildren();
-    byId("flame-details").textContent = "";
-    state.chart = null;
-    const tree = data.flames[state.kind];
-    if (!tree || !tree.w[state.weight]) {
-      target.append(element("p", { class: "empty" }, "Nothing to weigh: this kind was counted, but not timed."));
-      return;
-    }
-    const total = tree.w[state.weight];
-    const describe = (node) => `${node.data.name}: ${amount(node.value)}, ${((100 * node.value) / total).toFixed(2)} %`;
-    state.chart = flamegraph()
-      .width(target.clientWidth).cellHeight(18).minFrameSize(1).transitionDuration(0).sort(true)
-      .selfValue(false).setColorMapper(colour).setLabelHandler(describe)
-      .setSearchMatch((node, term) => Boolean(term) && node.data.name.toLowerCase().includes(term.toLowerCase()))
-      .setSearchHandler((found, sum) => {
-        byId("flame-details").textContent =
-          `search: ${found.length} frames, ${amount(sum)}, ${((100 * sum) / total).toFixed(2)} %`;
-      })
-      .setDetailsHandler((text) => { byId("flame-details").textContent = text || describe({ data: tree2, value: total }); });
-    const tree2 = shown(tree, state.weight);
-    d3.select(target).datum(tree2).call(state.chart);
-    byId("flame-details").textContent = describe({ data: tree2, value: total });
-    search();
+  const share = (value, state) => {
+    const amount = state.weight ? ns(value) : `${grouped(value)} faults`;
+    return `${amount}, ${((100 * value) / state.root.value).toFixed(2)} %`;
   };
 
   const flameKinds = Object.keys(data.flames);
   byId("stacks").hidden = !flameKinds.length;
-  byId("flame-search").addEventListener("input", search);
-  byId("flame-reset").addEventListener("click", () => { if (state.chart) state.chart.resetZoom(); });
+  const flame = !flameKinds.length ? () => {} : flameGraph({
+    kinds: flameKinds,
+    kind: flameKinds.includes("cow") ? "cow" : flameKinds[0],
+    rooted: (state) => shown(data.flames[state.kind], state.weight),
+    colour,
+    describe: (node, state) => `${node.data.name}: ${share(node.value, state)}`,
+    searched: (sum, state) => `, ${share(sum, state)}`,
+  });
 
   /* ---- tables ---------------------------------------------------------- */
 
@@ -233,17 +208,8 @@
     });
     histogram(latencyKind);
   }
-  if (flameKinds.length) {
-    state.kind = flameKinds.includes("cow") ? "cow" : flameKinds[0];
-    choice(byId("flame-kinds"), flameKinds, state.kind, (kind) => kind, (kind) => { state.kind = kind; flame(); });
-    choice(byId("flame-weights"), ["0", "1"], "0", (weight) => (weight === "0" ? "by count" : "by stalled time"), (weight) => {
-      state.weight = Number(weight);
-      flame();
-    });
-    flame();
-  }
   whenChanged(() => {
     if (latencyKind) histogram(latencyKind);
-    if (flameKinds.length) flame();
+    flame();
   });
 })();

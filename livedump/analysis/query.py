@@ -47,8 +47,10 @@ class Result:
     rows: list[tuple[Any, ...]]
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return {"columns": list(self.columns), "rows": [list(row) for row in self.rows]}
+        """For JSON, which knows no timestamps, decimals or blobs: as text."""
+        known = (str, int, float, bool, list, dict, type(None))
+        rows = [[v if isinstance(v, known) else str(v) for v in row] for row in self.rows]
+        return {"columns": list(self.columns), "rows": rows}
 
 
 def expand(names: Iterable[str]) -> list[Path]:

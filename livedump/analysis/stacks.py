@@ -55,15 +55,19 @@ def folded_lines(
     return [f"{line} {total}" for line, total in sorted(totals.items()) if total]
 
 
+def folded(recording: Recording, kinds: Sequence[str] = (), weight: str = "count") -> str:
+    """:func:`folded_lines` as the text of a file."""
+    return "".join(f"{line}\n" for line in folded_lines(recording, kinds, weight))
+
+
 def write_folded(
     recording: Recording, file: Path, kinds: Sequence[str] = (), weight: str = "count"
 ) -> None:
-    """Write :func:`folded_lines` to *file*.
+    """Write :func:`folded` to *file*.
 
     :raises livedump.analysis.files.ExportError: it cannot be written
     """
-    lines = folded_lines(recording, kinds, weight)
-    write_file(file, "".join(f"{line}\n" for line in lines), step="write folded stacks")
+    write_file(file, folded(recording, kinds, weight), step="write folded stacks")
 
 
 def top(

@@ -119,10 +119,15 @@ def summarize(
     )
 
 
+def recorded_kinds(recording: Recording) -> set[str]:
+    """Kinds of which something was recorded."""
+    tables = ("histograms", "stacks", "tasks", "counters")
+    return {row["kind"] for name in tables for row in recording.tables[name]}
+
+
 def check_kinds(recording: Recording, kinds: Sequence[str]) -> None:
     """Raise :class:`KindError` unless something of each kind was recorded."""
-    tables = ("histograms", "stacks", "tasks", "counters")
-    known = {row["kind"] for name in tables for row in recording.tables[name]}
+    known = recorded_kinds(recording)
     for kind in kinds:
         if kind not in known:
             names = ", ".join(sorted(known, key=kind_order)) or "nothing"

@@ -22,6 +22,7 @@ from livedump.cli.common import (
 )
 from livedump.cli.trace_data import export, query
 from livedump.cli.trace_diff import diff
+from livedump.cli.trace_options import by_option, kinds_option
 from livedump.errors import LivedumpError
 from livedump.trace.filters import Filter, find_cgroup
 from livedump.trace.layout import QUESTIONS
@@ -223,16 +224,8 @@ def _default_output() -> Path:
     type=click.Path(path_type=Path),
     help="Write folded stacks, for flamegraph.pl, speedscope and the like.",
 )
-@click.option(
-    "--kind", "kinds", multiple=True, metavar="K", help="Only this kind; may be repeated."
-)
-@click.option(
-    "--by",
-    type=click.Choice(["count", "stalled"]),
-    default="count",
-    show_default=True,
-    help="Weight of stacks: faults, or nanoseconds stalled.",
-)
+@kinds_option
+@by_option
 @json_option
 def report(
     directory: Path, html: Path | None, folded: Path | None, kinds: tuple[str, ...], by: str

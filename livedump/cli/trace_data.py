@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from livedump.cli.common import emit, examples, json_mode, json_option
+from livedump.cli.trace_options import by_option, kinds_option
 
 FORMATS = ("folded", "speedscope", "perfetto", "openmetrics", "parquet")
 
@@ -39,14 +40,7 @@ def query(sql: str, directories: tuple[str, ...], as_csv: bool) -> None:
     if as_csv and not json_mode():
         _print_csv(result)
     else:
-        emit(_plain(result), lambda: _table(result))
-
-
-def _plain(result: Any) -> dict[str, Any]:
-    """JSON knows no timestamps, decimals or blobs: as text."""
-    known = (str, int, float, bool, list, dict, type(None))
-    rows = [[v if isinstance(v, known) else str(v) for v in row] for row in result.rows]
-    return {"columns": list(result.columns), "rows": rows}
+        emit(result.to_dict(), lambda: _table(result))
 
 
 def _print_csv(result: Any) -> None:
@@ -95,16 +89,8 @@ def _cell(value: object) -> str:
     type=click.Path(path_type=Path),
     help="File to write, for parquet a folder; default: standard output.",
 )
-@click.option(
-    "--kind", "kinds", multiple=True, metavar="K", help="Only this kind; may be repeated."
-)
-@click.option(
-    "--by",
-    type=click.Choice(["count", "stalled"]),
-    default="count",
-    show_default=True,
-    help="Weight of folded stacks: faults, or nanoseconds stalled.",
-)
+@kinds_option
+@by_option
 def export(
     directories: tuple[Path, ...], form: str, output: Path | None, kinds: tuple[str, ...], by: str
 ) -> None:

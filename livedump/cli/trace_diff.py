@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from livedump.cli.common import EXIT_USAGE, emit, examples, json_option, report_error
+from livedump.cli.trace_options import kinds_option
 from livedump.cli.trace_text import innermost, render_parts, table
 from livedump.errors import LivedumpError
 
@@ -29,9 +30,7 @@ STACKS = 5
 )
 @click.argument("before", type=click.Path(path_type=Path), metavar="A")
 @click.argument("after", type=click.Path(path_type=Path), metavar="B")
-@click.option(
-    "--kind", "kinds", multiple=True, metavar="K", help="Only this kind; may be repeated."
-)
+@kinds_option
 @click.option(
     "--fail-on",
     "conditions",

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from livedump.analysis import export
+from livedump.cli import trace_data
 from tests.unit import samples
 from tests.unit.test_cli_trace import run
 
@@ -44,6 +46,10 @@ def test_query_s_errors_are_one_line(folder: str, capsys: pytest.CaptureFixture[
     assert "syntax error" in err
     assert run("query", "SELECT 1", f"{folder}/nothing*") == 1
     assert run("query", "SELECT 1") == 2
+
+
+def test_every_format_can_be_asked_for() -> None:
+    assert set(trace_data.FORMATS) == {*export.FORMATS, "parquet"}
 
 
 @pytest.mark.parametrize("form", ["folded", "speedscope", "openmetrics"])
