@@ -15,6 +15,10 @@ static unsigned int delay_us[__LD_POINT_MAX];
 module_param_array(delay_us, uint, NULL, 0600);
 MODULE_PARM_DESC(delay_us, "busy wait at copied, published, read, demote");
 
+static unsigned long delay_pfn;
+module_param(delay_pfn, ulong, 0600);
+MODULE_PARM_DESC(delay_pfn, "wait at this page frame only; 0: at all");
+
 static int fail_at;
 module_param(fail_at, int, 0600);
 MODULE_PARM_DESC(fail_at, "let this step of a snapshot fail, once; 1 is the first");
@@ -48,7 +52,7 @@ void notrace ld_point(enum ld_point point, unsigned long pfn)
 {
 	ld_point_fn fn = READ_ONCE(at_points);
 
-	if (delay_us[point])
+	if (delay_us[point] && (!delay_pfn || delay_pfn == pfn))
 		busy_wait(delay_us[point]);
 	if (fn)
 		fn(point, pfn);

@@ -57,8 +57,17 @@ def pages_by_row() -> dict[int, list[Page]]:
 
 def live_values() -> Rows:
     """The values in memory now, read page by page: a plain copy, torn under load."""
+    return _values("values")
+
+
+def values_at_instant() -> Rows:
+    """The values as written down inside the last stop: what an image of it must hold."""
+    return _values("instant")
+
+
+def _values(name: str) -> Rows:
     rows: Rows = {}
-    for line in (FOLDER / "values").read_text().splitlines():
+    for line in (FOLDER / name).read_text().splitlines():
         row, _page, value = line.split()
         rows.setdefault(int(row), []).append(int(value))
     return rows
@@ -81,8 +90,16 @@ def torn_rows(rows: Rows) -> int:
     )
 
 
-def forget_tasks() -> None:
-    """Before a snapshot, so that a list of an older stop is not taken for its own."""
+def wrong_pages(rows: Rows) -> int:
+    """Pages of the image that are not as they were at the instant."""
+    right = values_at_instant()
+    return sum(
+        a != b for row, values in rows.items() for a, b in zip(values, right[row], strict=True)
+    )
+
+
+def forget() -> None:
+    """Before a snapshot, so that what an older stop was like is not taken for its own."""
     control("forget")
 
 

@@ -82,7 +82,7 @@ def test_dump_under_load(load: Load, writers: None, artefacts: Path) -> None:
     The last one to write to that disk.
     """
     disk = os.environ["LIVEDUMP_DISK"]
-    witness.forget_tasks()
+    witness.forget()
     with Session() as session:
         tasks = witness.tasks()
         result = session.dump(disk)
@@ -90,7 +90,9 @@ def test_dump_under_load(load: Load, writers: None, artefacts: Path) -> None:
     with open_image(disk) as image:
         assert image.verdict is abi.Verdict.COMPLETE
         assert image.release == os.uname().release
-        assert witness.torn_rows(witness.image_values(image)) == 0
+        rows = witness.image_values(image)
+        assert witness.torn_rows(rows) == 0
+        assert witness.wrong_pages(rows) == 0
         assert image.report["pages_lost"] == 0
         assert image.report["faults"] > 0
     assert len(tasks) > 20

@@ -82,14 +82,14 @@ def test_a_page_is_saved_once() -> None:
 def test_order_holds_in_the_image_and_breaks_in_a_plain_copy(
     writers: None, load: Load, strategy: str
 ) -> None:
-    torn_image = 0
     # Power comes from many plain copies; they are cheap.
     torn_live = sum(witness.torn_rows(witness.live_values()) for _ in range(100))
     for _ in range(6):
         with Session(pool_bytes=POOL, strategy=strategy):
             with open_image(abi.IMAGE_PATH) as image:
-                torn_image += witness.torn_rows(witness.image_values(image))
-    assert torn_image == 0
+                rows = witness.image_values(image)
+            assert witness.torn_rows(rows) == 0
+            assert witness.wrong_pages(rows) == 0
     assert torn_live > 0, "a plain copy held: the witness proves nothing"
 
 

@@ -1,7 +1,6 @@
 """Judges that cannot fail prove nothing: builds with one rule left out must be caught.
 
-Here those of the save protocol, where the race can be made certain; the oracle catches the others
-(`make oracle`).
+Here those whose race can be made certain; the oracle catches the others (`make oracle`).
 """
 
 from __future__ import annotations
@@ -67,8 +66,19 @@ def changed_by_readers(value: int) -> int:
     )
 
 
+def changed_by_timers(_value: int) -> int:
+    """Pages unlike the instant: a timer's interrupt wrote them right before the stop, and after."""
+    witness.control("start")
+    try:
+        with Session(pool_bytes=POOL, strategy="lazy"), open_image(abi.IMAGE_PATH) as image:
+            return witness.wrong_pages(witness.image_values(image))
+    finally:
+        witness.control("stop")
+
+
 @pytest.mark.parametrize(
-    ("name", "judge"), [("publish", changed_by_savers), ("recheck", changed_by_readers)]
+    ("name", "judge"),
+    [("flush", changed_by_timers), ("publish", changed_by_savers), ("recheck", changed_by_readers)],
 )
 def test_mutant_is_caught(name: str, judge: object) -> None:
     assert callable(judge)

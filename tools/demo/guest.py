@@ -89,7 +89,7 @@ def snapshot() -> dict[str, Any]:
     disk = os.environ["LIVEDUMP_DISK"]
     plain = sum(witness.torn_rows(witness.live_values()) for _ in range(PLAIN_COPIES))
     report("take the snapshot")
-    witness.forget_tasks()
+    witness.forget()
     with Session() as session:
         tasks = witness.tasks()
         result = session.dump(

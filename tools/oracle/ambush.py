@@ -21,10 +21,12 @@ from typing import BinaryIO
 from livedump.dump import Layout, open_image
 
 PAGES = 48
-_DELAYS = Path("/sys/module/livedump/parameters/delay_us")
+_PARAMETERS = Path("/sys/module/livedump/parameters")
+_DELAYS, _DELAYED = _PARAMETERS / "delay_us", _PARAMETERS / "delay_pfn"
 #: Busy waits in us at copied, published, read, demote, for every other page in turn. A reader waits
 #: 50 ms before it reads in place; the writer comes meanwhile. Either its store is done by then: the
-#: reader must look again. Or it is still being saved: what is published must be copied.
+#: reader must look again. Or it is still being saved: what is published must be copied. Only at the
+#: page in question: khugepaged, zeroing 2 MiB meanwhile, would wait 512 times, and did.
 _WAITS = ("0,0,50000,0", "0,80000,50000,0")
 _WRITE_AFTER_S = 0.005
 _PFN_MASK = (1 << 55) - 1
@@ -47,12 +49,14 @@ class Ambush:
         target = os.open(disk, os.O_WRONLY)
         try:
             for number, pfn in enumerate(self._pfns):
+                _DELAYED.write_text(str(pfn))
                 _DELAYS.write_text(_WAITS[number % len(_WAITS)])
                 offset = offset_of(layout, pfn)
                 os.pwrite(target, self._read_while_written(image_fd, offset, number), offset)
             os.fsync(target)
         finally:
             _DELAYS.write_text(before)
+            _DELAYED.write_text("0")
             os.close(target)
 
     def _read_while_written(self, image_fd: int, offset: int, number: int) -> bytes:

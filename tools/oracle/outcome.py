@@ -17,7 +17,7 @@ class Outcome:
     """One row.
 
     :ivar verdict: of the judge, see :meth:`tools.oracle.judge.Verdict.to_dict`; empty after *error*
-    :ivar guest: what the guest wrote: livedump's own verdict and report, the witness's torn rows
+    :ivar guest: what the guest wrote: livedump's own verdict and report, what the witness found
     """
 
     case: Case
@@ -30,7 +30,9 @@ class Outcome:
     def caught(self) -> bool:
         """The oracle or the witness found something."""
         return bool(self.verdict) and bool(
-            self.verdict["unexplained_pages"] or self.guest["torn_rows"]
+            self.verdict["unexplained_pages"]
+            or self.guest["wrong_pages"]
+            or self.guest["torn_rows"]
         )
 
     @property
@@ -84,12 +86,15 @@ def write(outcome: Outcome, folder: Path) -> Path:
 
 _COLUMNS = (
     *("kernel", "levels", "strategy", "mutant", "covered", "changed", "unexplained"),
-    *("explained", "unguarded", "live", "torn rows", "s", "verdict"),
+    *("explained", "unguarded", "live", "witness", "s", "verdict"),
 )
 
 
 def table(outcomes: list[Outcome]) -> Table:
-    """One row for each run. Pages; `changed` of the covered ones, as a share of RAM."""
+    """One row for each run. Pages; `changed` of the covered ones, as a share of RAM.
+
+    `witness`: pages that it found unlike the instant / torn rows.
+    """
     shown = Table(*_COLUMNS)
     for outcome in outcomes:
         shown.add_row(*_row(outcome))
@@ -111,7 +116,7 @@ def _row(outcome: Outcome) -> list[str]:
         f"{sum(verdict['explained'].values()):,}",
         f"{verdict['differ'].get('unguarded', 0):,}",
         f"{verdict['differ'].get('live', 0):,}",
-        str(outcome.guest["torn_rows"]),
+        f"{outcome.guest['wrong_pages']} / {outcome.guest['torn_rows']}",
         *tail,
     ]
 

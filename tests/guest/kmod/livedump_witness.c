@@ -6,20 +6,26 @@
  * - Writers keep an order between slab pages. Each writer has WRITER_PAGES
  *   pages and writes 1, 2, 3, ... to the first, then the second, ... of them,
  *   so at every instant the values never rise along the row, and first and
- *   last differ by at most 1.
- * - One of them also writes to what is mapped like a thread's stack, but is a
+ *   last differ by at most 1. Some writers are threads; the others are timers'
+ *   interrupts, one on each CPU. The timer expires during a stop, so right
+ *   after it, before anything that drops TLB entries, its interrupt writes to
+ *   the pages that it wrote right before: an entry that the stop left in the
+ *   TLB is used.
+ * - One thread also writes to what is mapped like a thread's stack, but is a
  *   device's, far behind the end of RAM. No device is there: nothing happens.
- * - A kprobe inside the stop writes down the list of tasks.
+ * - A kprobe inside the stop writes down every writer's values and the list of
+ *   tasks.
  * - The direct map's permissions, page by page, as a CPU would find them: ANDed
  *   along the walk.
  *
  * Files in /proc/livedump_witness/: writers (text), control (write "start",
- * "stop", "poke ROW PAGE VALUE", "forget" the tasks), values (text), tasks
- * (text; an error when no stop has written them down), directmap
- * (binary, one byte for each page frame), empty_stop (text, the nanoseconds of
+ * "stop", "poke ROW PAGE VALUE", "forget" what the stop was like), values
+ * (text), instant and tasks (text, as written down inside the last stop; an
+ * error when there was none), directmap (binary, one byte for each page frame), empty_stop (text, the nanoseconds of
  * a stop_machine() that does nothing: what any stop costs on this machine).
  */
 #include <linux/delay.h>
+#include <linux/hrtimer.h>
 #include <linux/io.h>
 #include <linux/kprobes.h>
 #include <linux/kthread.h>
@@ -33,9 +39,13 @@
 #include <linux/stop_machine.h>
 #include <linux/timekeeping.h>
 #include <linux/uaccess.h>
+#include <linux/version.h>
 #include <linux/vmalloc.h>
 
-#define WRITERS 4
+#define THREADS 4
+#define TIMERS 4	/* on the first CPUs */
+#define WRITERS (THREADS + TIMERS)
+#define TIMER_NS 200000
 #define WRITER_PAGES 64
 #define SPACERS 12
 #define MAX_TASKS 32768
@@ -43,7 +53,10 @@
 
 struct row {
 	u64 *page[WRITER_PAGES];	/* the value is the first word */
+	u64 noted[WRITER_PAGES];	/* inside the stop */
 	struct task_struct *writer;
+	struct hrtimer timer;
+	bool timed;
 };
 
 struct task_record {
@@ -86,6 +99,34 @@ static int write_row(void *data)
 	return 0;
 }
 
+static enum hrtimer_restart write_row_timed(struct hrtimer *timer)
+{
+	struct row *row = container_of(timer, struct row, timer);
+	u64 value = *row->page[0] + 1;
+	int i;
+
+	for (i = 0; i < WRITER_PAGES; i++)
+		smp_store_release(row->page[i], value);
+	hrtimer_forward_now(timer, TIMER_NS);
+	return HRTIMER_RESTART;
+}
+
+/* On the CPU that the interrupts shall come to. */
+static void start_timer(void *data)
+{
+	struct row *row = data;
+
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 13, 0)
+	hrtimer_init(&row->timer, CLOCK_MONOTONIC, HRTIMER_MODE_REL_PINNED_HARD);
+	row->timer.function = write_row_timed;
+#else
+	hrtimer_setup(&row->timer, write_row_timed, CLOCK_MONOTONIC,
+		      HRTIMER_MODE_REL_PINNED_HARD);
+#endif
+	hrtimer_start(&row->timer, TIMER_NS, HRTIMER_MODE_REL_PINNED_HARD);
+	row->timed = true;
+}
+
 static void stop_writers(void)
 {
 	int i;
@@ -94,26 +135,38 @@ static void stop_writers(void)
 		if (rows[i].writer)
 			kthread_stop(rows[i].writer);
 		rows[i].writer = NULL;
+		if (rows[i].timed)
+			hrtimer_cancel(&rows[i].timer);
+		rows[i].timed = false;
 	}
+}
+
+static int start_writer(int i)
+{
+	struct task_struct *writer;
+
+	writer = kthread_run(write_row, &rows[i], "witness/%d", i);
+	if (IS_ERR(writer))
+		return PTR_ERR(writer);
+	rows[i].writer = writer;
+	return 0;
 }
 
 static int start_writers(void)
 {
-	int i;
+	int i, err = 0;
 
-	for (i = 0; i < WRITERS; i++) {
-		struct task_struct *writer;
-
-		if (rows[i].writer)
-			continue;
-		writer = kthread_run(write_row, &rows[i], "witness/%d", i);
-		if (IS_ERR(writer)) {
-			stop_writers();
-			return PTR_ERR(writer);
-		}
-		rows[i].writer = writer;
-	}
-	return 0;
+	for (i = 0; i < THREADS && !err; i++)
+		if (!rows[i].writer)
+			err = start_writer(i);
+	for (i = 0; i < TIMERS; i++)
+		if (!rows[THREADS + i].timed)
+			/* a CPU that is not there has no timer */
+			smp_call_function_single(i, start_timer,
+						 &rows[THREADS + i], true);
+	if (err)
+		stop_writers();
+	return err;
 }
 
 static int make_rows(void)
@@ -179,7 +232,8 @@ static int write_value(const char *command)
 	u64 value;
 
 	if (sscanf(command, "poke %u %u %llu", &row, &page, &value) != 3 ||
-	    row >= WRITERS || page >= WRITER_PAGES || rows[row].writer)
+	    row >= WRITERS || page >= WRITER_PAGES || rows[row].writer ||
+	    rows[row].timed)
 		return -EINVAL;
 	WRITE_ONCE(*rows[row].page[page], value);
 	return 0;
@@ -208,9 +262,18 @@ static ssize_t control_write(struct file *file, const char __user *buffer,
 	return err ?: count;
 }
 
-/* ---- tasks, written down inside the stop ---- */
+/* ---- values and tasks, written down inside the stop ---- */
 
-static int inside_stop(struct kprobe *probe, struct pt_regs *regs)
+static void note_values(void)
+{
+	int i, j;
+
+	for (i = 0; i < WRITERS; i++)
+		for (j = 0; j < WRITER_PAGES; j++)
+			rows[i].noted[j] = READ_ONCE(*rows[i].page[j]);
+}
+
+static void note_tasks(void)
 {
 	struct task_struct *group, *task;
 
@@ -227,6 +290,12 @@ static int inside_stop(struct kprobe *probe, struct pt_regs *regs)
 		memcpy(record->comm, task->comm, TASK_COMM_LEN);
 		nr_tasks++;
 	}
+}
+
+static int inside_stop(struct kprobe *probe, struct pt_regs *regs)
+{
+	note_values();
+	note_tasks();
 	return 0;
 }
 
@@ -234,6 +303,19 @@ static struct kprobe stop_probe = {
 	.symbol_name = "livedump_instant",
 	.pre_handler = inside_stop,
 };
+
+/* "row page value" */
+static int instant_show(struct seq_file *m, void *unused)
+{
+	int i, j;
+
+	if (!nr_tasks)
+		return -ENODATA;
+	for (i = 0; i < WRITERS; i++)
+		for (j = 0; j < WRITER_PAGES; j++)
+			seq_printf(m, "%d %d %llu\n", i, j, rows[i].noted[j]);
+	return 0;
+}
 
 /* "pid comm" */
 static int tasks_show(struct seq_file *m, void *unused)
@@ -369,6 +451,7 @@ static int make_files(void)
 	folder = proc_mkdir("livedump_witness", NULL);
 	if (folder && proc_create_single("writers", 0400, folder, writers_show) &&
 	    proc_create_single("values", 0400, folder, values_show) &&
+	    proc_create_single("instant", 0400, folder, instant_show) &&
 	    proc_create_single("tasks", 0400, folder, tasks_show) &&
 	    proc_create_single("empty_stop", 0400, folder, empty_stop_show) &&
 	    proc_create("control", 0200, folder, &control_ops) &&

@@ -182,7 +182,7 @@ def _verdict(**fields: object) -> Verdict:
 
 
 def _outcome(verdict: Verdict, mutant: str = "", torn: int = 0, said: str = "complete") -> Outcome:
-    guest = {"torn_rows": torn, "verdict": said}
+    guest = {"torn_rows": torn, "wrong_pages": 0, "verdict": said}
     return Outcome(Case(mutant=mutant), verdict.to_dict(), guest, {})
 
 
