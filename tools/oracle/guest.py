@@ -146,7 +146,7 @@ def witnessed(job: Job) -> tuple[int, int]:
     """More snapshots, of which the witness alone is the judge: its wrong pages and torn rows.
 
     Nothing halts the machine in these. That it is halted at the instant in the other one may cost
-    what the TLBs hold: with `mutant=flush` the host found 8 wrong pages once, and none another time.
+    what the TLBs hold: with `mutant=flush` the host found 8 wrong pages once, none another time.
     """
     wrong = torn = 0
     for _ in range(_WITNESSED):

@@ -39,7 +39,6 @@
 #include <linux/stop_machine.h>
 #include <linux/timekeeping.h>
 #include <linux/uaccess.h>
-#include <linux/version.h>
 #include <linux/vmalloc.h>
 
 #define THREADS 4
@@ -106,6 +105,7 @@ static enum hrtimer_restart write_row_timed(struct hrtimer *timer)
 	int i;
 
 	for (i = 0; i < WRITER_PAGES; i++)
+		/* as write_row() */
 		smp_store_release(row->page[i], value);
 	hrtimer_forward_now(timer, TIMER_NS);
 	return HRTIMER_RESTART;
@@ -116,12 +116,12 @@ static void start_timer(void *data)
 {
 	struct row *row = data;
 
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 13, 0)
-	hrtimer_init(&row->timer, CLOCK_MONOTONIC, HRTIMER_MODE_REL_PINNED_HARD);
-	row->timer.function = write_row_timed;
-#else
+#ifdef LIVEDUMP_HRTIMER_SETUP
 	hrtimer_setup(&row->timer, write_row_timed, CLOCK_MONOTONIC,
 		      HRTIMER_MODE_REL_PINNED_HARD);
+#else
+	hrtimer_init(&row->timer, CLOCK_MONOTONIC, HRTIMER_MODE_REL_PINNED_HARD);
+	row->timer.function = write_row_timed;
 #endif
 	hrtimer_start(&row->timer, TIMER_NS, HRTIMER_MODE_REL_PINNED_HARD);
 	row->timed = true;
