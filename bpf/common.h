@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * What every program of livedump-trace shares: histograms, stacks, tasks and
- * counted losses, all aggregated here and read once when recording ends.
+ * counted losses, all aggregated here. Totals are read when recording ends;
+ * what is kept by time slice (`cells`, `folds`) is taken out while it goes on.
  *
  * Programs may run inside a page fault: every map is preallocated, and only
  * attach types that bpf_prog_active guards are used (kprobe, kretprobe,
@@ -36,12 +37,22 @@
 #ifndef LD_MAX_EVENTS
 #define LD_MAX_EVENTS 4096
 #endif
+#ifndef LD_MAX_CELLS
+#define LD_MAX_CELLS 65536
+#endif
+#ifndef LD_RING_PAGES
+#define LD_RING_PAGES 4096	/* a power of two */
+#endif
+#ifndef LD_SLICE_NS
+#define LD_SLICE_NS 100000000
+#endif
 
 #define LD_COMM 16
 
 /* What a number is about. */
 enum ld_kind {
 	LD_KIND_USER,		/* fault from user mode */
+	LD_KIND_USER_MAJOR,	/* of these, those that had to wait for a disk */
 	LD_KIND_UACCESS,	/* kernel touches user memory for a task */
 	LD_KIND_GUP,		/* pages faulted in without an exception */
 	LD_KIND_KERNEL,		/* any fault in kernel mode */
@@ -62,6 +73,8 @@ enum ld_loss {
 	LD_LOSS_NO_EXIT,	/* entry without exit: no latency */
 	LD_LOSS_NO_ENTRY,	/* exit without entry: no latency */
 	LD_LOSS_EVENTS_FULL,	/* stop, snapshot or release not kept */
+	LD_LOSS_SLICES_FULL,	/* counted, but not under its time slice */
+	LD_LOSS_RING_FULL,	/* counted, but not kept as an event */
 	LD_LOSSES,
 };
 
@@ -95,13 +108,55 @@ struct ld_sum {
 	u64 stalled_ns;
 };
 
+/*
+ * What happened in a time slice on a CPU. `what` is the kind, times
+ * LD_CELL_KINDS, plus a bucket, or LD_BUCKETS and a loss, or LD_CELL_UNTIMED.
+ * The CPU is in the key: nobody else adds to the value.
+ */
+struct ld_cell {
+	u32 slice;		/* since recording began */
+	u16 cpu;
+	u16 what;
+};
+
+#define LD_CELL_KINDS 2048
+#define LD_CELL_UNTIMED (LD_BUCKETS + LD_LOSSES)
+
+/* One stack is taken of so many events, by chance. */
+struct ld_turn {
+	u32 events;		/* since the last one */
+	u32 next;		/* the event to take */
+};
+
+/* One fault, where they are kept one by one. */
+struct ld_event {
+	u64 time_ns;		/* of its end */
+	u64 latency_ns;		/* 0: not timed */
+	u64 address;		/* copy-on-write: number of the page frame */
+	u32 pid;		/* user space's: the thread group */
+	u32 tid;
+	s32 stack;		/* negative: lost */
+	u32 weight;		/* of the stack; 0: none was taken */
+	u32 detail;		/* vm_fault, error code, or the outcome */
+	u16 cpu;
+	u16 kind;
+};
+
 /* Bit of a stack's number: it is in the map `spilled`. */
 #define LD_SPILLED (1 << 30)
 
 struct ld_stack_key {
+	u32 slice;
 	u32 kind;
 	s32 stack;		/* negative: lost */
 	char comm[LD_COMM];
+};
+
+/* Sums stand for all events, those whose stack was not taken included. */
+struct ld_fold {
+	u64 count;
+	u64 stalled_ns;
+	u64 samples;
 };
 
 struct ld_task_key {
@@ -114,22 +169,37 @@ struct ld_name {
 	u64 word[2];		/* LD_COMM bytes, to be compared */
 };
 
-/* 1 while recording: all programs begin and end at the same moment. */
+/*
+ * When recording began, 0 while it is not on: all programs begin and end at the
+ * same moment.
+ */
 BPF_ARRAY(window, u64, 1);
 BPF_PERCPU_ARRAY(hists, struct ld_hist, LD_KINDS);
 BPF_PERCPU_ARRAY(counters, u64, LD_COUNTERS);
 BPF_PERCPU_ARRAY(losses, u64, LD_KINDS * LD_LOSSES);
 BPF_STACK_TRACE(stacks, LD_MAX_STACKS);
 BPF_STACK_TRACE(spilled, LD_MAX_SPILLED);
-BPF_HASH(folds, struct ld_stack_key, struct ld_sum, LD_MAX_FOLDS);
+BPF_ARRAY(sampling, u32, LD_KINDS);	/* one stack of so many events */
+BPF_PERCPU_ARRAY(turns, struct ld_turn, LD_KINDS);
+BPF_HASH(folds, struct ld_stack_key, struct ld_fold, LD_MAX_FOLDS);
+BPF_HASH(cells, struct ld_cell, u64, LD_MAX_CELLS);
+#ifdef LD_EVENTS
+BPF_RINGBUF_OUTPUT(ring, LD_RING_PAGES);
+#endif
 BPF_HASH(tasks, struct ld_task_key, struct ld_sum, LD_MAX_TASKS);
 
-static __always_inline bool ld_recording(void)
+/* Return: when recording began, or 0. */
+static __always_inline u64 ld_recording(void)
 {
 	int zero = 0;
-	u64 *on = window.lookup(&zero);
+	u64 *start_ns = window.lookup(&zero);
 
-	return on && *on;
+	return start_ns ? *start_ns : 0;
+}
+
+static __always_inline u32 ld_slice(void)
+{
+	return (bpf_ktime_get_ns() - ld_recording()) / LD_SLICE_NS;
 }
 
 /* Whose faults are recorded, where not everybody's are; filled before. */
@@ -184,13 +254,41 @@ int ld_refused(struct pt_regs *ctx)
 	return 0;
 }
 
-static __always_inline void ld_lost(enum ld_kind kind, enum ld_loss what)
+static __always_inline void ld_add_loss(enum ld_kind kind, enum ld_loss what,
+					u64 events)
 {
 	int index = kind * LD_LOSSES + what;
 	u64 *count = losses.lookup(&index);
 
 	if (count)
-		*count += 1;
+		*count += events;
+}
+
+static __always_inline void ld_add_cell(enum ld_kind kind, u32 what, u64 events)
+{
+	struct ld_cell key = {};
+	u64 zero = 0, *count;
+
+	key.slice = ld_slice();
+	key.cpu = bpf_get_smp_processor_id();
+	key.what = kind * LD_CELL_KINDS + what;
+	count = cells.lookup_or_try_init(&key, &zero);
+	if (count)
+		*count += events;
+	else
+		ld_add_loss(kind, LD_LOSS_SLICES_FULL, events);
+}
+
+static __always_inline void ld_lost_events(enum ld_kind kind, enum ld_loss what,
+					   u64 events)
+{
+	ld_add_loss(kind, what, events);
+	ld_add_cell(kind, LD_BUCKETS + what, events);
+}
+
+static __always_inline void ld_lost(enum ld_kind kind, enum ld_loss what)
+{
+	ld_lost_events(kind, what, 1);
 }
 
 static __always_inline void ld_count(enum ld_counter what)
@@ -214,8 +312,35 @@ static __always_inline void ld_observe(enum ld_kind kind, u64 value_ns)
 	hist->sum_ns += value_ns;
 	if (value_ns > hist->max_ns)
 		hist->max_ns = value_ns;
-	if (bucket < LD_BUCKETS)
+	if (bucket < LD_BUCKETS) {
 		hist->slots[bucket] += 1;
+		ld_add_cell(kind, bucket, 1);
+	}
+}
+
+/*
+ * Whether this event's stack is to be taken. Gaps are random, so that a load
+ * with a rhythm of its own does not hide half of its stacks.
+ * Return: 0, or the number of events that the stack stands for: those since the
+ * last one, so that sums are exact.
+ */
+static __always_inline u32 ld_sample(enum ld_kind kind)
+{
+	int index = kind;
+	u32 *every = sampling.lookup(&index);
+	struct ld_turn *turn = turns.lookup(&index);
+	u32 events;
+
+	if (!every || !turn || *every < 2)
+		return 1;
+	events = turn->events + 1;
+	if (events < turn->next) {
+		turn->events = events;
+		return 0;
+	}
+	turn->events = 0;
+	turn->next = 1 + bpf_get_prandom_u32() % (2 * *every - 1);
+	return events;
 }
 
 /*
@@ -224,7 +349,7 @@ static __always_inline void ld_observe(enum ld_kind kind, u64 value_ns)
  * the same value goes into a second map, which is nearly empty: to reuse the
  * first one's place would give its events a wrong stack.
  */
-static __always_inline s32 ld_stack(void *ctx, enum ld_kind kind)
+static __always_inline s32 ld_stack(void *ctx, enum ld_kind kind, u32 weight)
 {
 	s32 stack = stacks.get_stackid(ctx, 0);
 
@@ -234,27 +359,30 @@ static __always_inline s32 ld_stack(void *ctx, enum ld_kind kind)
 			stack |= LD_SPILLED;
 	}
 	if (stack < 0) {
-		ld_lost(kind, LD_LOSS_STACK);
+		ld_lost_events(kind, LD_LOSS_STACK, weight);
 		return -1;
 	}
 	return stack;
 }
 
+/* weight: of ld_sample(), not 0 */
 static __always_inline void ld_add_stack(enum ld_kind kind, s32 stack,
-					 u64 stalled_ns)
+					 u32 weight, u64 stalled_ns)
 {
 	struct ld_stack_key key = { .kind = kind, .stack = stack };
-	struct ld_sum zero = {};
-	struct ld_sum *sum;
+	struct ld_fold zero = {};
+	struct ld_fold *fold;
 
+	key.slice = ld_slice();
 	bpf_get_current_comm(&key.comm, sizeof(key.comm));
-	sum = folds.lookup_or_try_init(&key, &zero);
-	if (!sum) {
-		ld_lost(kind, LD_LOSS_STACKS_FULL);
+	fold = folds.lookup_or_try_init(&key, &zero);
+	if (!fold) {
+		ld_lost_events(kind, LD_LOSS_STACKS_FULL, weight);
 		return;
 	}
-	__sync_fetch_and_add(&sum->count, 1);
-	__sync_fetch_and_add(&sum->stalled_ns, stalled_ns);
+	__sync_fetch_and_add(&fold->count, weight);
+	__sync_fetch_and_add(&fold->stalled_ns, stalled_ns * weight);
+	__sync_fetch_and_add(&fold->samples, 1);
 }
 
 static __always_inline void ld_add_task(enum ld_kind kind, u64 count,
@@ -273,4 +401,29 @@ static __always_inline void ld_add_task(enum ld_kind kind, u64 count,
 	}
 	__sync_fetch_and_add(&sum->count, count);
 	__sync_fetch_and_add(&sum->stalled_ns, stalled_ns);
+}
+
+/* The recorder looks by itself, so nobody is woken. */
+static __always_inline void ld_emit(enum ld_kind kind, u64 latency_ns,
+				    u64 address, u32 detail, u32 weight,
+				    s32 stack)
+{
+#ifdef LD_EVENTS
+	u64 task = bpf_get_current_pid_tgid();
+	struct ld_event event = {
+		.time_ns = bpf_ktime_get_ns(),
+		.latency_ns = latency_ns,
+		.address = address,
+		.pid = task >> 32,
+		.tid = task,
+		.stack = stack,
+		.weight = weight,
+		.detail = detail,
+		.cpu = bpf_get_smp_processor_id(),
+		.kind = kind,
+	};
+
+	if (ring.ringbuf_output(&event, sizeof(event), BPF_RB_NO_WAKEUP))
+		ld_lost(kind, LD_LOSS_RING_FULL);
+#endif
 }

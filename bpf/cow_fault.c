@@ -14,6 +14,8 @@ TRACEPOINT_PROBE(livedump, livedump_fault)
 	u64 total_ns = args->total_ns;
 	u32 outcome = args->outcome;
 	struct ld_sum *sum;
+	s32 stack = -1;
+	u32 weight;
 
 	if (!ld_wanted())
 		return 0;
@@ -34,7 +36,12 @@ TRACEPOINT_PROBE(livedump, livedump_fault)
 	if (outcome == 0)
 		ld_observe(LD_KIND_COW_COPY, args->copy_ns);
 	ld_add_task(LD_KIND_COW, 1, total_ns);
-	ld_add_stack(LD_KIND_COW, ld_stack(args, LD_KIND_COW), total_ns);
+	weight = ld_sample(LD_KIND_COW);
+	if (weight) {
+		stack = ld_stack(args, LD_KIND_COW, weight);
+		ld_add_stack(LD_KIND_COW, stack, weight, total_ns);
+	}
+	ld_emit(LD_KIND_COW, total_ns, pfn, outcome, weight, stack);
 
 	sum = pages.lookup_or_try_init(&pfn, &zero);
 	if (!sum) {

@@ -6,6 +6,8 @@
 TRACEPOINT_PROBE(exceptions, page_fault_kernel)
 {
 	unsigned long error_code = args->error_code;
+	s32 stack = -1;
+	u32 weight;
 
 	if (!ld_wanted())
 		return 0;
@@ -17,6 +19,12 @@ TRACEPOINT_PROBE(exceptions, page_fault_kernel)
 	if ((s64)args->address >= 0)
 		ld_count(LD_COUNT_KERNEL_USER_ADDRESS);
 	ld_add_task(LD_KIND_KERNEL, 1, 0);
-	ld_add_stack(LD_KIND_KERNEL, ld_stack(args, LD_KIND_KERNEL), 0);
+	ld_add_cell(LD_KIND_KERNEL, LD_CELL_UNTIMED, 1);
+	weight = ld_sample(LD_KIND_KERNEL);
+	if (weight) {
+		stack = ld_stack(args, LD_KIND_KERNEL, weight);
+		ld_add_stack(LD_KIND_KERNEL, stack, weight, 0);
+	}
+	ld_emit(LD_KIND_KERNEL, 0, args->address, error_code, weight, stack);
 	return 0;
 }

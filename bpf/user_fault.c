@@ -5,13 +5,17 @@
  * The handlers themselves cannot be probed (exc_page_fault is noinstr,
  * do_user_addr_fault is blacklisted), so latency is that of handle_mm_fault,
  * entry to exit: without the exception entry and without the wait for the
- * mmap lock. A fault that has to be retried counts twice there. The
- * tracepoint page_fault_user gives the exact number of faults.
+ * mmap lock. A fault that has to be retried counts twice there, and is major
+ * each time that it had to wait. The tracepoint page_fault_user gives the exact
+ * number of faults.
  */
 struct ld_entry {
 	u64 start_ns;
+	u64 address;
 	u32 kind;
+	u32 weight;		/* of the stack; 0: none was taken */
 	s32 stack;
+	u32 unused;
 };
 
 BPF_HASH(inflight, u64, struct ld_entry, LD_MAX_INFLIGHT);
@@ -35,7 +39,10 @@ int ld_user_fault_entry(struct pt_regs *ctx, struct vm_area_struct *vma,
 		entry.kind = LD_KIND_UACCESS;
 	if (inflight.lookup(&task))
 		ld_lost(entry.kind, LD_LOSS_NO_EXIT);
-	entry.stack = ld_stack(ctx, entry.kind);
+	entry.weight = ld_sample(entry.kind);
+	if (entry.weight)
+		entry.stack = ld_stack(ctx, entry.kind, entry.weight);
+	entry.address = address;
 	entry.start_ns = bpf_ktime_get_ns();
 	if (inflight.update(&task, &entry))
 		ld_lost(entry.kind, LD_LOSS_INFLIGHT_FULL);
@@ -68,7 +75,13 @@ int ld_user_fault_return(struct pt_regs *ctx)
 	if (result & LD_VM_FAULT_ERROR)
 		ld_count(LD_COUNT_FAULT_ERROR);
 	ld_observe(entry.kind, now_ns - entry.start_ns);
-	ld_add_stack(entry.kind, entry.stack, now_ns - entry.start_ns);
+	if (entry.kind == LD_KIND_USER && (result & LD_VM_FAULT_MAJOR))
+		ld_observe(LD_KIND_USER_MAJOR, now_ns - entry.start_ns);
+	if (entry.weight)
+		ld_add_stack(entry.kind, entry.stack, entry.weight,
+			     now_ns - entry.start_ns);
+	ld_emit(entry.kind, now_ns - entry.start_ns, entry.address, result,
+		entry.weight, entry.stack);
 	/* Of user faults, the tracepoint counts: it misses none. */
 	ld_add_task(entry.kind, entry.kind != LD_KIND_USER,
 		    now_ns - entry.start_ns);

@@ -19,6 +19,7 @@ QUANTILES = {
 #: Order and meaning of kinds.
 KINDS = {
     "user": "fault from user mode, inside handle_mm_fault",
+    "user_major": "of these, those that had to wait for a disk",
     "uaccess": "kernel touches user memory, inside handle_mm_fault",
     "gup": "pages faulted in without an exception, inside handle_mm_fault",
     "kernel": "any fault in kernel mode",

@@ -99,6 +99,21 @@ def _pids(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tu
     "--cgroup", metavar="PATH", help="Only faults of tasks in this cgroup (version 2) or below it."
 )
 @click.option(
+    "--slice",
+    "slice_ms",
+    type=click.IntRange(10, 60_000),
+    default=100,
+    show_default=True,
+    metavar="MS",
+    help="Length of a time slice.",
+)
+@click.option("--events", is_flag=True, help="Keep every fault, too: one row for each.")
+@click.option(
+    "--all-stacks",
+    is_flag=True,
+    help="Take every fault's stack. Default: about 2,000 a second of each kind, by chance.",
+)
+@click.option(
     "--ready-file",
     type=click.Path(path_type=Path),
     help="Create this file when the probes are attached.",
@@ -115,6 +130,9 @@ def record(
     pids: tuple[int, ...],
     comm: str | None,
     cgroup: str | None,
+    slice_ms: int,
+    events: bool,
+    all_stacks: bool,
     ready_file: Path | None,
     force: bool,
     command: tuple[str, ...],
@@ -136,6 +154,9 @@ def record(
         command=command,
         duration_s=duration,
         chosen=Filter(pids, comm, find_cgroup(cgroup) if cgroup is not None else None),
+        slice_ns=slice_ms * 1_000_000,
+        events=events,
+        all_stacks=all_stacks,
         ready_file=ready_file,
         force=force,
     )

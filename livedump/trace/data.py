@@ -20,13 +20,34 @@ class Histogram:
 
 @dataclass(frozen=True, slots=True)
 class StackRow:
-    """Faults with the same kernel stack; addresses innermost first, empty when it was lost."""
+    """Faults with the same kernel stack in one time slice.
 
+    :param slice: number of the slice since recording began
+    :param addresses: innermost first, empty when the stack was lost
+    :param samples: how often the stack was taken
+    :param count: faults that it stands for, *stalled_ns* likewise
+    """
+
+    slice: int
     kind: str
     comm: str
     addresses: tuple[int, ...]
+    samples: int
     count: int
     stalled_ns: int
+
+
+@dataclass
+class Drained:
+    """What has been taken out of the programs while they run: of slices that are over.
+
+    :param last: the last slice that is over; -1: none
+    :param cells: (slice, what) -> count; *what* as in :func:`livedump.trace.layout.cell_what`
+    """
+
+    last: int = -1
+    cells: dict[tuple[int, int], int] = field(default_factory=dict)
+    stacks: list[StackRow] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +112,12 @@ class LossRow:
 
 @dataclass
 class RawData:
-    """Everything of one recording.
+    """Totals of one recording.
 
     :param unmeasured: losses that cannot be counted here, in words
     """
 
     histograms: dict[str, Histogram] = field(default_factory=dict)
-    stacks: list[StackRow] = field(default_factory=list)
     tasks: list[TaskRow] = field(default_factory=list)
     pages: list[PageRow] = field(default_factory=list)
     stops: list[StopEvent] = field(default_factory=list)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import IntEnum
+
+from livedump.trace.buckets import BUCKETS
 
 #: What can be recorded, and the C file that answers it. ``snapshot.c`` goes with both ``cow`` and
 #: ``stop``.
 QUESTIONS = ("user", "kernel", "cow", "stop")
 
 COMM_BYTES = 16
+
+#: Of ``struct ld_cell``'s ``what``: the kind is multiplied by this.
+CELL_KINDS = 2048
 
 #: LD_SPILLED: this bit of a stack's number says that it is in the map ``spilled``.
 SPILLED = 1 << 30
@@ -18,13 +24,14 @@ class Kind(IntEnum):
     """enum ld_kind: what a histogram, stack or task is about."""
 
     USER = 0
-    UACCESS = 1
-    GUP = 2
-    KERNEL = 3
-    COW = 4
-    COW_DEMOTE = 5
-    COW_COPY = 6
-    STOP = 7
+    USER_MAJOR = 1
+    UACCESS = 2
+    GUP = 3
+    KERNEL = 4
+    COW = 5
+    COW_DEMOTE = 6
+    COW_COPY = 7
+    STOP = 8
 
 
 class Loss(IntEnum):
@@ -38,6 +45,8 @@ class Loss(IntEnum):
     NO_EXIT = 5
     NO_ENTRY = 6
     EVENTS_FULL = 7
+    SLICES_FULL = 8
+    RING_FULL = 9
 
 
 class Counter(IntEnum):
@@ -68,6 +77,7 @@ class StopSite(IntEnum):
 #: The question whose programs feed a kind.
 QUESTION_OF = {
     Kind.USER: "user",
+    Kind.USER_MAJOR: "user",
     Kind.UACCESS: "user",
     Kind.GUP: "user",
     Kind.KERNEL: "kernel",
@@ -104,15 +114,45 @@ LOSS_NAMES = {
     Loss.NO_EXIT: "entry without exit",
     Loss.NO_ENTRY: "exit without entry",
     Loss.EVENTS_FULL: "event table full",
+    Loss.SLICES_FULL: "slice table full",
+    Loss.RING_FULL: "ring buffer full",
 }
 
 #: The event is counted, but under no stack.
 WITHOUT_STACK = frozenset({Loss.STACK, Loss.STACKS_FULL})
 
-#: The event is counted, but a table does not list its task or its page.
-UNLISTED = frozenset({Loss.TASKS_FULL, Loss.PAGES_FULL})
+#: The event is counted, but a table does not list its task, its page, its time or itself.
+UNLISTED = frozenset({Loss.TASKS_FULL, Loss.PAGES_FULL, Loss.SLICES_FULL, Loss.RING_FULL})
 
 
 def kind_name(kind: int) -> str:
     """``Kind.COW_COPY`` -> ``"cow_copy"``; an unknown number stays a number."""
     return Kind(kind).name.lower() if kind in list(Kind) else str(kind)
+
+
+@dataclass(frozen=True, slots=True)
+class What:
+    """A ``what`` of ``struct ld_cell``: of three things, one."""
+
+    kind: Kind
+    bucket: int | None = None
+    loss: Loss | None = None
+
+    @property
+    def untimed(self) -> bool:
+        """An event that is counted only."""
+        return self.bucket is None and self.loss is None
+
+
+def cell_what(what: int) -> What:
+    """Take ``what`` of ``struct ld_cell`` apart.
+
+    :raises ValueError: it is none
+    """
+    number, rest = divmod(what, CELL_KINDS)
+    kind = Kind(number)
+    if rest < BUCKETS:
+        return What(kind, bucket=rest)
+    if rest == BUCKETS + len(Loss):
+        return What(kind)
+    return What(kind, loss=Loss(rest - BUCKETS))

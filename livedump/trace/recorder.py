@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 import os
-import platform
 import shutil
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import livedump
 from livedump.trace import bpf, recording, stale
-from livedump.trace.buckets import bounds
-from livedump.trace.data import RawData, ReleaseEvent, SnapshotEvent, as_row
-from livedump.trace.errors import CommandError, TraceError
+from livedump.trace.checkpoint import Checkpoints, Content
+from livedump.trace.data import RawData, as_row
+from livedump.trace.errors import CommandError, RecordingError, TraceError
 from livedump.trace.filters import Filter
 from livedump.trace.layout import QUESTIONS
+from livedump.trace.machine import clocks, machine, versions
+from livedump.trace.maps import Programs
+from livedump.trace.options import EVERYBODY, SLICE_NS, Options
 from livedump.trace.probes import Plan, resolve
+from livedump.trace.pump import STACKS_PER_S, Pump, Watcher
 from livedump.trace.symbols import Symbols
+from livedump.trace.tables import tables
+from livedump.trace.timeline import Timeline
 
 #: How long a command may take to end after it was asked to, seconds.
 GRACE_S = 5.0
-
-STACK_LOST = "[stack lost]"
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,11 @@ class RecordConfig:
     :param command: to run; the recording ends with it
     :param duration_s: how long to record without a command; None: until told to stop
     :param ready_file: created when everything is attached
-    :param limits: entries of maps by name, see :data:`livedump.trace.bpf.LIMITS`
+    :param limits: entries of maps by name, see :data:`livedump.trace.options.LIMITS`
     :param chosen: whose faults
+    :param slice_ns: length of a time slice
+    :param events: keep every fault, not only sums
+    :param all_stacks: take the stack of every fault, not of some
     """
 
     output: Path
@@ -52,7 +56,15 @@ class RecordConfig:
     ready_file: Path | None = None
     force: bool = False
     limits: Mapping[str, int] = field(default_factory=dict)
-    chosen: Filter = bpf.EVERYBODY
+    chosen: Filter = EVERYBODY
+    slice_ns: int = SLICE_NS
+    events: bool = False
+    all_stacks: bool = False
+
+    @property
+    def options(self) -> Options:
+        """What the programs are compiled for."""
+        return Options(self.chosen, self.limits, self.slice_ns, self.events)
 
 
 @dataclass(frozen=True)
@@ -69,33 +81,31 @@ class RecordResult:
     meta: dict[str, Any]
 
 
-def clocks() -> dict[str, int]:
-    """The three clocks, ns, read together."""
-    return {
-        "realtime_ns": time.clock_gettime_ns(time.CLOCK_REALTIME),
-        "monotonic_ns": time.clock_gettime_ns(time.CLOCK_MONOTONIC),
-        "boottime_ns": time.clock_gettime_ns(time.CLOCK_BOOTTIME),
-    }
-
-
 class Recorder:
     """Programs attached between :meth:`start` and :meth:`finish`; as a context manager it always
     detaches.
 
     :param load: makes the programs of a plan; tests bring a fake
+    :param watchers: are told while recording goes on
+    :ivar timeline: what happened when, so far
     """
 
     def __init__(
         self,
         config: RecordConfig,
         *,
-        load: Callable[[Plan, Mapping[str, int], Filter], bpf.Programs] = bpf.load,
+        load: Callable[[Plan, Options], Programs] = bpf.load,
         plan: Plan | None = None,
+        watchers: tuple[Watcher, ...] = (),
     ) -> None:
         self.config = config
+        self.timeline = Timeline(config.slice_ns)
         self._load = load
         self._plan = plan
-        self._programs: bpf.Programs | None = None
+        self._watchers = watchers
+        self._programs: Programs | None = None
+        self._pump: Pump | None = None
+        self._checkpoints: Checkpoints | None = None
         self._start: dict[str, int] = {}
 
     def __enter__(self) -> Recorder:
@@ -129,9 +139,18 @@ class Recorder:
         self.config.chosen.check()
         recording.check_output(self.config.output, force=self.config.force)
         stale.remove_partials(self.config.output.parent)
-        self._programs = self._load(self.plan, self.config.limits, self.config.chosen)
-        self._programs.begin()
-        self._start = clocks()
+        self._programs = self._load(self.plan, self.config.options)
+        self._start = {**clocks(), "monotonic_ns": self._programs.begin()}
+        kept = Checkpoints(self.config.output, self._killed, events=self.config.events)
+        self._checkpoints = kept
+        self._pump = Pump(
+            self._programs,
+            self.timeline,
+            all_stacks=self.config.all_stacks,
+            keep_event=kept.events.add if kept.events else None,
+            watchers=(*self._watchers, kept.watch),
+        )
+        self._pump.start()
         if self.config.ready_file is not None:
             self.config.ready_file.touch()
 
@@ -139,16 +158,61 @@ class Recorder:
         """Stop to count, write the recording, detach. Returns meta.json's content.
 
         :param command_status: of the configured command, as a shell would give it
-        :raises livedump.trace.RecordingError: it could not be written
+        :raises livedump.trace.RecordingError: it could not be written; what was recorded is kept
+            for :func:`livedump.trace.checkpoint.recover`
         """
-        if self._programs is None:
+        if self._programs is None or self._pump is None or self._checkpoints is None:
             raise TraceError("not started", step="record")
         self._programs.end()
+        self._pump.finish()
+        content = meta, rows, names = self._content(ended_by, command_status)
+        self._detach()
+        kept = self._checkpoints
+        kept.close(remove=False)
+        try:
+            recording.write(
+                self.config.output,
+                meta,
+                rows,
+                force=self.config.force,
+                events=(kept.folder, names),
+            )
+        except RecordingError as error:
+            kept.write(content)
+            self._checkpoints = None
+            raise RecordingError(
+                error.cause,
+                step=error.step,
+                remedy=f"Make room, then `livedump-trace report {self.config.output}`: what was "
+                f"recorded is in {kept.folder}",
+            ) from error
+        return meta
+
+    def close(self) -> None:
+        """Detach everything. Safe to repeat."""
+        self._detach()
+        if self._checkpoints is not None:
+            self._checkpoints.close(remove=True)
+            self._checkpoints = None
+
+    def _detach(self) -> None:
+        if self._pump is not None:
+            self._pump.stop()
+            self._pump = None
+        if self._programs is not None:
+            self._programs.close()
+            self._programs = None
+
+    def _killed(self) -> Content:
+        """What there is so far: a checkpoint's content."""
+        return self._content("killed", None)
+
+    def _content(self, ended_by: str, command_status: int | None) -> Content:
+        assert self._programs and self._pump and self._checkpoints
         end = clocks()
         data = self._programs.read()
         symbols = Symbols()
-        self.close()
-        rows = tables(data, symbols)
+        rows = tables(data, self.timeline, symbols)
         meta = {
             **machine(),
             "clocks": {"start": self._start, "end": end},
@@ -156,13 +220,16 @@ class Recorder:
             "questions": list(self.plan.questions),
             "probes": [probe.to_dict() for probe in self.plan.probes],
             "absent": [absent.to_dict() for absent in self.plan.absent],
-            "unmeasured": unmeasured(data, symbols),
-            **recording.count_losses(rows["losses"]),
+            "unmeasured": unmeasured(data, symbols, self._pump.error),
+            "slice_ns": self.config.slice_ns,
+            "stacks_per_s": None if self.config.all_stacks else STACKS_PER_S,
+            **recording.count_losses([as_row(row) for row in data.losses]),
             "options": {
                 "questions": list(self.config.questions),
                 "duration_s": self.config.duration_s,
                 "limits": dict(self.config.limits),
                 "filter": self.config.chosen.to_dict(),
+                "events": self.config.events,
             },
             "command": (
                 {"argv": list(self.config.command), "status": command_status}
@@ -171,14 +238,14 @@ class Recorder:
             ),
             "versions": versions(),
         }
-        recording.write(self.config.output, meta, rows, force=self.config.force)
-        return meta
+        return meta, rows, self._event_stacks(symbols)
 
-    def close(self) -> None:
-        """Detach everything. Safe to repeat."""
-        if self._programs is not None:
-            self._programs.close()
-            self._programs = None
+    def _event_stacks(self, symbols: Symbols) -> dict[int, str]:
+        """Names of the stacks of events, by number."""
+        assert self._programs and self._checkpoints
+        events = self._checkpoints.events
+        numbers = events.stacks() if events else ()
+        return {number: symbols.fold(self._programs.addresses(number)) for number in numbers}
 
     def _remove_ready_file(self) -> None:
         """One of an earlier recording would call this one ready."""
@@ -265,132 +332,14 @@ def _end(child: subprocess.Popen[bytes], over: threading.Event) -> None:
         child.kill()
 
 
-def machine() -> dict[str, Any]:
-    """Where the recording is made."""
-    uname = platform.uname()
-    return {
-        "host": uname.node,
-        "boot_id": _text("/proc/sys/kernel/random/boot_id"),
-        "kernel": {
-            "release": uname.release,
-            "version": uname.version,
-            "machine": uname.machine,
-        },
-        "cpus": os.cpu_count(),
-        "memory_bytes": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
-        "clocksource": _text("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
-    }
+def unmeasured(data: RawData, symbols: Symbols, early: str) -> list[str]:
+    """Losses that cannot be counted here, in words.
 
-
-def versions() -> dict[str, str]:
-    """Of what the recording was made with."""
-    import pyarrow
-
-    return {
-        "livedump": livedump.__version__,
-        "python": platform.python_version(),
-        "bcc": bpf.bcc_version(),
-        "pyarrow": pyarrow.__version__,
-    }
-
-
-def unmeasured(data: RawData, symbols: Symbols) -> list[str]:
-    """Losses that cannot be counted here, in words."""
+    :param early: why time slices were not taken out to the end; empty: they were
+    """
     found = list(data.unmeasured)
+    if early:
+        found.append(f"after some time all is in one slice: {early}")
     if symbols.hidden:
         found.append("the kernel hides its symbols (kernel.kptr_restrict): stacks have no names")
     return found
-
-
-def tables(data: RawData, symbols: Symbols) -> dict[str, list[recording.Row]]:
-    """The rows of each table of :data:`livedump.trace.recording.TABLES`."""
-    histograms = []
-    counters = [
-        {"kind": kind, "name": name, "count": count}
-        for (kind, name), count in sorted(data.counters.items())
-    ]
-    for kind, histogram in data.histograms.items():
-        for bucket, count in sorted(histogram.slots.items()):
-            low, high = bounds(bucket)
-            histograms.append(
-                {
-                    "kind": kind,
-                    "bucket_low_ns": low,
-                    "bucket_high_ns": min(high, (1 << 64) - 1),
-                    "count": count,
-                }
-            )
-        counters.append({"kind": kind, "name": "sum_ns", "count": histogram.sum_ns})
-        counters.append({"kind": kind, "name": "max_ns", "count": histogram.max_ns})
-    return {
-        "histograms": histograms,
-        "stacks": _stacks(data, symbols),
-        "tasks": [as_row(row) for row in sorted(data.tasks, key=lambda r: -r.count)],
-        "pages": [as_row(row) for row in sorted(data.pages, key=lambda r: (-r.count, r.pfn))],
-        "stops": [
-            {
-                "start_monotonic_ns": stop.start_monotonic_ns,
-                "duration_ns": stop.duration_ns,
-                "pid": stop.pid,
-                "comm": stop.comm,
-                "site": stop.site,
-                "nested": stop.nested,
-                "symbol": symbols.name(stop.function),
-            }
-            for stop in sorted(data.stops, key=lambda s: s.start_monotonic_ns)
-        ],
-        "snapshots": pair_snapshots(data.snapshots, data.releases),
-        "counters": counters,
-        "losses": [as_row(row) for row in data.losses],
-    }
-
-
-def _stacks(data: RawData, symbols: Symbols) -> list[recording.Row]:
-    """Rows of stacks; what differs only in offsets is added up."""
-    totals: dict[tuple[str, str, str], list[int]] = {}
-    names: dict[tuple[int, ...], str] = {}
-    for row in data.stacks:
-        if row.addresses not in names:
-            names[row.addresses] = symbols.fold(row.addresses) if row.addresses else STACK_LOST
-        total = totals.setdefault((row.kind, row.comm, names[row.addresses]), [0, 0])
-        total[0] += row.count
-        total[1] += row.stalled_ns
-    return [
-        {"kind": kind, "comm": comm, "stack": stack, "count": count, "stalled_ns": stalled_ns}
-        for (kind, comm, stack), (count, stalled_ns) in sorted(
-            totals.items(), key=lambda item: (item[0][0], -item[1][0], item[0])
-        )
-    ]
-
-
-def pair_snapshots(
-    snapshots: list[SnapshotEvent], releases: list[ReleaseEvent]
-) -> list[recording.Row]:
-    """One row for each snapshot with its release; a half outside the recording is null."""
-    rows: list[recording.Row] = []
-    events: list[SnapshotEvent | ReleaseEvent] = [*snapshots, *releases]
-    held: recording.Row | None = None
-    for event in sorted(events, key=lambda item: item.time_monotonic_ns):
-        if isinstance(event, SnapshotEvent):
-            held = {
-                "snapshot_monotonic_ns": event.time_monotonic_ns,
-                "pid": event.pid,
-                "comm": event.comm,
-                **event.report,
-            }
-            rows.append(held)
-            continue
-        if held is None:
-            held = {}
-            rows.append(held)
-        held.update({"release_monotonic_ns": event.time_monotonic_ns, **event.report})
-        held = None
-    return rows
-
-
-def _text(path: str) -> str:
-    """A small file's content, empty when it cannot be read."""
-    try:
-        return Path(path).read_text().strip()
-    except OSError:
-        return ""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from livedump.trace.errors import RecordingError
 from livedump.trace.layout import LOSS_NAMES, UNLISTED, WITHOUT_STACK
 
 FORMAT = "livedump-recording"
-SCHEMA = 1
+SCHEMA = 2
 
 META = "meta.json"
 
@@ -28,7 +28,11 @@ PARTIAL = ".partial-"
 
 _WHERE = {"host": "string", "boot_id": "string"}
 
-#: Table -> column -> Parquet type. Every column may be null only where the value is not known.
+#: Table -> column -> Parquet type. Every column may be null only where the value is not known: of
+#: ``slices`` the bucket, of ``events`` the latency, where faults are counted, not timed.
+#: ``start_ns`` is since the start; ``count`` and ``stalled_ns`` of stacks stand for all faults,
+#: ``samples`` for those whose stack was taken; ``weight`` is for how many faults an event's stack
+#: stands, ``detail`` what handle_mm_fault() returned, the error code, or the outcome.
 TABLES: dict[str, dict[str, str]] = {
     "histograms": {
         "kind": "string",
@@ -40,8 +44,46 @@ TABLES: dict[str, dict[str, str]] = {
         "kind": "string",
         "comm": "string",
         "stack": "string",
+        "samples": "uint64",
         "count": "uint64",
         "stalled_ns": "uint64",
+    },
+    "slices": {
+        "slice": "uint32",
+        "start_ns": "uint64",
+        "kind": "string",
+        "bucket_low_ns": "uint64",
+        "bucket_high_ns": "uint64",
+        "count": "uint64",
+    },
+    "stack_slices": {
+        "slice": "uint32",
+        "start_ns": "uint64",
+        "kind": "string",
+        "comm": "string",
+        "stack": "string",
+        "samples": "uint64",
+        "count": "uint64",
+        "stalled_ns": "uint64",
+    },
+    "loss_slices": {
+        "slice": "uint32",
+        "start_ns": "uint64",
+        "probe": "string",
+        "what": "string",
+        "count": "uint64",
+    },
+    "events": {
+        "time_monotonic_ns": "uint64",
+        "kind": "string",
+        "latency_ns": "uint64",
+        "address": "uint64",
+        "pid": "uint32",
+        "tid": "uint32",
+        "cpu": "uint16",
+        "detail": "uint32",
+        "weight": "uint32",
+        "stack": "string",
     },
     "tasks": {
         "kind": "string",
@@ -90,15 +132,31 @@ TABLES: dict[str, dict[str, str]] = {
 _WRITE = "write recording"
 _READ = "read recording"
 
+#: Tables that may have millions of rows: read on demand, by column.
+LARGE = frozenset({"slices", "stack_slices", "events"})
+
 Row = dict[str, Any]
+
+#: Rows, or columns of equal length.
+Table = Sequence[Row] | Mapping[str, Sequence[Any]]
 
 
 @dataclass(frozen=True)
 class Recording:
-    """A recording in memory: meta.json, and the rows of each table of :data:`TABLES`."""
+    """A recording in memory: meta.json, and the rows of each table but those of :data:`LARGE`."""
 
     meta: dict[str, Any]
     tables: dict[str, list[Row]]
+    path: Path | None = None
+
+    def columns(self, name: str) -> Any:
+        """A table of :data:`LARGE`, as pyarrow has it.
+
+        :raises RecordingError: it is missing, damaged, or not all there
+        """
+        if self.path is None:
+            raise RecordingError(f"no table {name} in memory", step=_READ)
+        return _read_table(self.path, name, self.meta)
 
 
 def check_output(path: Path, *, force: bool) -> None:
@@ -124,28 +182,30 @@ def check_output(path: Path, *, force: bool) -> None:
 def write(
     path: Path,
     meta: Mapping[str, Any],
-    tables: Mapping[str, Sequence[Row]],
+    tables: Mapping[str, Table],
     *,
     force: bool = False,
+    events: tuple[Path, Mapping[int, str]] | None = None,
 ) -> None:
     """Write a recording; *path* appears when everything is on disk.
 
     :param meta: must have ``host`` and ``boot_id``; ``format``, ``schema`` and ``tables`` are added
-    :param tables: rows without host and boot; a table that is left out is written empty
+    :param tables: without host and boot; a table that is left out is written empty
+    :param events: folder with :data:`livedump.trace.events.RAW`, and names of stacks by number
     :raises RecordingError: nothing is left behind then
     """
     check_output(path, force=force)
     partial = path.with_name(f".{path.name}{PARTIAL}{os.getpid()}")
     try:
         partial.mkdir()
+        rows = {}
         for name in TABLES:
-            _write_table(partial / f"{name}.parquet", name, tables.get(name, ()), meta)
-        whole = {
-            "format": FORMAT,
-            "schema": SCHEMA,
-            **meta,
-            "tables": {name: len(tables.get(name, ())) for name in TABLES},
-        }
+            file = partial / f"{name}.parquet"
+            if name == "events":
+                rows[name] = _write_events(file, meta, events)
+            else:
+                rows[name] = _write_table(file, name, tables.get(name, ()), meta)
+        whole = {"format": FORMAT, "schema": SCHEMA, **meta, "tables": rows}
         with (partial / META).open("w") as out:
             json.dump(whole, out, indent=2)
             out.write("\n")
@@ -169,11 +229,21 @@ def write(
 def read(path: Path) -> Recording:
     """Read and check a recording.
 
-    :raises RecordingError: it is missing, foreign, cut short, or of a later schema
+    What a killed recorder has left is made a recording first.
+
+    :raises RecordingError: it is missing, foreign, cut short, or of another schema
     """
+    from livedump.trace.checkpoint import recover
+
+    recover(path)
     meta = read_meta(path)
-    tables = {name: _read_table(path, name, meta) for name in TABLES}
-    return Recording(meta, tables)
+    tables = {}
+    for name in TABLES:
+        if name in LARGE:
+            _look_at_table(path, name, meta)
+        else:
+            tables[name] = _read_table(path, name, meta).to_pylist()
+    return Recording(meta, tables, path)
 
 
 def count_losses(losses: Sequence[Row]) -> dict[str, int]:
@@ -198,7 +268,7 @@ def losses_text(counts: Mapping[str, int]) -> str:
     unlisted = counts["losses_total"] - stacks - events
     parts = [f"{stacks:,} event{' has' if stacks == 1 else 's have'} no stack"]
     if unlisted:
-        parts.append(f"{unlisted:,} not listed by task or page")
+        parts.append(f"{unlisted:,} not listed by task, page or time")
     parts.append(f"{events:,} event{'' if events == 1 else 's'} lost")
     return "; ".join(parts)
 
@@ -235,45 +305,89 @@ def read_meta(path: Path) -> dict[str, Any]:
     return meta
 
 
-def _read_table(path: Path, name: str, meta: Mapping[str, Any]) -> list[Row]:
-    import pyarrow
+def _read_table(path: Path, name: str, meta: Mapping[str, Any]) -> Any:
+    """The whole table, as pyarrow has it."""
     import pyarrow.parquet
+
+    return _checked(path, name, meta, pyarrow.parquet.read_table)
+
+
+def _look_at_table(path: Path, name: str, meta: Mapping[str, Any]) -> None:
+    """That it is there and has all its rows, by its footer alone."""
+    import pyarrow.parquet
+
+    _checked(path, name, meta, pyarrow.parquet.ParquetFile)
+
+
+def _checked(path: Path, name: str, meta: Mapping[str, Any], read: Callable[[Any], Any]) -> Any:
+    import pyarrow
 
     file = path / f"{name}.parquet"
     try:
-        with file.open("rb") as source:
-            table = pyarrow.parquet.read_table(source)
+        found = read(pyarrow.OSFile(str(file)))
     except FileNotFoundError as error:
         raise RecordingError(f"{path} is not whole: no {file.name}", step=_READ) from error
     except (OSError, pyarrow.ArrowException) as error:
         raise RecordingError(f"{file} is damaged: {error}", step=_READ) from error
-    absent = [column for column in TABLES[name] if column not in table.column_names]
+    schema = getattr(found, "schema_arrow", None) or found.schema
+    rows = found.num_rows if hasattr(found, "num_rows") else found.metadata.num_rows
+    absent = [column for column in TABLES[name] if column not in schema.names]
     if absent:
         raise RecordingError(f"{file} is damaged: no column {absent[0]}", step=_READ)
-    if table.num_rows != meta["tables"].get(name):
+    if rows != meta["tables"].get(name):
         raise RecordingError(
-            f"{path} is not whole: {file.name} has {table.num_rows} rows, "
+            f"{path} is not whole: {file.name} has {rows} rows, "
             f"{META} says {meta['tables'].get(name)}",
             step=_READ,
         )
-    rows: list[Row] = table.to_pylist()
+    return found
+
+
+def length(table: Table) -> int:
+    """Rows of a table."""
+    if isinstance(table, Mapping):
+        return len(next(iter(table.values()), ()))
+    return len(table)
+
+
+def _schema(name: str) -> Any:
+    import pyarrow
+
+    columns = {**_WHERE, **TABLES[name]}
+    return pyarrow.schema([(column, getattr(pyarrow, kind)()) for column, kind in columns.items()])
+
+
+def _write_events(
+    file: Path, meta: Mapping[str, Any], events: tuple[Path, Mapping[int, str]] | None
+) -> int:
+    """Row group by row group; returns the number of rows."""
+    import pyarrow.parquet
+
+    from livedump.trace.events import RAW, batches
+
+    schema, rows = _schema("events"), 0
+    where = {column: meta[column] for column in _WHERE}
+    with pyarrow.parquet.ParquetWriter(file, schema, compression="zstd") as writer:
+        for batch in batches(events[0] / RAW, events[1], where) if events else ():
+            writer.write_table(batch.select(schema.names).cast(schema))
+            rows += batch.num_rows
     return rows
 
 
-def _write_table(file: Path, name: str, rows: Sequence[Row], meta: Mapping[str, Any]) -> None:
+def _write_table(file: Path, name: str, content: Table, meta: Mapping[str, Any]) -> int:
+    """Returns the number of rows."""
     import pyarrow
     import pyarrow.parquet
 
-    columns = {**_WHERE, **TABLES[name]}
-    where = {"host": meta["host"], "boot_id": meta["boot_id"]}
-    schema = pyarrow.schema(
-        [(column, getattr(pyarrow, kind)()) for column, kind in columns.items()]
-    )
-    table = pyarrow.table(
-        {column: [{**where, **row}.get(column) for row in rows] for column in columns},
-        schema=schema,
-    )
+    rows = length(content)
+    if isinstance(content, Mapping):
+        values = {column: content.get(column, [None] * rows) for column in TABLES[name]}
+    else:
+        values = {column: [row.get(column) for row in content] for column in TABLES[name]}
+    where = {column: [meta[column]] * rows for column in _WHERE}
+    table = pyarrow.table({**where, **values}, schema=_schema(name))
     pyarrow.parquet.write_table(table, file, compression="zstd")
+    return rows
 
 
 def _sync(path: Path) -> None:

@@ -11,6 +11,7 @@ from livedump.trace.buckets import bounds, bucket_of
 from livedump.trace.recording import Row
 
 START_NS = 1_000_000_000_000
+SLICE_NS = 100_000_000
 INSTANT_NS = START_NS + 2_000_000_000
 
 ENTRY = "entry_SYSCALL_64_after_hwframe;do_syscall_64"
@@ -59,6 +60,8 @@ def meta() -> dict[str, Any]:
         ],
         "absent": [],
         "unmeasured": ["skipped events"],
+        "slice_ns": SLICE_NS,
+        "stacks_per_s": 2000,
         "losses_total": 7,
         "options": {},
         "command": {"argv": ["./load", "--evil=</script><script>alert(1)</script>"], "status": 0},
@@ -98,6 +101,7 @@ def tables() -> dict[str, list[Row]]:
             "kind": "cow",
             "comm": comm,
             "stack": stack,
+            "samples": count // 2 + shift,
             "count": count // 2 + shift,
             "stalled_ns": (count // 2 + shift) * 2900,
         }
@@ -106,11 +110,25 @@ def tables() -> dict[str, list[Row]]:
     ]
     user = "asm_exc_page_fault;exc_page_fault;do_user_addr_fault;handle_mm_fault"
     stacks.append(
-        {"kind": "user", "comm": "fio;1", "stack": user, "count": 6000, "stalled_ns": 70_000_000}
+        {
+            "kind": "user",
+            "comm": "fio;1",
+            "stack": user,
+            "samples": 3000,
+            "count": 6000,
+            "stalled_ns": 70_000_000,
+        }
     )
     kernel = f"{ENTRY};ksys_read;vfs_read;_copy_to_user;asm_exc_page_fault;exc_page_fault"
     stacks.append(
-        {"kind": "kernel", "comm": "fio;1", "stack": kernel, "count": 90, "stalled_ns": 0}
+        {
+            "kind": "kernel",
+            "comm": "fio;1",
+            "stack": kernel,
+            "samples": 90,
+            "count": 90,
+            "stalled_ns": 0,
+        }
     )
     return {
         "histograms": histograms,
@@ -169,7 +187,50 @@ def tables() -> dict[str, list[Row]]:
         ],
         "counters": counters,
         "losses": [{"probe": "cow", "what": "no stack", "count": 7}],
+        "loss_slices": [
+            {"slice": 21, "start_ns": 21 * SLICE_NS, "probe": "cow", "what": "no stack", "count": 7}
+        ],
+        "slices": _over_time(histograms, chance),
+        "stack_slices": _stacks_over_time(stacks),
     }
+
+
+#: When faults happened: user faults all the time, our own while the snapshot was held.
+_SPANS = {"user": (0, 120), "cow": (20, 80), "cow_demote": (20, 80), "cow_copy": (20, 80)}
+
+
+def _over_time(histograms: list[Row], chance: random.Random) -> list[Row]:
+    """The histograms' faults, each in a slice of its kind's span."""
+    found: dict[tuple[int, str, int, int], int] = {}
+    for row in histograms:
+        first, end = _SPANS.get(row["kind"], (20, 21))
+        for _ in range(row["count"]):
+            slice_ = chance.randrange(first, end)
+            key = (slice_, row["kind"], row["bucket_low_ns"], row["bucket_high_ns"])
+            found[key] = found.get(key, 0) + 1
+    return [
+        {
+            "slice": slice_,
+            "start_ns": slice_ * SLICE_NS,
+            "kind": kind,
+            "bucket_low_ns": low,
+            "bucket_high_ns": high,
+            "count": count,
+        }
+        for (slice_, kind, low, high), count in sorted(found.items())
+    ]
+
+
+def _stacks_over_time(stacks: list[Row]) -> list[Row]:
+    """Each stack in two slices of its kind's span."""
+    found = []
+    for number, row in enumerate(stacks):
+        first, end = _SPANS.get(row["kind"], (0, 120))
+        half = {name: row[name] // 2 for name in ("samples", "count", "stalled_ns")}
+        rest = {name: row[name] - half[name] for name in half}
+        for part, slice_ in ((half, first + number), (rest, end - 1)):
+            found.append({**row, **part, "slice": slice_, "start_ns": slice_ * SLICE_NS})
+    return found
 
 
 def write(path: Path) -> Path:

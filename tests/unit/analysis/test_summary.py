@@ -88,7 +88,7 @@ def test_lost_events_are_told_apart(recording: Recording) -> None:
     summary = analysis.summarize(recording)
     data = summary.to_dict()
     assert (data["losses_total"], data["events_lost"], data["stacks_lost"]) == (20, 3, 7)
-    text = "LOST: 7 events have no stack; 10 not listed by task or page; 3 events lost"
+    text = "LOST: 7 events have no stack; 10 not listed by task, page or time; 3 events lost"
     assert text in render(summary)
     recording.tables["losses"].clear()
     assert "losses: none counted" in render(analysis.summarize(recording))

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from livedump.trace import bpf
+from livedump.trace import maps
 from livedump.trace.data import LossRow
 from livedump.trace.layout import SPILLED
+from livedump.trace.options import Options
 from livedump.trace.probes import Attach, Plan, Probe
 
 USER = Plan(
@@ -34,7 +35,7 @@ class FakeBpf:
         self.attachable = attachable
         self.calls: list[str] = []
         self.funcs = {
-            name: SimpleNamespace(fd=fd) for fd, name in enumerate((bpf.REFUSED, b"ld_program"))
+            name: SimpleNamespace(fd=fd) for fd, name in enumerate((maps.REFUSED, b"ld_program"))
         }
 
     def __getitem__(self, table: bytes) -> Any:
@@ -62,12 +63,13 @@ def programs(
     misses: Mapping[int, int | None],
     fake: FakeBpf | None = None,
     plan: Plan = STOP,
-) -> bpf.BccPrograms:
+) -> maps.BccPrograms:
     """Programs after asking and after the end, with the kernel's counts by file descriptor."""
-    monkeypatch.setattr(bpf, "recursion_misses", misses.get)
-    found = bpf.BccPrograms(fake or FakeBpf(), plan)
+    monkeypatch.setattr(maps, "recursion_misses", misses.get)
+    found = maps.BccPrograms(fake or FakeBpf(), plan, Options())
     found.ask_kernel()
     found.end()
+    found.losses()
     return found
 
 
@@ -79,42 +81,40 @@ def test_kernel_that_counts_skipped_events(monkeypatch: pytest.MonkeyPatch) -> N
         "update",
         "detach array_map_update_elem",
     ]
-    assert found._unmeasured == []
-    assert found._losses_kernel == [
-        LossRow("ld_program", "program skipped: another one was running", 4)
-    ]
+    assert not found._unmeasured
+    assert found.losses() == [LossRow("ld_program", "program skipped: another one was running", 4)]
 
 
 @pytest.mark.parametrize("misses", [0, None])
 def test_kernel_that_does_not(monkeypatch: pytest.MonkeyPatch, misses: int | None) -> None:
     found = programs(monkeypatch, {0: misses, 1: 0})
-    assert found._unmeasured == [bpf.UNCOUNTED_SKIPS]
+    assert list(found._unmeasured) == [maps.UNCOUNTED_SKIPS]
 
 
 def test_kernel_that_cannot_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     found = programs(monkeypatch, {0: 1, 1: 0}, FakeBpf(attachable=False))
-    assert found._unmeasured == [bpf.UNCOUNTED_SKIPS]
+    assert list(found._unmeasured) == [maps.UNCOUNTED_SKIPS]
 
 
 def test_count_of_skipped_events_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
     found = programs(monkeypatch, {0: 1, 1: None})
-    assert found._unmeasured == [bpf.UNREAD_SKIPS]
+    assert list(found._unmeasured) == [maps.UNREAD_SKIPS]
 
 
 def test_fdinfo(tmp_path: Path) -> None:
-    assert bpf.recursion_misses(-1) is None
+    assert maps.recursion_misses(-1) is None
     with (tmp_path / "plain").open("w") as plain:
-        assert bpf.recursion_misses(plain.fileno()) is None
+        assert maps.recursion_misses(plain.fileno()) is None
 
 
 def test_missed_returns(tmp_path: Path) -> None:
     profile = tmp_path / "kprobe_profile"
     profile.write_text(PROFILE.format(misses=9))
-    assert bpf.missed_returns(profile, os.getpid()) == [
+    assert maps.missed_returns(profile, os.getpid()) == [
         LossRow("handle_mm_fault", "kprobe missed by the kernel", 9)
     ]
     profile.write_text(PROFILE.format(misses=0))
-    assert bpf.missed_returns(profile, os.getpid()) == []
+    assert maps.missed_returns(profile, os.getpid()) == []
 
 
 @pytest.mark.parametrize("text", [None, "", "  mine 1 3\n"])
@@ -124,10 +124,10 @@ def test_missed_returns_that_cannot_be_read(
     profile = tmp_path / "kprobe_profile"
     if text is not None:
         profile.write_text(text)
-    monkeypatch.setattr(bpf, "KPROBE_PROFILE", profile)
+    monkeypatch.setattr(maps, "KPROBE_PROFILE", profile)
     counts = {0: 1, 1: 0}
-    assert programs(monkeypatch, counts, plan=USER)._unmeasured == [bpf.UNREAD_RETURNS]
-    assert programs(monkeypatch, counts, plan=STOP)._unmeasured == []
+    assert programs(monkeypatch, counts, plan=USER)._unmeasured == {maps.UNREAD_RETURNS: None}
+    assert programs(monkeypatch, counts, plan=STOP)._unmeasured == {}
 
 
 def test_spilled_stacks_are_walked_in_their_own_map() -> None:
@@ -140,7 +140,7 @@ def test_spilled_stacks_are_walked_in_their_own_map() -> None:
             return [len(self.name), number]
 
     tables: Any = {b"stacks": Walker("stacks"), b"spilled": Walker("spilled")}
-    found = bpf.BccPrograms(tables, STOP)
-    assert found._walk(5) == (len("stacks"), 5)
-    assert found._walk(SPILLED | 5) == (len("spilled"), 5)
-    assert found._walk(-1) == ()
+    found = maps.BccPrograms(tables, STOP, Options())
+    assert found.addresses(5) == (len("stacks"), 5)
+    assert found.addresses(SPILLED | 5) == (len("spilled"), 5)
+    assert found.addresses(-1) == ()

@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from livedump.trace import bpf
+from livedump.trace import bpf, maps
 from livedump.trace.filters import Filter
+from livedump.trace.options import Options
 from livedump.trace.probes import NEEDS, Attach, Plan, Probe
 from tools.vm.config import SERIES
 from tools.vm.kernels import series_of
@@ -127,20 +128,26 @@ def namespace() -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize("release", KERNELS)
-@pytest.mark.parametrize("chosen", [bpf.EVERYBODY, Filter((1,), "name", Path("/"))])
-def test_everything_compiles(release: str, chosen: Filter, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "options",
+    [
+        Options(limits={"pages": 128}),
+        Options(Filter((1,), "name", Path("/")), slice_ns=1_000_000, events=True),
+    ],
+)
+def test_everything_compiles(release: str, options: Options, tmp_path: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root: BCC makes the maps, even to compile only")
     plan = full_plan()
     source = bpf.source_dir()
-    flags = bpf.compiler_flags(plan, {"pages": 128}, source, chosen)
+    flags = bpf.compiler_flags(plan, options, source)
     found, said = compile_for(release, bpf.program_text(plan.questions, source), flags, tmp_path)
     expected = {
         f"tracepoint__{probe.point.replace(':', '__')}"
         for probe in plan.probes
         if probe.attach is Attach.TRACEPOINT
     }
-    expected.add(bpf.REFUSED.decode())
+    expected.add(maps.REFUSED.decode())
     for entry, exit_, _ in bpf._KPROBES.values():
         expected |= {entry, exit_}
     assert set(found) == expected, said

@@ -10,7 +10,7 @@ import pytest
 
 from livedump import abi
 from livedump.analysis.latency import KINDS
-from livedump.trace import bpf, layout
+from livedump.trace import layout, maps, options
 from livedump.trace.recording import TABLES
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -76,7 +76,7 @@ def test_bit_of_spilled_stacks() -> None:
 
 def test_limits_exist_in_the_header() -> None:
     header = (ROOT / "bpf" / "common.h").read_text()
-    assert set(re.findall(r"#define (LD_MAX_\w+)", header)) == set(bpf.LIMITS.values())
+    assert set(re.findall(r"#define (LD_MAX_\w+)", header)) == set(options.LIMITS.values())
 
 
 def test_outcomes_are_the_module_s() -> None:
@@ -105,8 +105,8 @@ def test_fields_exist_in_the_module_s_tracepoints() -> None:
             fields = set(re.findall(r"__field\(\w+, (\w+)\)", trace[0]))
             assert set(re.findall(r"args->(\w+)", body)) <= fields
     own = {"reason"}
-    assert {*bpf._SNAPSHOT_FIELDS, *bpf._RELEASE_FIELDS} - own <= report
-    assert {*bpf._SNAPSHOT_FIELDS, *bpf._RELEASE_FIELDS} <= set(TABLES["snapshots"])
+    assert {*maps._SNAPSHOT_FIELDS, *maps._RELEASE_FIELDS} - own <= report
+    assert {*maps._SNAPSHOT_FIELDS, *maps._RELEASE_FIELDS} <= set(TABLES["snapshots"])
 
 
 def test_only_attach_types_that_may_nest() -> None:

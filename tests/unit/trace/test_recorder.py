@@ -6,7 +6,8 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -16,8 +17,9 @@ import pytest
 from livedump import trace
 from livedump.cli import trace as cli
 from livedump.errors import LivedumpError
-from livedump.trace.buckets import bucket_of
+from livedump.trace.buckets import BUCKETS, bucket_of
 from livedump.trace.data import (
+    Drained,
     Histogram,
     LossRow,
     PageRow,
@@ -28,13 +30,18 @@ from livedump.trace.data import (
     StopEvent,
     TaskRow,
 )
-from livedump.trace.filters import Filter
+from livedump.trace.layout import CELL_KINDS, Kind, Loss
+from livedump.trace.options import Options
 from livedump.trace.probes import Attach, Plan, Probe
-from livedump.trace.recorder import STACK_LOST, Recorder, pair_snapshots
+from livedump.trace.recorder import Recorder
+from livedump.trace.tables import STACK_LOST, pair_snapshots
 
 PLAN = Plan(
     ("user",), (Probe("user_latency", "user", Attach.KPROBE_PAIR, "handle_mm_fault", "why"),)
 )
+
+CELL = Kind.USER * CELL_KINDS + bucket_of(1000)
+LOSS = Kind.USER * CELL_KINDS + BUCKETS + Loss.STACK
 
 SNAPSHOT = {"stop_ns": 5, "instant_monotonic_ns": 10}
 RELEASE = {"release_ns": 7, "faults": 3}
@@ -47,7 +54,6 @@ class FakePrograms:
         self.calls: list[str] = []
         self.data = RawData(
             histograms={"user": Histogram({bucket_of(1000): 2}, 2001, 1001)},
-            stacks=[StackRow("user", "cat", (), 2, 2001), StackRow("user", "cat", (1,), 1, 5)],
             tasks=[TaskRow("user", 7, "cat", 2, 2001)],
             pages=[PageRow(9, 1, 2), PageRow(8, 3, 4)],
             stops=[StopEvent(1, 2, 3, "cat", "stop_machine", False, 0)],
@@ -57,19 +63,51 @@ class FakePrograms:
             losses=[LossRow("user", "no stack", 2), LossRow("user", "entry without exit", 3)],
             unmeasured=["something"],
         )
+        self.drained = [
+            Drained(
+                4,
+                {(0, CELL): 1, (3, CELL): 1, (3, LOSS): 2},
+                [
+                    StackRow(0, "user", "cat", (), 1, 1, 1000),
+                    StackRow(3, "user", "cat", (), 1, 1, 1001),
+                    StackRow(3, "user", "cat", (1,), 1, 4, 5),
+                ],
+            )
+        ]
+        self.sampled: dict[Kind, int] = {}
 
-    def load(self, plan: Plan, limits: Mapping[str, int], chosen: Filter) -> FakePrograms:
+    def load(self, plan: Plan, options: Options) -> FakePrograms:
         """Stands in for livedump.trace.bpf.load."""
-        self.calls.append(f"load {','.join(plan.questions)} {dict(limits)} {chosen.flags()}")
+        self.calls.append(f"load {','.join(plan.questions)} {dict(options.limits)}")
         return self
 
-    def begin(self) -> None:
+    def begin(self) -> int:
         """Counted."""
         self.calls.append("begin")
+        return time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+
+    def drain(self) -> Drained:
+        """What was made ready; then nothing more."""
+        return self.drained.pop(0) if self.drained else Drained()
+
+    def sample(self, every: Mapping[Kind, int]) -> None:
+        """Kept."""
+        self.sampled.update(every)
+
+    def losses(self) -> list[LossRow]:
+        """Of the kernel's own: none."""
+        return []
+
+    def events(self, keep: Callable[[bytes], None]) -> None:
+        """None."""
 
     def end(self) -> None:
         """Counted."""
         self.calls.append("end")
+
+    def addresses(self, stack: int) -> tuple[int, ...]:
+        """Its number."""
+        return (stack,)
 
     def read(self) -> RawData:
         """What was seen."""
@@ -103,7 +141,7 @@ def test_around_a_command(tmp_path: Path, fake: FakePrograms) -> None:
     )
     result = run(fake, config, threading.Event())
     assert (result.status, result.ended_by) == (3, "command")
-    assert fake.calls == ["load user {'pages': 5} []", "begin", "end", "read", "close"]
+    assert fake.calls == ["load user {'pages': 5}", "begin", "end", "read", "close"]
     found = trace.read(tmp_path / "r")
     meta = found.meta
     assert meta["command"] == {"argv": list(command), "status": 3}
@@ -113,7 +151,20 @@ def test_around_a_command(tmp_path: Path, fake: FakePrograms) -> None:
     assert meta["clocks"]["end"]["monotonic_ns"] > meta["clocks"]["start"]["monotonic_ns"]
     assert meta["probes"][0]["point"] == "handle_mm_fault"
     assert [row["pfn"] for row in found.tables["pages"]] == [8, 9]
-    assert {row["stack"] for row in found.tables["stacks"]} >= {STACK_LOST}
+    assert [(row["stack"] == STACK_LOST, row["count"]) for row in found.tables["stacks"]] == [
+        (False, 4),
+        (True, 2),
+    ]
+    assert sorted(found.columns("stack_slices")["slice"].to_pylist()) == [0, 3, 3]
+    slices = found.columns("slices").to_pylist()
+    assert [(row["slice"], row["start_ns"], row["count"]) for row in slices] == [
+        (0, 0, 1),
+        (3, 3 * meta["slice_ns"], 1),
+    ]
+    assert all(row["bucket_low_ns"] <= 1000 < row["bucket_high_ns"] for row in slices)
+    assert [(row["slice"], row["what"], row["count"]) for row in found.tables["loss_slices"]] == [
+        (3, "no stack", 2)
+    ]
     [row] = found.tables["histograms"]
     assert row["bucket_low_ns"] <= 1000 < row["bucket_high_ns"]
     named = {(row["kind"], row["name"]): row["count"] for row in found.tables["counters"]}
@@ -171,7 +222,7 @@ def test_old_ready_file_is_removed_whatever_fails(
     ready = tmp_path / "ready"
     ready.touch()
 
-    def load(plan: Plan, limits: Mapping[str, int], chosen: Filter) -> FakePrograms:
+    def load(plan: Plan, options: Options) -> FakePrograms:
         assert not ready.exists()
         raise trace.TraceError("no", step="load")
 
@@ -221,7 +272,7 @@ def test_spinner_turns_until_everything_is_attached(
     monkeypatch.setattr(trace, "Recorder", partial(Recorder, load=fake.load, plan=PLAN))
     monkeypatch.setattr("livedump.trace.recorder.run_command", run_command)
     cli._record(trace.RecordConfig(tmp_path / "r", command=("true",)), threading.Event())
-    start = ["spinner: compiling and attaching BPF programs", "load user {} []", "begin"]
+    start = ["spinner: compiling and attaching BPF programs", "load user {}", "begin"]
     assert fake.calls == [*start, "spinner off", "command", "end", "read", "close"]
 
 

@@ -17,7 +17,9 @@ def test_round_trip(tmp_path: Path) -> None:
     found = recording.read(samples.write(tmp_path / "r"))
     for name, rows in samples.tables().items():
         where = {"host": "sample", "boot_id": samples.meta()["boot_id"]}
-        assert found.tables[name] == [{**where, **row} for row in rows], name
+        large = name in recording.LARGE
+        kept = found.columns(name).to_pylist() if large else found.tables[name]
+        assert kept == [{**where, **row} for row in rows], name
     assert found.meta["schema"] == recording.SCHEMA
     assert found.meta["command"]["status"] == 0
     assert [path.name for path in tmp_path.iterdir()] == ["r"]

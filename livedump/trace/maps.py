@@ -1,0 +1,414 @@
+"""Reading what the BPF programs have counted, while they run and at the end. No module of bcc is
+imported here: what :mod:`livedump.trace.bpf` has loaded is handed in."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from livedump.trace.buckets import BUCKETS
+from livedump.trace.data import (
+    Drained,
+    Histogram,
+    LossRow,
+    PageRow,
+    RawData,
+    ReleaseEvent,
+    SnapshotEvent,
+    StackRow,
+    StopEvent,
+    TaskRow,
+)
+from livedump.trace.filters import Filter
+from livedump.trace.layout import (
+    COMM_BYTES,
+    COUNTER_NAMES,
+    LOSS_NAMES,
+    SPILLED,
+    Counter,
+    Kind,
+    Loss,
+    StopSite,
+    kind_name,
+)
+from livedump.trace.options import Options
+from livedump.trace.probes import TRACEFS, Plan
+
+#: The kernel's list of probes made through tracefs: name, hits, misses.
+KPROBE_PROFILE = TRACEFS[0] / "kprobe_profile"
+
+#: Later than any time slice.
+NO_SLICE = 1 << 32
+
+#: Runs inside bpf(BPF_MAP_UPDATE_ELEM) on an array, where the kernel holds bpf_prog_active and
+#: therefore refuses every program of ours.
+REFUSING = b"array_map_update_elem"
+REFUSED = b"ld_refused"
+
+UNCOUNTED_SKIPS = (
+    "this kernel does not count the events that it skips while another BPF program runs on the "
+    "same CPU"
+)
+UNREAD_SKIPS = "the kernel's count of the events that a program skipped cannot be read"
+UNREAD_RETURNS = (
+    "the kernel's kprobe_profile does not tell how many returns of page faults it missed"
+)
+
+
+class Programs(Protocol):
+    """What the recorder needs of loaded programs; tests bring a fake."""
+
+    def begin(self) -> int:
+        """Start to count; CLOCK_MONOTONIC, ns, at which the first time slice begins."""
+
+    def end(self) -> None:
+        """Stop to count, everything at the same moment."""
+
+    def drain(self) -> Drained:
+        """Take out the time slices that are over; after :meth:`end`, all."""
+
+    def sample(self, every: Mapping[Kind, int]) -> None:
+        """Take the stack of one fault of so many."""
+
+    def losses(self) -> list[LossRow]:
+        """What the kernel itself says it has skipped so far."""
+
+    def events(self, keep: Callable[[bytes], None]) -> None:
+        """Hand over the single faults that have come since, each as ``struct ld_event``."""
+
+    def addresses(self, stack: int) -> tuple[int, ...]:
+        """Of a stack with this number, innermost first; none: it was lost."""
+
+    def read(self) -> RawData:
+        """The totals: since :meth:`begin`, up to now."""
+
+    def close(self) -> None:
+        """Detach and free everything. Safe to repeat."""
+
+
+class BccPrograms:
+    """Programs that are loaded and attached (see :class:`Programs`)."""
+
+    def __init__(self, bpf: Any, plan: Plan, options: Options) -> None:
+        self._bpf = bpf
+        self._plan = plan
+        self._options = options
+        self._start_ns = 0
+        self._ended = False
+        self._unmeasured: dict[str, None] = {}
+        self._walked: dict[int, tuple[int, ...]] = {}
+        self._keep: Callable[[bytes], None] | None = None
+        if options.events:
+            bpf[b"ring"].open_ring_buffer(self._event)
+
+    def choose(self, chosen: Filter) -> None:
+        """Tell the programs whose faults to count."""
+        for pid in chosen.pids:
+            self._bpf[b"wanted_pids"][ctypes.c_uint32(pid)] = ctypes.c_uint32(1)
+        if chosen.comm is not None:
+            names = self._bpf[b"wanted_comm"]
+            padded = chosen.comm.encode().ljust(COMM_BYTES, b"\0")
+            names[ctypes.c_int(0)] = names.Leaf.from_buffer_copy(padded)
+        if chosen.cgroup is not None:
+            self._bpf[b"wanted_cgroup"][ctypes.c_int(0)] = str(chosen.cgroup)
+
+    def ask_kernel(self) -> None:
+        """Find out whether this kernel counts the events that it skips.
+
+        The field is in fdinfo of kernels that count only other types of program in it, so that it
+        takes an event that must be skipped (since "bpf: Count missed stats in trace_call_bpf").
+        """
+        try:
+            self._bpf.attach_kprobe(event=REFUSING, fn_name=REFUSED)
+        except Exception:  # bcc raises nothing more precise; not known means not counted
+            self._unmeasured[UNCOUNTED_SKIPS] = None
+            return
+        try:
+            self._set_window(0)
+        finally:
+            self._bpf.detach_kprobe(event=REFUSING)
+        if not recursion_misses(self._bpf.funcs[REFUSED].fd):
+            self._unmeasured[UNCOUNTED_SKIPS] = None
+
+    def begin(self) -> int:
+        """See :class:`Programs`."""
+        self._start_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        self._set_window(self._start_ns)
+        return self._start_ns
+
+    def end(self) -> None:
+        """See :class:`Programs`."""
+        self._set_window(0)
+        self._ended = True
+
+    def drain(self) -> Drained:
+        """See :class:`Programs`.
+
+        The last slice that is over is left for the next time: a program may be on its way into it.
+        """
+        now_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        current = (now_ns - self._start_ns) // self._options.slice_ns
+        before = NO_SLICE if self._ended else current - 1
+        found = Drained(last=current if self._ended else current - 2)
+        for key, value in self._take(b"cells", before):
+            # A program that met the end of recording between two looks has a slice of its own.
+            cell = (min(int(key.slice), current), int(key.what))
+            found.cells[cell] = found.cells.get(cell, 0) + _number(value)
+        found.stacks = [
+            StackRow(
+                min(int(key.slice), current),
+                kind_name(key.kind),
+                _comm(key.comm),
+                self.addresses(int(key.stack)),
+                int(value.samples),
+                int(value.count),
+                int(value.stalled_ns),
+            )
+            for key, value in self._take(b"folds", before)
+        ]
+        return found
+
+    def sample(self, every: Mapping[Kind, int]) -> None:
+        """See :class:`Programs`."""
+        for kind, number in every.items():
+            self._bpf[b"sampling"][ctypes.c_int(kind)] = ctypes.c_uint32(number)
+
+    def losses(self) -> list[LossRow]:
+        """See :class:`Programs`."""
+        return [*self._skipped(), *self._missed_returns()]
+
+    def events(self, keep: Callable[[bytes], None]) -> None:
+        """See :class:`Programs`."""
+        self._keep = keep
+        self._bpf.ring_buffer_consume()
+
+    def addresses(self, stack: int) -> tuple[int, ...]:
+        """See :class:`Programs`. A stack stays where it is until the programs are unloaded."""
+        if stack < 0:
+            return ()
+        if stack not in self._walked:
+            table = self._bpf[b"spilled" if stack & SPILLED else b"stacks"]
+            self._walked[stack] = tuple(map(int, table.walk(stack & ~SPILLED)))
+        return self._walked[stack]
+
+    def _event(self, _context: object, data: int, size: int) -> int:
+        if self._keep:
+            self._keep(ctypes.string_at(data, size))
+        return 0
+
+    def read(self) -> RawData:
+        """See :class:`Programs`."""
+        bpf = self._bpf
+        questions = self._plan.questions
+        data = RawData()
+        data.histograms = self._histograms()
+        data.tasks = [
+            TaskRow(
+                kind_name(key.kind),
+                int(key.pid),
+                _comm(key.comm),
+                int(value.count),
+                int(value.stalled_ns),
+            )
+            for key, value in _items(bpf[b"tasks"])
+        ]
+        for counter in Counter:
+            kind, name = COUNTER_NAMES[counter]
+            if kind in questions:
+                data.counters[(kind, name)] = _sum_percpu(bpf[b"counters"], counter)
+        if "user" in questions:
+            data.counters[("user", "unfinished")] = sum(1 for _ in _items(bpf[b"inflight"]))
+        if "cow" in questions:
+            data.pages = [
+                PageRow(_number(key), int(value.count), int(value.stalled_ns))
+                for key, value in _items(bpf[b"pages"])
+            ]
+        if "stop" in questions:
+            data.stops = [_stop(value) for _, value in _items(bpf[b"stops"])]
+        if "snapshot" in questions:
+            data.snapshots = [_snapshot(k, v) for k, v in _items(bpf[b"snapshots"])]
+            data.releases = [_release(k, v) for k, v in _items(bpf[b"releases"])]
+        data.losses = [*self._losses_maps(), *self.losses()]
+        data.unmeasured = list(self._unmeasured)
+        return data
+
+    def close(self) -> None:
+        """Detach and free everything. Safe to repeat."""
+        self._bpf.cleanup()
+
+    def _set_window(self, value: int) -> None:
+        window = self._bpf[b"window"]
+        window[ctypes.c_int(0)] = ctypes.c_uint64(value)
+
+    def _take(self, name: bytes, before: int) -> list[tuple[Any, Any]]:
+        """Entries of earlier slices, which are removed: nobody adds to these any more."""
+        table = self._bpf[name]
+        found = [item for item in _items(table) if item[0].slice < before]
+        if found:
+            keys = (table.Key * len(found))(*(key for key, _ in found))
+            try:
+                table.items_delete_batch(keys)
+            except Exception:  # bcc raises nothing more precise; one by one always works
+                for key in keys:
+                    with contextlib.suppress(KeyError):
+                        del table[key]
+        return found
+
+    def _histograms(self) -> dict[str, Histogram]:
+        histograms = {}
+        for kind in Kind:
+            slots = [0] * BUCKETS
+            count = sum_ns = max_ns = 0
+            for part in self._bpf[b"hists"][ctypes.c_int(kind)]:
+                if not part.count:
+                    continue
+                count += int(part.count)
+                sum_ns += int(part.sum_ns)
+                max_ns = max(max_ns, int(part.max_ns))
+                slots = [mine + theirs for mine, theirs in zip(slots, part.slots, strict=True)]
+            if count:
+                histograms[kind_name(kind)] = Histogram(
+                    {i: n for i, n in enumerate(slots) if n}, sum_ns, max_ns
+                )
+        return histograms
+
+    def _losses_maps(self) -> Iterator[LossRow]:
+        for kind in Kind:
+            for loss in Loss:
+                count = _sum_percpu(self._bpf[b"losses"], kind * len(Loss) + loss)
+                if count:
+                    yield LossRow(kind_name(kind), LOSS_NAMES[loss], count)
+
+    def _skipped(self) -> Iterator[LossRow]:
+        """Runs that the kernel refused because another program was running on that CPU."""
+        for name, function in self._bpf.funcs.items():
+            if name == REFUSED:
+                continue
+            misses = recursion_misses(function.fd)
+            if misses is None:
+                self._unmeasured[UNREAD_SKIPS] = None
+            elif misses:
+                yield LossRow(name.decode(), "program skipped: another one was running", misses)
+
+    def _missed_returns(self) -> list[LossRow]:
+        """Returns that were missed for want of a kretprobe instance."""
+        if self._plan.get("user_latency") is None:
+            return []  # the others are rare, and BCC makes them where the kernel lists none
+        found = missed_returns(KPROBE_PROFILE, os.getpid())
+        if found is None:
+            self._unmeasured[UNREAD_RETURNS] = None
+        return found or []
+
+
+def recursion_misses(fd: int) -> int | None:
+    """How often the kernel refused to run a program; None when it does not tell."""
+    try:
+        text = Path(f"/proc/self/fdinfo/{fd}").read_text()
+    except OSError:
+        return None
+    misses = re.search(r"^recursion_misses:\s+(\d+)$", text, re.MULTILINE)
+    return int(misses[1]) if misses else None
+
+
+def missed_returns(profile: Path, pid: int) -> list[LossRow] | None:
+    """Misses of the probes that BCC made through tracefs for a process.
+
+    :param profile: see :data:`KPROBE_PROFILE`
+    :returns: None when it cannot be read, or lists none of them
+    """
+    try:
+        lines = [line.split() for line in profile.read_text().splitlines()]
+    except OSError:
+        return None
+    tail = f"_bcc_{pid}"
+    own = [fields for fields in lines if len(fields) == 3 and fields[0].endswith(tail)]
+    if not own:
+        return None
+    return [
+        LossRow(
+            name.removesuffix(tail).removeprefix("r_").removeprefix("p_"),
+            "kprobe missed by the kernel",
+            int(misses),
+        )
+        for name, _hits, misses in own
+        if int(misses)
+    ]
+
+
+def _items(table: Any) -> Iterator[tuple[Any, Any]]:
+    """Keys and values of a hash map, in few system calls where the kernel can."""
+    try:
+        items = list(table.items_lookup_batch())
+    except Exception:  # bcc raises nothing more precise; one by one always works
+        items = list(table.items())
+    yield from items
+
+
+def _number(value: Any) -> int:
+    """A plain number: an int from bcc's batches, a ctypes object from its loops."""
+    return int(getattr(value, "value", value))
+
+
+def _sum_percpu(table: Any, index: int) -> int:
+    return sum(int(value) for value in table[ctypes.c_int(index)])
+
+
+def _comm(raw: bytes) -> str:
+    return bytes(raw).split(b"\0")[0].decode("utf-8", "replace")
+
+
+def _stop(value: Any) -> StopEvent:
+    return StopEvent(
+        start_monotonic_ns=int(value.start_ns),
+        duration_ns=int(value.duration_ns),
+        pid=int(value.pid),
+        comm=_comm(value.comm),
+        site=StopSite(value.site).name.lower(),
+        nested=bool(value.nested),
+        function=int(value.fn),
+    )
+
+
+_SNAPSHOT_FIELDS = (
+    "instant_monotonic_ns",
+    "prepare_ns",
+    "rendezvous_ns",
+    "save_ns",
+    "protect_ns",
+    "flush_ns",
+    "recopy_ns",
+    "stop_ns",
+    "entries_protected",
+    "strategy",
+    "attempts",
+)
+_RELEASE_FIELDS = (
+    "release_ns",
+    "entries_restored",
+    "faults",
+    "pages_lost",
+    "reason",
+    "verdict",
+)
+
+
+def _snapshot(key: Any, value: Any) -> SnapshotEvent:
+    return SnapshotEvent(
+        time_monotonic_ns=int(key.time_ns),
+        pid=int(key.task) >> 32,
+        comm=_comm(value.comm),
+        report={name: int(getattr(value, name)) for name in _SNAPSHOT_FIELDS},
+    )
+
+
+def _release(key: Any, value: Any) -> ReleaseEvent:
+    return ReleaseEvent(
+        time_monotonic_ns=int(key.time_ns),
+        report={name: int(getattr(value, name)) for name in _RELEASE_FIELDS},
+    )

@@ -1,0 +1,46 @@
+"""How the BPF programs are made: whose faults, how much room, what is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from livedump.trace.filters import Filter
+
+EVERYBODY = Filter()
+
+SLICE_NS = 100_000_000
+
+#: Map sizes that can be set, as ``-D`` names in bpf/common.h.
+LIMITS = {
+    "stacks": "LD_MAX_STACKS",
+    "spilled": "LD_MAX_SPILLED",
+    "folds": "LD_MAX_FOLDS",
+    "tasks": "LD_MAX_TASKS",
+    "inflight": "LD_MAX_INFLIGHT",
+    "pages": "LD_MAX_PAGES",
+    "events": "LD_MAX_EVENTS",
+    "cells": "LD_MAX_CELLS",
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the programs are compiled for.
+
+    :ivar chosen: whose faults are counted
+    :ivar limits: entries of maps by name, see :data:`LIMITS`
+    :ivar slice_ns: length of a time slice
+    :ivar events: keep every fault, not only sums
+    """
+
+    chosen: Filter = EVERYBODY
+    limits: Mapping[str, int] = field(default_factory=dict)
+    slice_ns: int = SLICE_NS
+    events: bool = False
+
+    def flags(self) -> list[str]:
+        """``-D`` flags for bpf/common.h."""
+        found = [*self.chosen.flags(), f"-DLD_SLICE_NS={self.slice_ns}"]
+        found += [f"-D{LIMITS[name]}={int(size)}" for name, size in sorted(self.limits.items())]
+        return found + ["-DLD_EVENTS"] * self.events
