@@ -17,7 +17,7 @@ from types import TracebackType
 
 from livedump import abi
 from livedump.control import DEFAULT_STRATEGY, Control, Controller, Status
-from livedump.dump import DumpResult, write
+from livedump.dump import DumpResult, amend, write
 from livedump.errors import LivedumpError, NotLoadedError, SessionError
 
 Progress = Callable[[int, int], None]
@@ -138,6 +138,24 @@ class Session:
             progress=progress,
             **options,
         )
+
+    def dump_and_release(
+        self,
+        target: str | os.PathLike[str] | int,
+        *,
+        progress: Progress | None = None,
+        **options: bool,
+    ) -> tuple[DumpResult, Status]:
+        """:meth:`dump`, then :meth:`release`, which checks once more that nothing has escaped: what
+        it finds goes into the dump's note, too.
+
+        :returns: the result as dumped, and the status after release, whose verdict is the last word
+        """
+        result = self.dump(target, progress=progress, **options)
+        final = self.release()
+        if final.report != result.report:
+            amend(result.path, final.report)
+        return result, final
 
     def release(self) -> Status:
         """Release now; returns the final status. The owner file is closed in any case."""

@@ -4,6 +4,7 @@ from livedump.analysis import export
 from livedump.analysis.compare import Change, Comparison, Verdict, compare, judge
 from livedump.analysis.html import render_html, write_diff_html, write_html
 from livedump.analysis.latency import KINDS, Latency, latencies, percentile
+from livedump.analysis.overtime import OverTime, over_time
 from livedump.analysis.query import QueryError, expand, query
 from livedump.analysis.stacks import WEIGHTS, folded_lines, write_folded
 from livedump.analysis.summary import Summary, check_kinds, summarize
@@ -13,6 +14,7 @@ __all__ = [
     "Comparison",
     "KINDS",
     "Latency",
+    "OverTime",
     "QueryError",
     "Summary",
     "Verdict",
@@ -24,6 +26,7 @@ __all__ = [
     "folded_lines",
     "judge",
     "latencies",
+    "over_time",
     "percentile",
     "query",
     "render_html",

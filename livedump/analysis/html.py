@@ -13,6 +13,7 @@ from livedump.analysis import assets, stacks
 from livedump.analysis.compare import Comparison, diff_tree
 from livedump.analysis.files import write_file
 from livedump.analysis.latency import KINDS, kind_order
+from livedump.analysis.overtime import over_time
 from livedump.analysis.summary import summarize
 from livedump.trace.recording import Recording
 
@@ -37,7 +38,7 @@ def render_html(recording: Recording, kinds: Sequence[str] = ()) -> str:
     :raises livedump.analysis.assets.AssetMissingError: a library was not fetched
     """
     title = f"livedump trace: {recording.meta['host']}"
-    return _render("page", title, page_data(recording, kinds), LIBRARIES)
+    return _render("page", title, page_data(recording, kinds), LIBRARIES, ("heat", "page"))
 
 
 def write_html(recording: Recording, file: Path, kinds: Sequence[str] = ()) -> None:
@@ -56,7 +57,7 @@ def render_diff_html(comparison: Comparison) -> str:
     before, after = comparison.before, comparison.after
     data = comparison.to_dict()
     data["flames"] = {kind: diff_tree(before, after, kind) for kind in comparison.stacks}
-    return _render("diff", "livedump trace: A and B", data, DIFF_LIBRARIES)
+    return _render("diff", "livedump trace: A and B", data, DIFF_LIBRARIES, ("diff",))
 
 
 def write_diff_html(comparison: Comparison, file: Path) -> None:
@@ -67,8 +68,14 @@ def write_diff_html(comparison: Comparison, file: Path) -> None:
     write_file(file, render_diff_html(comparison), step="write HTML report")
 
 
-def _render(name: str, title: str, data: dict[str, Any], libraries: Sequence[str]) -> str:
-    """``shell.html`` around ``NAME.html``, with ``NAME.js`` and all that they need."""
+def _render(
+    name: str,
+    title: str,
+    data: dict[str, Any],
+    libraries: Sequence[str],
+    scripts: Sequence[str],
+) -> str:
+    """``shell.html`` around ``NAME.html``, with the scripts and all that they need."""
     parts = {
         "title": _escape_text(title),
         "policy": POLICY,
@@ -78,8 +85,10 @@ def _render(name: str, title: str, data: dict[str, Any], libraries: Sequence[str
             f"<script>{_escape_script(assets.text(library))}</script>" for library in libraries
         ),
         "data": embed_json(data),
-        "common": _escape_script(_package_text("common.js")),
-        "script": _escape_script(_package_text(f"{name}.js")),
+        "scripts": "\n".join(
+            f"<script>{_escape_script(_package_text(f'{script}.js'))}</script>"
+            for script in ("common", *scripts)
+        ),
     }
     return _MARKER.sub(lambda marker: parts[marker[1]], _package_text("shell.html"))
 
@@ -94,8 +103,9 @@ def page_data(recording: Recording, kinds: Sequence[str] = ()) -> dict[str, Any]
         for latency in summary.latencies
     }
     data["flames"], data["flames_cut"] = flames(recording, list(summary.top_stacks))
+    data["over_time"] = over_time(recording, kinds).to_dict()
     data["kinds"] = KINDS
-    del data["top_stacks"]
+    del data["top_stacks"], data["timeline"]
     return data
 
 

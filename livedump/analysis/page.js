@@ -1,6 +1,6 @@
 "use strict";
 (() => {
-  const { data, byId, dark, css, grouped, ns, tick, element, table, scrolling, facts, choice, flameGraph, whenChanged } = livedump;
+  const { data, byId, dark, css, grouped, ns, tick, element, table, scrolling, facts, choice, flameGraph, heatMap, spanTree, whenChanged } = livedump;
 
   /* ---- header ---------------------------------------------------------- */
 
@@ -158,15 +158,37 @@
     return `${amount}, ${((100 * value) / state.root.value).toFixed(2)} %`;
   };
 
+  /* The span of time that the heat map has chosen; null: all. */
+  const over = data.over_time;
+  let span = null;
+
   const flameKinds = Object.keys(data.flames);
   byId("stacks").hidden = !flameKinds.length;
   const flame = !flameKinds.length ? () => {} : flameGraph({
     kinds: flameKinds,
     kind: flameKinds.includes("cow") ? "cow" : flameKinds[0],
-    rooted: (state) => shown(data.flames[state.kind], state.weight),
+    rooted: (state) => (span
+      ? spanTree(over.stacks[state.kind] || { paths: [], cells: [] }, over.step_ns, span, state.kind, state.weight)
+      : shown(data.flames[state.kind], state.weight)),
     colour,
     describe: (node, state) => `${node.data.name}: ${share(node.value, state)}`,
     searched: (sum, state) => `, ${share(sum, state)}`,
+  });
+
+  /* ---- over time ------------------------------------------------------- */
+
+  byId("time").hidden = !Object.keys(over.heat).length;
+  const began = meta.clocks.start.monotonic_ns;
+  const heat = byId("time").hidden ? () => {} : heatMap({
+    over,
+    stops: data.stops.filter((row) => !row.nested)
+      .map((row) => ({ start_ns: row.start_monotonic_ns - began, duration_ns: row.duration_ns })),
+    select: (chosen) => {
+      span = chosen;
+      byId("flame-span").textContent = chosen
+        ? `Only from ${tick(chosen[0])} to ${tick(chosen[1])} of the recording.` : "";
+      flame();
+    },
   });
 
   /* ---- tables ---------------------------------------------------------- */
@@ -210,6 +232,7 @@
   }
   whenChanged(() => {
     if (latencyKind) histogram(latencyKind);
+    heat();
     flame();
   });
 })();

@@ -120,13 +120,17 @@ def tree(recording: Recording, kind: str) -> Node:
     root = Node(kind)
     for row in rows(recording, (kind,)):
         node = root
-        path = [_frame(row["comm"]), *row["stack"].split(";")]
-        for name in [None, *path]:
+        for name in [None, _frame(row["comm"]), *row["stack"].split(";")]:
             if name is not None:
                 node = node.children.setdefault(name, Node(name))
             node.count += int(row["count"])
             node.stalled_ns += int(row["stalled_ns"])
     return root
+
+
+def path(comm: str, stack: str) -> list[str]:
+    """A task and its stack, trimmed, as the frames of a flame graph."""
+    return [_frame(comm), *trim(stack).split(";")]
 
 
 def _frame(name: str) -> str:

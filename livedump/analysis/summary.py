@@ -8,11 +8,15 @@ from typing import Any
 
 from livedump.analysis import stacks
 from livedump.analysis.latency import Latency, kind_order, latencies
+from livedump.analysis.overtime import OverTime, over_time
 from livedump.analysis.receipt import Receipt, fault_check, receipts
 from livedump.errors import LivedumpError
 from livedump.trace.recording import Recording, Row, count_losses, losses_text
 
 TOP = 10
+
+#: Columns of a terminal that are left for a timeline.
+STEPS = 56
 
 
 class KindError(LivedumpError):
@@ -26,6 +30,7 @@ class Summary:
     :param counters: kind -> name -> count, without the histograms' sums
     :param top_stacks: kind -> heaviest stacks
     :param pages: hottest pages, of copy-on-write faults
+    :param timeline: faults over time, in at most :data:`STEPS` steps, without stacks
     :param cow_check: the module's fault count beside BPF's; None when they cannot be compared
     """
 
@@ -38,6 +43,7 @@ class Summary:
     pages: list[Row]
     stops: list[Row]
     receipts: list[Receipt]
+    timeline: OverTime
     cow_check: dict[str, int] | None
 
     @property
@@ -82,6 +88,10 @@ class Summary:
             "pages": self.pages,
             "stops": self.stops,
             "receipts": [receipt.to_dict() for receipt in self.receipts],
+            "timeline": {
+                "step_ns": self.timeline.step_ns,
+                "counts": {kind: self.timeline.counts(kind) for kind in self.timeline.heat},
+            },
             "cow_check": self.cow_check,
         }
 
@@ -115,6 +125,7 @@ def summarize(
         pages=_plain(recording.tables["pages"][:limit]),
         stops=_plain(recording.tables["stops"]),
         receipts=receipts(recording),
+        timeline=over_time(recording, kinds, STEPS, with_stacks=False),
         cow_check=fault_check(recording),
     )
 

@@ -15,7 +15,6 @@ from livedump.cli.common import emit, examples, json_option, progress_bar, spinn
 from livedump.cli.dump import EXIT_INCOMPLETE, render_result
 from livedump.cli.services import Services
 from livedump.control import DEFAULT_STRATEGY, Controller, Status
-from livedump.dump import amend
 from livedump.errors import SessionError
 from livedump.session import Session
 
@@ -187,16 +186,11 @@ def snapshot(
 
 def _dump_and_release(ctx: click.Context, session: Session, target: str, force: bool) -> None:
     with progress_bar("dumping") as progress:
-        result = session.dump(target, progress=progress, force=force)
-    with spinner("releasing"):
-        final = session.release()
+        result, final = session.dump_and_release(target, progress=progress, force=force)
     text = ""
-    if final.report != result.report:
-        # Release checks once more that nothing escaped: what it found goes into the file, too.
-        amend(result.path, final.report)
-        if final.verdict != result.verdict:
-            text = f"\nrelease made it {final.verdict}; the note in {result.path} says so, too"
-        result = replace(result, verdict=final.verdict, report=final.report)
+    if final.verdict != result.verdict:
+        text = f"\nrelease made it {final.verdict}; the note in {result.path} says so, too"
+    result = replace(result, verdict=final.verdict, report=final.report)
     emit({**result.to_dict(), "final": final.to_dict()}, render_result(result) + text)
     if not result.complete:
         ctx.exit(EXIT_INCOMPLETE)

@@ -20,12 +20,15 @@ from livedump.cli.common import (
     report_error,
     spinner,
 )
+from livedump.cli.dump import EXIT_INCOMPLETE
 from livedump.cli.trace_data import export, query
 from livedump.cli.trace_diff import diff
 from livedump.cli.trace_options import by_option, kinds_option
+from livedump.cli.trace_trigger import arm
 from livedump.errors import LivedumpError
 from livedump.trace.filters import Filter, find_cgroup
 from livedump.trace.layout import QUESTIONS
+from livedump.trace.trigger import Trigger
 
 #: Exit status when recording itself failed, so that it is not taken for the command's: as env(1)
 #: has it.
@@ -68,6 +71,7 @@ def _pids(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tu
         "livedump-trace record --kind cow,stop -o hold -- ./load-test",
         "livedump-trace record --duration 10 -p 4711,4712",
         "livedump-trace record --kind user --cgroup system.slice/nginx.service",
+        "livedump-trace record --snapshot-when 'p99(user)>2ms for 1s' --dump vmcore",
     ),
 )
 @click.option(
@@ -114,6 +118,27 @@ def _pids(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tu
     help="Take every fault's stack. Default: about 2,000 a second of each kind, by chance.",
 )
 @click.option(
+    "--snapshot-when",
+    "conditions",
+    multiple=True,
+    metavar="COND",
+    help="Take a snapshot and dump it when this holds, e.g. 'p99(user)>2ms for 1s'; may be "
+    "repeated. Recording goes on.",
+)
+@click.option(
+    "--dump",
+    type=click.Path(path_type=Path),
+    help="With --snapshot-when: where to; default: beside the recording, .vmcore.",
+)
+@click.option(
+    "--max-snapshots",
+    type=click.IntRange(1, 1000),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="With --snapshot-when: how often at most. With more than one, FILE-1, FILE-2, ...",
+)
+@click.option(
     "--ready-file",
     type=click.Path(path_type=Path),
     help="Create this file when the probes are attached.",
@@ -133,6 +158,9 @@ def record(
     slice_ms: int,
     events: bool,
     all_stacks: bool,
+    conditions: tuple[str, ...],
+    dump: Path | None,
+    max_snapshots: int,
     ready_file: Path | None,
     force: bool,
     command: tuple[str, ...],
@@ -141,14 +169,17 @@ def record(
 
     With --pid, --comm or --cgroup only faults of tasks that meet all of them are recorded; stops
     and snapshots always are. Returns the command's exit status; 125 when recording failed, 126 or
-    127 when the command could not be run.
+    127 when the command could not be run, 3 when all went well but for a dump of --snapshot-when.
     """
     from livedump import trace
 
     if command and duration is not None:
         raise click.UsageError("a recording ends with the command or after --duration, not both")
+    if not conditions and (dump or max_snapshots > 1):
+        raise click.UsageError("--dump and --max-snapshots need --snapshot-when")
+    output = output if output is not None else _default_output()
     config = trace.RecordConfig(
-        output=output if output is not None else _default_output(),
+        output=output,
         questions=questions or QUESTIONS,
         explicit=frozenset(questions),
         command=command,
@@ -161,8 +192,10 @@ def record(
         force=force,
     )
     try:
+        target = dump if dump is not None else output.with_name(f"{output.name}.vmcore")
+        trigger = arm(conditions, config.questions, target, max_snapshots)
         with _stop_on_signal() as stop:
-            result = _record(config, stop)
+            result = _record(config, stop, trigger)
     except LivedumpError as error:
         report_error(error, "livedump-trace")
         ctx.exit(error.status if isinstance(error, trace.CommandError) else EXIT_RECORD)
@@ -176,15 +209,17 @@ def record(
                 "ended_by": result.ended_by,
                 "questions": meta["questions"],
                 "absent": meta["absent"],
+                "triggers": meta["triggers"],
                 **{name: meta[name] for name in LOSSES if name in meta},
             }
             emit(data, text)
         else:
             click.echo(text, err=True)
-        ctx.exit(result.status)
+        whole = all(fired["done"].get("verdict") == "complete" for fired in meta["triggers"])
+        ctx.exit(result.status or (0 if whole else EXIT_INCOMPLETE))
 
 
-def _record(config: Any, stop: threading.Event) -> Any:
+def _record(config: Any, stop: threading.Event, trigger: Trigger | None = None) -> Any:
     from livedump import trace
     from livedump.trace.probes import Plan
 
@@ -197,7 +232,7 @@ def _record(config: Any, stop: threading.Event) -> Any:
                 click.echo(f"not recorded: {absent.name}: {absent.reason}", err=True)
             click.echo(f"recording: {', '.join(plan.questions)}", err=True)
 
-        return trace.record(config, stop, ready, recorder=trace.Recorder(config))
+        return trace.record(config, stop, ready, recorder=trace.Recorder(config, trigger=trigger))
 
 
 def _losses(meta: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from livedump.trace.filters import filter_text
 
 def render(summary: Summary, width: int = 80) -> str:
     """The whole report; *width* in columns."""
-    parts = (_head, _losses, _receipts, _latencies, _stacks, _tasks, _stops)
+    parts = (_head, _losses, _receipts, _triggers, _latencies, _timeline, _stacks, _tasks, _stops)
     return render_parts((item for part in parts for item in part(summary)), width)
 
 
@@ -57,6 +57,8 @@ def _head(summary: Summary) -> Iterable[Any]:
     yield f"{meta['host']}, Linux {meta['kernel']['release']}, {format_ns(summary.duration_ns)}"
     if meta["command"]:
         yield f"command: {' '.join(meta['command']['argv'])} (exit {meta['command']['status']})"
+    if meta["ended_by"] == "killed":
+        yield "the recorder was killed: this is what it had written until then"
     if chosen := meta["options"].get("filter"):
         yield f"faults of {filter_text(chosen)} only"
     yield ""
@@ -97,6 +99,17 @@ def _receipts(summary: Summary) -> Iterable[Any]:
         yield ""
 
 
+def _triggers(summary: Summary) -> Iterable[Any]:
+    slice_ns = summary.meta["slice_ns"]
+    for fired in summary.meta["triggers"]:
+        done = fired["done"]
+        came = f"{done['file']}, {done['verdict']}" if done else f"FAILED: {fired['error']}"
+        when = format_ns(fired["slice"] * slice_ns)
+        yield f"triggered after {when}: {fired['condition']}: {came}"
+    if summary.meta["triggers"]:
+        yield ""
+
+
 def _latencies(summary: Summary) -> Iterable[Any]:
     if summary.latencies:
         names = list(summary.latencies[0].percentiles_ns)
@@ -113,6 +126,26 @@ def _latencies(summary: Summary) -> Iterable[Any]:
                 for row in summary.latencies
             ),
         )
+
+
+def _timeline(summary: Summary) -> Iterable[Any]:
+    """Faults over time, each kind against its own busiest step."""
+    steps = summary.timeline
+    if steps.heat:
+        yield table(
+            f"Faults, each column {format_ns(steps.step_ns)}",
+            (("kind", False), ("most", True), ("over time", False)),
+            (
+                (kind, f"{max(steps.counts(kind)):,}", sparkline(steps.counts(kind)))
+                for kind in steps.heat
+            ),
+        )
+
+
+def sparkline(values: Sequence[int]) -> str:
+    """Numbers as bars; what is not 0 is seen."""
+    bars, most = "▁▂▃▄▅▆▇█", max(values, default=0)
+    return "".join(bars[-(-value * 7 // most)] if value else " " for value in values)
 
 
 def _stacks(summary: Summary) -> Iterable[Any]:

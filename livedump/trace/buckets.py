@@ -7,6 +7,9 @@ with the C.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from fractions import Fraction
+
 SUB_BITS = 4
 SUB = 1 << SUB_BITS
 BUCKETS = (64 - SUB_BITS + 1) * SUB
@@ -29,3 +32,19 @@ def bounds(bucket: int) -> tuple[int, int]:
         return sub, sub + 1
     shift = group - 1
     return (SUB + sub) << shift, (SUB + sub + 1) << shift
+
+
+def value_at(counts: Mapping[int, int], quantile: Fraction) -> int:
+    """The value that *quantile* of all values do not exceed (nearest rank): its bucket's middle.
+
+    :param counts: bucket -> values in it, at least one
+    :param quantile: above 0, at most 1
+    """
+    rank = -(-sum(counts.values()) * quantile.numerator // quantile.denominator)
+    seen = 0
+    for bucket in sorted(counts):
+        seen += counts[bucket]
+        if seen >= rank:
+            break
+    low, high = bounds(bucket)
+    return (low + high - 1) // 2

@@ -26,6 +26,7 @@ from livedump.trace.pump import STACKS_PER_S, Pump, Watcher
 from livedump.trace.symbols import Symbols
 from livedump.trace.tables import tables
 from livedump.trace.timeline import Timeline
+from livedump.trace.trigger import Trigger
 
 #: How long a command may take to end after it was asked to, seconds.
 GRACE_S = 5.0
@@ -87,6 +88,7 @@ class Recorder:
 
     :param load: makes the programs of a plan; tests bring a fake
     :param watchers: are told while recording goes on
+    :param trigger: is one of them; recording ends when what it has begun is done
     :ivar timeline: what happened when, so far
     """
 
@@ -97,12 +99,14 @@ class Recorder:
         load: Callable[[Plan, Options], Programs] = bpf.load,
         plan: Plan | None = None,
         watchers: tuple[Watcher, ...] = (),
+        trigger: Trigger | None = None,
     ) -> None:
         self.config = config
         self.timeline = Timeline(config.slice_ns)
         self._load = load
         self._plan = plan
-        self._watchers = watchers
+        self._trigger = trigger
+        self._watchers = (*watchers, trigger.watch) if trigger else watchers
         self._programs: Programs | None = None
         self._pump: Pump | None = None
         self._checkpoints: Checkpoints | None = None
@@ -163,6 +167,8 @@ class Recorder:
         """
         if self._programs is None or self._pump is None or self._checkpoints is None:
             raise TraceError("not started", step="record")
+        if self._trigger:
+            self._trigger.wait()
         self._programs.end()
         self._pump.finish()
         content = meta, rows, names = self._content(ended_by, command_status)
@@ -236,6 +242,7 @@ class Recorder:
                 if self.config.command
                 else None
             ),
+            "triggers": [fired.to_dict() for fired in self._trigger.fired] if self._trigger else [],
             "versions": versions(),
         }
         return meta, rows, self._event_stacks(symbols)

@@ -62,6 +62,7 @@ def meta() -> dict[str, Any]:
         "unmeasured": ["skipped events"],
         "slice_ns": SLICE_NS,
         "stacks_per_s": 2000,
+        "triggers": [],
         "losses_total": 7,
         "options": {},
         "command": {"argv": ["./load", "--evil=</script><script>alert(1)</script>"], "status": 0},

@@ -12,8 +12,10 @@ import pytest
 from livedump import trace
 from livedump.analysis import assets
 from livedump.cli import trace as cli
+from livedump.cli import trace_trigger
 from livedump.cli.common import command_main
 from livedump.trace.probes import Absent, Plan
+from livedump.trace.trigger import Trigger
 from tests.unit import samples
 
 
@@ -29,11 +31,14 @@ class FakeRecorder:
     """Records nothing; remembers what it was asked."""
 
     config: trace.RecordConfig
+    trigger: Trigger | None = None
     status = 0
     error: Exception | None = None
+    triggers: list[dict[str, object]] = []
 
-    def __init__(self, config: trace.RecordConfig) -> None:
+    def __init__(self, config: trace.RecordConfig, trigger: Trigger | None = None) -> None:
         FakeRecorder.config = config
+        FakeRecorder.trigger = trigger
         absent = (Absent("cow", "cow", "no tracepoint: the module is not loaded"),)
         self.plan = Plan(("user",), (), absent)
 
@@ -54,6 +59,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeRecorder]:
         if FakeRecorder.error:
             raise FakeRecorder.error
         meta = {"losses_total": 3, "questions": ["user"], "absent": []}
+        meta["triggers"] = FakeRecorder.triggers
         return trace.RecordResult(config.output, FakeRecorder.status, "command", meta)
 
     monkeypatch.setattr(FakeRecorder, "status", 0)
@@ -119,9 +125,46 @@ def test_own_failures_have_their_own_status(
     assert run("record", "--", "nope") == 127
 
 
+def test_trigger_is_armed_before_anything_is_compiled(
+    fake: type[FakeRecorder],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(trace_trigger, "check_module", lambda: None)
+    when = ("record", "--duration", "1", "-o", str(tmp_path / "r"), "--snapshot-when")
+    assert run(*when, "p99(user)>2ms for 1s", "--max-snapshots", "2") == 0
+    assert fake.trigger
+    assert run(*when, "p99(user)>+20%") == 125
+    assert "the limit must be a value like 2ms" in capfd.readouterr().err
+    assert run(*when, "p99(cow)>1ms", "--kind", "user") == 125
+    assert "no kind cow" in capfd.readouterr().err
+    (tmp_path / "r.vmcore").touch()
+    assert run(*when, "p99(user)>2ms") == 125
+    assert f"{tmp_path}/r.vmcore exists" in capfd.readouterr().err
+    assert run(*when, "p99(user)>2ms", "--dump", str(tmp_path / "no" / "vmcore")) == 125
+    monkeypatch.undo()
+    assert run(*when, "p99(user)>2ms", "--dump", str(tmp_path / "other")) == 125
+    assert "the module is not loaded" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("done", "status"), [({"verdict": "complete"}, 0), ({"verdict": "lost"}, 3), ({}, 3)]
+)
+def test_dump_that_failed_is_in_the_exit_status(
+    fake: type[FakeRecorder], monkeypatch: pytest.MonkeyPatch, done: dict[str, str], status: int
+) -> None:
+    monkeypatch.setattr(fake, "triggers", [{"done": done}])
+    assert run("record", "--duration", "1") == status
+    fake.status = 7
+    assert run("record", "--", "false") == 7
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
+        ("record", "--duration", "1", "--dump", "vmcore"),
+        ("record", "--duration", "1", "--max-snapshots", "2"),
         ("record", "--duration", "1", "--", "true"),
         ("record", "--kind", "disk"),
         ("record", "--kind", ","),

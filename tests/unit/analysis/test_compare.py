@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from livedump import trace
 from livedump.analysis import KINDS, Verdict, compare, judge, render_html
 from livedump.analysis.compare import ALPHA, diff_tree
 from livedump.analysis.html import render_diff_html
@@ -157,8 +158,8 @@ def test_kinds_of_one_only_are_named(tmp_path: Path) -> None:
         compare(sample, sample, ("cows",))
 
 
-def test_the_page_holds_its_data_and_nothing_that_ends_it() -> None:
-    sample = Recording(samples.meta(), samples.tables())
+def test_the_page_holds_its_data_and_nothing_that_ends_it(tmp_path: Path) -> None:
+    sample = trace.read(samples.write(tmp_path / "r"))
     page = render_diff_html(compare(sample, sample))
     assert "</script><script>alert(1)" not in page
     assert "plotly" not in page.lower()

@@ -74,8 +74,11 @@ def test_terminal_text(recording: Recording) -> None:
     assert "LOST" not in text and "not countable: skipped events" in text
     assert "by BPF: 64.9 ms in livedump_stop [livedump]" in text
     assert "recopy 500.0 us, exit 300.0 us" in " ".join(text.split())
-    table = text[text.index("Latency, us") : text.index("Top stacks")]
+    table = text[text.index("Latency, us") : text.index("Faults, each column")]
     assert re.findall(r"^ *(cow\w*) ", table, re.MULTILINE) == ["cow", "cow_demote", "cow_copy"]
+    [bars] = re.findall(r"^ *cow +(\d+) +(\S+)$", text, re.MULTILINE)
+    # 6 of 12 s, in 40 columns of 300 ms: held from 2.0 to 8.0 s
+    assert len(bars[1]) == 21 and int(bars[0]) > 50
     assert "p99.9" in text and "memcpy < ext4_file_write_iter < vfs_write" in text
 
 

@@ -100,7 +100,7 @@ def test_damaged_checkpoint(tmp_path: Path, dead: int, text: str) -> None:
 def test_full_disk_keeps_the_last_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    content = (samples.meta(), {}, dict[int, str]())
+    content: checkpoint.Content = (samples.meta(), {}, {})
     kept = Checkpoints(tmp_path / "r", lambda: content, events=False)
     kept.write(content)
 

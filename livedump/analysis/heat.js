@@ -1,0 +1,131 @@
+"use strict";
+/*
+ * Latency over time: a canvas of faults by step and latency, under a brush. over: see overtime.py. stops: [{start_ns,
+ * duration_ns}] since the recording began. select(span): a span of time was chosen, [from_ns, to_ns], or null.
+ * Returns what draws it again.
+ */
+livedump.heatMap = ({ over, stops, select }) => {
+  const { byId, css, grouped, ns, tick, element, choice } = livedump;
+  const target = byId("heat"), details = byId("heat-details");
+  const margin = { left: 62, right: 12, top: 18, bottom: 26 }, rowHeight = 9, before = 1e9, after = 4e9;
+  const kinds = Object.keys(over.heat), whole = over.step_ns * over.steps;
+  const state = { kind: kinds.includes("cow") ? "cow" : kinds[0], zero: 0, from: 0, to: whole, span: null };
+  let brush = null, layer = null, scale = null;
+
+  const signed = (value) => `${value < 0 ? "−" : ""}${value ? tick(Math.abs(value)) : "0"}`;
+  const whereInTime = ([from, to]) => `${signed(from - state.zero)} to ${signed(to - state.zero)}`;
+  const counted = ([from, to]) => over.heat[state.kind].cells.reduce(
+    (sum, [step, , count]) => (step * over.step_ns >= from && step * over.step_ns < to ? sum + count : sum), 0);
+  const describe = () => {
+    const span = state.span || [0, whole];
+    details.textContent = `${state.span ? "selected" : "all"}: ${whereInTime(span)}, ${grouped(counted(span))} faults`;
+  };
+  const choose = (span) => {
+    state.span = span;
+    byId("heat-clear").disabled = !span;
+    describe();
+    select(span);
+  };
+  /* To whole steps, at least one. */
+  const stepped = ([from, to]) => {
+    const first = Math.max(0, Math.min(over.steps - 1, Math.round(from / over.step_ns)));
+    const end = Math.min(over.steps, Math.max(first + 1, Math.round(to / over.step_ns)));
+    return [first * over.step_ns, end * over.step_ns];
+  };
+  const move = (span) => layer.call(brush.move, span && span.map(scale));
+
+  const paint = (canvas, heat, rows) => {
+    const context = canvas.getContext("2d");
+    const most = Math.log1p(heat.cells.reduce((max, [, , count]) => Math.max(max, count), 1));
+    const width = Math.max(1, scale(over.step_ns) - scale(0));
+    context.fillStyle = css("--accent");
+    for (const [step, band, count] of heat.cells) {
+      const x = scale(step * over.step_ns);
+      if (x + width < 0 || x > canvas.width) continue;
+      context.globalAlpha = 0.15 + (0.85 * Math.log1p(count)) / most;
+      context.fillRect(x, (rows - 1 - band) * rowHeight, width, rowHeight);
+    }
+  };
+
+  const draw = () => {
+    const heat = over.heat[state.kind], rows = Math.max(1, heat.bands.length);
+    const width = Math.max(80, target.clientWidth - margin.left - margin.right), height = rows * rowHeight;
+    scale = d3.scaleLinear().domain([state.from, state.to]).range([0, width]);
+    const canvas = element("canvas", { width, height, style: `left: ${margin.left}px; top: ${margin.top}px` });
+    target.replaceChildren(canvas);
+    paint(canvas, heat, rows);
+
+    const svg = d3.select(target).append("svg").attr("width", target.clientWidth).attr("height", height + margin.top + margin.bottom);
+    const inner = svg.append("g").attr("transform", `translate(${margin.left},${margin.top})`);
+    const axis = scale.copy().domain([state.from - state.zero, state.to - state.zero]);
+    inner.append("g").attr("class", "axis").attr("transform", `translate(0,${height})`)
+      .call(d3.axisBottom(axis).ticks(Math.max(2, width / 110)).tickFormat(signed));
+    const labels = heat.bands.map((low, band) => [low, band]).filter(([, band]) => band % 8 === 0);
+    const left = inner.append("g").attr("class", "axis bands");
+    for (const [low, band] of labels.length ? labels : [[null, 0]]) {
+      left.append("text").attr("x", -8).attr("y", (rows - band) * rowHeight).text(low === null ? "faults" : tick(low));
+    }
+    stops.forEach((stop, index) => {
+      const x = scale(stop.start_ns + stop.duration_ns);
+      if (x < 0 || x > width) return;
+      inner.append("line").attr("class", "stop").attr("x1", x).attr("x2", x).attr("y1", -4).attr("y2", height);
+      inner.append("text").attr("class", "stop").attr("x", x).attr("y", -6).text(`stop ${index + 1}`);
+    });
+
+    brush = d3.brushX().extent([[0, 0], [width, height]]).on("end", (event) => {
+      if (!event.sourceEvent) return;
+      const span = event.selection && stepped(event.selection.map(scale.invert));
+      choose(span);
+      if (span) move(span);
+    });
+    layer = inner.append("g").attr("class", "brush").call(brush);
+    if (state.span) move(state.span);
+    describe();
+  };
+
+  /* Left and right move the span, with Shift its end; Escape drops it. */
+  target.addEventListener("keydown", (event) => {
+    const way = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    if (event.key === "Escape") { move(null); choose(null); return; }
+    if (!way) return;
+    event.preventDefault();
+    const by = way * over.step_ns, [from, to] = state.span || [state.from, state.from + over.step_ns];
+    const span = stepped(event.shiftKey ? [from, to + by] : [from + by, to + by]);
+    choose(span);
+    move(span);
+  });
+  byId("heat-clear").addEventListener("click", () => { move(null); choose(null); });
+  choice(byId("heat-kinds"), kinds, state.kind, (kind) => kind, (kind) => { state.kind = kind; draw(); });
+  const zeros = ["start", ...stops.map((_, index) => `stop ${index + 1}`)];
+  choice(byId("heat-zeros"), zeros, "start", (name) => `from ${name}`, (name) => {
+    const stop = stops[zeros.indexOf(name) - 1];
+    state.zero = stop ? stop.start_ns + stop.duration_ns : 0;
+    [state.from, state.to] = stop ? [Math.max(0, state.zero - before), Math.min(whole, state.zero + after)] : [0, whole];
+    draw();
+  });
+  choose(null);
+  draw();
+  return draw;
+};
+
+/* The stacks of a kind in a span of time as a tree for d3-flame-graph. weight: 0 count, 1 stalled time. */
+livedump.spanTree = (stacks, stepNs, [from, to], name, weight) => {
+  const root = { name, value: 0, children: [], byName: new Map() };
+  for (const [step, number, ...weights] of stacks.cells) {
+    const begins = step * stepNs, value = weights[weight];
+    if (!value || begins >= to || begins + stacks.every * stepNs <= from) continue;
+    let node = root;
+    node.value += value;
+    for (const frame of stacks.paths[number]) {
+      let child = node.byName.get(frame);
+      if (!child) {
+        child = { name: frame, value: 0, children: [], byName: new Map() };
+        node.byName.set(frame, child);
+        node.children.push(child);
+      }
+      child.value += value;
+      node = child;
+    }
+  }
+  return root;
+};

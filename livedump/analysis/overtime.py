@@ -1,0 +1,186 @@
+"""What happened when: latencies and stacks by time, in as many steps as a page or a terminal has
+room for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from livedump.analysis import stacks
+from livedump.analysis.latency import kind_order
+from livedump.trace.recording import Recording
+
+#: Steps of time on the page.
+STEPS = 600
+
+#: Rows of a heat map for each power of two of latency: a bucket has four times as many.
+BANDS = 4
+
+#: Entries of :attr:`Stacks.cells` at most; beyond, their steps are made longer.
+STACK_CELLS = 60_000
+
+
+@dataclass
+class Heat:
+    """Faults of a kind by step and latency.
+
+    :ivar bands: lower bounds of latency, ns, rising; empty: the kind is counted, not timed
+    :ivar cells: [step, number of the band, faults]
+    """
+
+    bands: list[int]
+    cells: list[list[int]]
+
+
+@dataclass
+class Stacks:
+    """Stacks of a kind by step.
+
+    :ivar every: steps that one of ``cells`` stands for
+    :ivar paths: task and functions, root first
+    :ivar cells: [first step, number of the path, faults, ns stalled]
+    """
+
+    every: int
+    paths: list[list[str]] = field(default_factory=list)
+    cells: list[list[int]] = field(default_factory=list)
+
+
+@dataclass
+class OverTime:
+    """A recording by time.
+
+    :ivar step_ns: length of a step
+    :ivar steps: how many there are
+    """
+
+    step_ns: int
+    steps: int
+    heat: dict[str, Heat]
+    stacks: dict[str, Stacks]
+
+    def counts(self, kind: str) -> list[int]:
+        """Faults of a kind in each step."""
+        found = [0] * self.steps
+        for step, _band, count in self.heat[kind].cells:
+            found[step] += count
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "step_ns": self.step_ns,
+            "steps": self.steps,
+            "heat": {
+                kind: {"bands": heat.bands, "cells": heat.cells} for kind, heat in self.heat.items()
+            },
+            "stacks": {
+                kind: {"every": each.every, "paths": each.paths, "cells": each.cells}
+                for kind, each in self.stacks.items()
+            },
+        }
+
+
+def over_time(
+    recording: Recording, kinds: Sequence[str] = (), steps: int = STEPS, *, with_stacks: bool = True
+) -> OverTime:
+    """The recording in at most *steps* steps of equal length, each of whole slices.
+
+    :param kinds: only these; empty: all
+    :raises livedump.trace.RecordingError: a table cannot be read
+    """
+    slice_ns = int(recording.meta["slice_ns"])
+    clocks = recording.meta["clocks"]
+    lasted_ns = int(clocks["end"]["monotonic_ns"]) - int(clocks["start"]["monotonic_ns"])
+    slices = max(1, -(-lasted_ns // slice_ns))
+    width = -(-slices // steps)
+    found = OverTime(width * slice_ns, -(-slices // width), {}, {})
+    heat = _sums(recording, "slices", width, ["bucket_low_ns"], ["count"], found.steps)
+    for kind in sorted(heat, key=kind_order):
+        if not kinds or kind in kinds:
+            found.heat[kind] = _heat(heat[kind])
+    if with_stacks:
+        sums = ["count", "stalled_ns"]
+        rows = _sums(recording, "stack_slices", width, ["comm", "stack"], sums, found.steps)
+        for kind in sorted(rows, key=kind_order):
+            if not kinds or kind in kinds:
+                found.stacks[kind] = _stacks(rows[kind])
+    return found
+
+
+def _sums(
+    recording: Recording, name: str, width: int, by: list[str], sums: list[str], steps: int
+) -> dict[str, list[tuple[Any, ...]]]:
+    """Kind -> (step, *by, *sums) of a table, added up by pyarrow: it may have millions of rows."""
+    import pyarrow
+    import pyarrow.compute
+
+    table = recording.columns(name)
+    step = pyarrow.compute.divide(table["slice"], pyarrow.scalar(width, pyarrow.uint32()))
+    step = pyarrow.compute.min_element_wise(step, pyarrow.scalar(steps - 1, pyarrow.uint32()))
+    keys = ["kind", "step", *by]
+    total = (
+        table.append_column("step", step)
+        .group_by(keys)
+        .aggregate([(column, "sum") for column in sums])
+        .select([*keys, *(f"{column}_sum" for column in sums)])
+    )
+    found: dict[str, list[tuple[Any, ...]]] = {}
+    for kind, *rest in zip(*(column.to_pylist() for column in total.columns), strict=True):
+        found.setdefault(kind, []).append(tuple(rest))
+    return found
+
+
+def _heat(rows: list[tuple[Any, ...]]) -> Heat:
+    """From (step, lower bound of the bucket, count)."""
+    totals: dict[tuple[int, int], int] = {}
+    for step, low_ns, count in rows:
+        key = (step, _band(low_ns) if low_ns is not None else 0)
+        totals[key] = totals.get(key, 0) + count
+    timed = any(low_ns is not None for _step, low_ns, _count in rows)
+    numbers = [number for _step, number in totals]
+    first, last = min(numbers), max(numbers)
+    return Heat(
+        [_band_low(number) for number in range(first, last + 1)] if timed else [],
+        [[step, number - first, count] for (step, number), count in sorted(totals.items())],
+    )
+
+
+def _band(value_ns: int) -> int:
+    """Number of the band of a latency: :data:`BANDS` for each power of two."""
+    if value_ns < BANDS:
+        return value_ns
+    exponent = value_ns.bit_length() - 1
+    shift = exponent - BANDS.bit_length() + 1
+    return (exponent - BANDS.bit_length() + 2) * BANDS + ((value_ns >> shift) & (BANDS - 1))
+
+
+def _band_low(number: int) -> int:
+    """Lower bound of a band, ns."""
+    if number < BANDS:
+        return number
+    group, part = divmod(number, BANDS)
+    return (BANDS + part) << (group - 1)
+
+
+def _stacks(rows: list[tuple[Any, ...]], limit: int = STACK_CELLS) -> Stacks:
+    """From (step, comm, stack, count, stalled_ns)."""
+    every = 1
+    while True:
+        totals: dict[tuple[int, str, str], list[int]] = {}
+        for step, comm, stack, count, stalled_ns in rows:
+            sums = totals.setdefault((step // every * every, comm, stack), [0, 0])
+            sums[0] += count
+            sums[1] += stalled_ns
+        if len(totals) <= limit or every > max(step for step, *_ in rows):
+            break
+        every *= 2
+    found = Stacks(every)
+    numbers: dict[tuple[str, ...], int] = {}
+    for (step, comm, stack), sums in sorted(totals.items()):
+        path = tuple(stacks.path(comm, stack))
+        number = numbers.setdefault(path, len(numbers))
+        found.cells.append([step, number, *sums])
+    found.paths = [list(path) for path in numbers]
+    return found

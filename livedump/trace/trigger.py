@@ -1,0 +1,147 @@
+"""A flight recorder's trigger: when a condition holds, do something, while recording goes on."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from livedump.conditions import METRICS, Condition, quantile
+from livedump.errors import LivedumpError
+from livedump.trace.buckets import bounds, value_at
+from livedump.trace.layout import Kind
+from livedump.trace.timeline import Timeline, Window
+
+#: A condition is judged by the faults of so many seconds.
+WINDOW_S = 0.5
+
+#: After an action, so long nothing is begun: what it has caused itself is not to be taken for
+#: the load's.
+REST_S = 2.0
+
+
+@dataclass
+class Fired:
+    """What came of one time that a condition held.
+
+    :ivar condition: as it was written
+    :ivar value: of its metric, then
+    :ivar slice: the last one that was judged
+    :ivar done: of the action; empty while it is under way, or when it failed
+    :ivar error: why it failed; empty: it did not
+    """
+
+    condition: str
+    value: float
+    slice: int
+    done: dict[str, Any]
+    error: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """For meta.json."""
+        return asdict(self)
+
+
+def measure(window: Window, slice_ns: int, condition: Condition) -> float | None:
+    """The condition's metric; None where there is none, as a percentile of nothing."""
+    kind = Kind[condition.kind.upper()]
+    counts: Mapping[int, int] = window.buckets.get(kind, {})
+    count = window.count(kind)
+    if condition.metric == "count":
+        return count
+    if condition.metric == "rate":
+        return count / (window.slices * slice_ns / 1e9) if window.slices else None
+    middles = {bucket: sum(bounds(bucket)) / 2 for bucket in counts}
+    stalled = sum(middles[bucket] * number for bucket, number in counts.items())
+    if condition.metric == "stalled":
+        return stalled
+    timed = sum(counts.values())
+    if not timed:
+        return None
+    if condition.metric == "mean":
+        return stalled / timed
+    if condition.metric == "max":
+        return bounds(max(counts))[0]
+    share = quantile(condition.metric)
+    assert share is not None, f"{condition.metric} is in {', '.join(METRICS)}"
+    return value_at(counts, share)
+
+
+class Trigger:
+    """Watches a timeline; see :data:`livedump.trace.pump.Watcher`.
+
+    :param conditions: any of them is enough
+    :param act: what to do the n-th time, from 1 on; its result is kept. Runs in a thread of its own
+    :param most: how often, at most
+    :ivar fired: what it came to
+    """
+
+    def __init__(
+        self,
+        conditions: Sequence[Condition],
+        act: Callable[[int], dict[str, Any]],
+        *,
+        most: int = 1,
+        tell: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self.fired: list[Fired] = []
+        self._conditions = conditions
+        self._act = act
+        self._most = most
+        self._tell = tell
+        self._since: dict[str, int] = {}
+        self._judged = -1
+        self._rest_until = -1
+        self._thread: threading.Thread | None = None
+
+    def watch(self, timeline: Timeline) -> None:
+        """Judge what is new; begin to act when a condition has held for long enough."""
+        window = timeline.window(WINDOW_S)
+        if timeline.last <= self._judged or not window.slices:
+            return
+        self._judged = timeline.last
+        if self._busy(timeline):
+            self._since.clear()
+            return
+        for condition in self._conditions:
+            value = measure(window, timeline.slice_ns, condition)
+            if value is None or not condition.holds(value):
+                self._since.pop(condition.text, None)
+                continue
+            first = self._since.setdefault(condition.text, window.first)
+            held_s = (timeline.last + 1 - first) * timeline.slice_ns / 1e9
+            if held_s >= condition.hold_s:
+                self._fire(condition, value)
+                return
+
+    def wait(self) -> None:
+        """Until what is under way is done."""
+        if self._thread:
+            self._thread.join()
+
+    def _busy(self, timeline: Timeline) -> bool:
+        if len(self.fired) >= self._most:
+            return True
+        if self._thread and self._thread.is_alive():
+            self._rest_until = timeline.last + round(REST_S * 1e9 / timeline.slice_ns)
+            return True
+        return timeline.last <= self._rest_until
+
+    def _fire(self, condition: Condition, value: float) -> None:
+        fired = Fired(condition.text, value, self._judged, {})
+        self.fired.append(fired)
+        self._since.clear()
+        self._tell(f"{condition.text} ({value:,.0f}): action {len(self.fired)} of {self._most}")
+        self._thread = threading.Thread(target=self._run, args=(fired,), name="trigger")
+        self._thread.start()
+
+    def _run(self, fired: Fired) -> None:
+        try:
+            fired.done = self._act(len(self.fired))
+        except LivedumpError as error:
+            fired.error = str(error)
+            self._tell(f"error: {error}")
+        except Exception as error:  # a recording goes on, whatever became of the action
+            fired.error = f"{type(error).__name__}: {error}"
+            self._tell(f"error: {fired.error}")

@@ -1,0 +1,90 @@
+"""Recordings by time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from livedump import trace
+from livedump.analysis import overtime
+from livedump.analysis.overtime import OverTime, over_time
+from livedump.trace.buckets import bounds, bucket_of
+from livedump.trace.recording import Recording
+from tests.unit import samples
+
+
+@pytest.fixture
+def recording(tmp_path: Path) -> Recording:
+    """The sample: 12 s of 100 ms."""
+    return trace.read(samples.write(tmp_path / "r"))
+
+
+def total(found: OverTime, kind: str) -> int:
+    """Faults of a kind."""
+    return sum(found.counts(kind))
+
+
+def test_every_fault_is_in_a_step(recording: Recording) -> None:
+    found = over_time(recording)
+    assert (found.step_ns, found.steps) == (samples.SLICE_NS, 120)
+    counted: dict[str, int] = {}
+    for row in recording.tables["histograms"]:
+        counted[row["kind"]] = counted.get(row["kind"], 0) + row["count"]
+    assert {kind: total(found, kind) for kind in found.heat} == counted
+    # The snapshot was held from slice 20 to 80.
+    cow = found.counts("cow")
+    assert sum(cow[20:80]) == sum(cow) and all(cow[20:80])
+
+
+def test_steps_are_made_longer_to_fit(recording: Recording) -> None:
+    found = over_time(recording, ("user",), steps=50)
+    assert (found.step_ns, found.steps) == (3 * samples.SLICE_NS, 40)
+    assert list(found.heat) == list(found.stacks) == ["user"]
+    assert total(found, "user") == 6000
+
+
+def test_bands_hold_their_buckets(recording: Recording) -> None:
+    for value in [*range(70), 1000, 4095, 4096, 10**6, 123_456_789, 2**40 + 5]:
+        low = overtime._band_low(overtime._band(value))
+        assert low <= value < overtime._band_low(overtime._band(value) + 1)
+        assert overtime._band(bounds(bucket_of(value))[0]) == overtime._band(value)
+    heat = over_time(recording).heat["user"]
+    assert heat.bands == sorted(heat.bands)
+    assert all(0 <= band < len(heat.bands) for _, band, _ in heat.cells)
+
+
+def test_stacks_by_step_come_to_the_whole(recording: Recording) -> None:
+    found = over_time(recording)
+    rows = [row for row in recording.tables["stacks"] if row["kind"] == "cow"]
+    cells = found.stacks["cow"].cells
+    assert sum(cell[2] for cell in cells) == sum(row["count"] for row in rows)
+    assert sum(cell[3] for cell in cells) == sum(row["stalled_ns"] for row in rows)
+    paths = found.stacks["cow"].paths
+    assert {path[0] for path in paths} == {"fio:1", "stress-ng"}
+    assert not any("asm_exc_page_fault" in path for path in paths)
+
+
+def test_stacks_are_kept_few() -> None:
+    rows = [(step, "cat", f"a;b{step % 7}", 2, 3) for step in range(1000)]
+    found = overtime._stacks(rows, limit=100)
+    assert found.every > 1 and len(found.cells) <= 100
+    assert sum(cell[2] for cell in found.cells) == 2000
+    assert overtime._stacks(rows, limit=1).every >= 1000  # gives up, rather than never to end
+
+
+def test_kind_that_is_counted_only(tmp_path: Path) -> None:
+    rows = samples.tables()
+    rows["slices"] = [
+        {
+            "slice": 4,
+            "start_ns": 4 * samples.SLICE_NS,
+            "kind": "kernel",
+            "bucket_low_ns": None,
+            "bucket_high_ns": None,
+            "count": 9,
+        }
+    ]
+    trace.recording.write(tmp_path / "r", samples.meta(), rows)
+    heat = over_time(trace.read(tmp_path / "r")).heat["kernel"]
+    assert (heat.bands, heat.cells) == ([], [[4, 0, 9]])

@@ -1,0 +1,135 @@
+"""When a trigger goes off, and what it does then."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from threading import Event
+from typing import Any
+
+import pytest
+
+from livedump.conditions import parse
+from livedump.errors import SessionError
+from livedump.trace.buckets import BUCKETS, bounds, bucket_of, value_at
+from livedump.trace.data import Drained
+from livedump.trace.layout import CELL_KINDS, Kind, Loss
+from livedump.trace.timeline import Timeline
+from livedump.trace.trigger import REST_S, WINDOW_S, Trigger, measure
+
+SLICE_NS = 100_000_000
+PER_WINDOW = round(WINDOW_S * 10)
+FAST, SLOW = 10_000, 5_000_000
+KINDS = ("user", "kernel", "cow")
+
+
+def cell(value_ns: int) -> int:
+    """A user fault of so long."""
+    return Kind.USER * CELL_KINDS + bucket_of(value_ns)
+
+
+class Clock:
+    """A timeline that goes on window by window."""
+
+    def __init__(self, trigger: Trigger) -> None:
+        self.timeline = Timeline(SLICE_NS)
+        self._trigger = trigger
+
+    def go(self, value_ns: int | None, windows: int = 1) -> None:
+        """So many windows with 100 faults of *value_ns* each, or with none."""
+        for _ in range(windows):
+            last = self.timeline.last + PER_WINDOW
+            cells = {(last, cell(value_ns)): 100} if value_ns else {}
+            self.timeline.add(Drained(last, cells))
+            self._trigger.watch(self.timeline)
+            self._trigger.wait()
+
+
+def trigger(
+    *conditions: str, most: int = 1, act: Any = lambda number: {"number": number}
+) -> Trigger:
+    """A trigger for users' conditions."""
+    return Trigger([parse(text, KINDS) for text in conditions], act, most=most)
+
+
+def test_condition_must_hold_all_the_time() -> None:
+    found = trigger("p99(user)>2ms for 1.5s")
+    clock = Clock(found)
+    clock.go(SLOW, 2)
+    clock.go(FAST)
+    clock.go(SLOW, 2)
+    clock.go(None)
+    clock.go(SLOW, 2)
+    assert not found.fired
+    clock.go(SLOW)
+    [fired] = found.fired
+    assert (fired.condition, fired.done) == ("p99(user)>2ms for 1.5s", {"number": 1})
+    assert fired.value == pytest.approx(SLOW, rel=0.032)
+    assert fired.slice == clock.timeline.last
+
+
+def test_any_condition_is_enough_and_nothing_is_judged_twice() -> None:
+    found = trigger("rate(kernel)>1", "max(user)>1ms")
+    clock = Clock(found)
+    clock.go(SLOW)
+    found.watch(clock.timeline)
+    assert [fired.condition for fired in found.fired] == ["max(user)>1ms"]
+
+
+def test_rests_after_an_action_and_ends_after_the_last() -> None:
+    found = trigger("p50(user)>1ms", most=2)
+    clock = Clock(found)
+    clock.go(SLOW)
+    assert len(found.fired) == 1
+    begun = Event()
+    busy = trigger("p50(user)>1ms", most=2, act=lambda number: begun.wait(10) and {})
+    slow = Clock(busy)
+    slow.timeline.add(Drained(4, {(4, cell(SLOW)): 1}))
+    busy.watch(slow.timeline)
+    slow.timeline.add(Drained(9, {(9, cell(SLOW)): 1}))
+    busy.watch(slow.timeline)  # still at it
+    begun.set()
+    busy.wait()
+    slow.go(SLOW, round(REST_S / WINDOW_S))
+    assert len(busy.fired) == 1
+    slow.go(SLOW, 20)
+    assert len(busy.fired) == 2
+
+
+def test_action_that_fails_is_told() -> None:
+    def act(number: int) -> dict[str, Any]:
+        raise SessionError("no", step="take snapshot") if number == 1 else ValueError("odd")
+
+    found = trigger("count(user)>1", most=2, act=act)
+    Clock(found).go(SLOW, 30)
+    assert [fired.error for fired in found.fired] == ["take snapshot: no.", "ValueError: odd"]
+    assert found.fired[0].to_dict()["done"] == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("count(user)>0", 4),
+        ("rate(user)>0", 8),
+        ("mean(user)>0ns", (3 * FAST + SLOW) / 4),
+        ("max(user)>0ns", SLOW),
+        ("stalled(user)>0ns", 3 * FAST + SLOW),
+        ("p75(user)>0ns", FAST),
+        ("p99.9(user)>0ns", SLOW),
+        ("count(kernel)>0", 7),
+        ("p99(cow)>0ns", None),
+        ("mean(kernel)>0ns", None),
+    ],
+)
+def test_metrics(text: str, value: float | None) -> None:
+    timeline = Timeline(SLICE_NS)
+    untimed = Kind.KERNEL * CELL_KINDS + BUCKETS + len(Loss)
+    timeline.add(Drained(4, {(1, cell(FAST)): 3, (4, cell(SLOW)): 1, (4, untimed): 7}))
+    found = measure(timeline.window(WINDOW_S), SLICE_NS, parse(text, KINDS))
+    assert found == (None if value is None else pytest.approx(value, rel=0.07))
+
+
+def test_quantile_of_buckets() -> None:
+    counts = {bucket_of(100): 99, bucket_of(10_000): 1}
+    for quantile, value in ((Fraction(99, 100), 100), (Fraction(999, 1000), 10_000)):
+        low, high = bounds(bucket_of(value))
+        assert low <= value_at(counts, quantile) < high
