@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import signal
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -23,10 +22,17 @@ from livedump.cli.common import (
 from livedump.cli.dump import EXIT_INCOMPLETE
 from livedump.cli.trace_data import export, query
 from livedump.cli.trace_diff import diff
-from livedump.cli.trace_options import by_option, kinds_option
+from livedump.cli.trace_options import (
+    by_option,
+    chosen_options,
+    kinds_option,
+    questions_option,
+    stop_on_signal,
+)
+from livedump.cli.trace_top import top
 from livedump.cli.trace_trigger import arm
 from livedump.errors import LivedumpError
-from livedump.trace.filters import Filter, find_cgroup
+from livedump.trace.filters import Filter
 from livedump.trace.layout import QUESTIONS
 from livedump.trace.trigger import Trigger
 
@@ -41,26 +47,6 @@ LOSSES = ("losses_total", "events_lost", "stacks_lost")
 @click.version_option(package_name="livedump")
 def cli() -> None:
     """Page faults and stops of a running kernel: who waited, how long, and where."""
-
-
-def _questions(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[str, ...]:
-    if value is None:
-        return ()
-    chosen = tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
-    unknown = [question for question in chosen if question not in QUESTIONS]
-    if unknown or not chosen:
-        raise click.BadParameter(f"{value!r}: choose from {','.join(QUESTIONS)}")
-    return chosen
-
-
-def _pids(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[int, ...]:
-    try:
-        pids = tuple(dict.fromkeys(int(part) for part in (value or "").split(",") if part.strip()))
-    except ValueError:
-        raise click.BadParameter(f"{value!r}: numbers, with commas between them") from None
-    if value is not None and (not pids or min(pids) < 1):
-        raise click.BadParameter(f"{value!r}: there are no such processes")
-    return pids
 
 
 @cli.command(
@@ -83,25 +69,8 @@ def _pids(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tu
     metavar="S",
     help="Record for S seconds.",
 )
-@click.option(
-    "--kind",
-    "questions",
-    callback=_questions,
-    metavar="K,K",
-    help=f"What to record, of {','.join(QUESTIONS)}. Default: all that this kernel offers now.",
-)
-@click.option(
-    "-p",
-    "--pid",
-    "pids",
-    callback=_pids,
-    metavar="P,P",
-    help="Only faults of these processes, their threads included.",
-)
-@click.option("--comm", metavar="NAME", help="Only faults of tasks with this name.")
-@click.option(
-    "--cgroup", metavar="PATH", help="Only faults of tasks in this cgroup (version 2) or below it."
-)
+@questions_option
+@chosen_options
 @click.option(
     "--slice",
     "slice_ms",
@@ -152,9 +121,7 @@ def record(
     output: Path | None,
     duration: float | None,
     questions: tuple[str, ...],
-    pids: tuple[int, ...],
-    comm: str | None,
-    cgroup: str | None,
+    chosen: Filter,
     slice_ms: int,
     events: bool,
     all_stacks: bool,
@@ -184,7 +151,7 @@ def record(
         explicit=frozenset(questions),
         command=command,
         duration_s=duration,
-        chosen=Filter(pids, comm, find_cgroup(cgroup) if cgroup is not None else None),
+        chosen=chosen,
         slice_ns=slice_ms * 1_000_000,
         events=events,
         all_stacks=all_stacks,
@@ -194,7 +161,7 @@ def record(
     try:
         target = dump if dump is not None else output.with_name(f"{output.name}.vmcore")
         trigger = arm(conditions, config.questions, target, max_snapshots)
-        with _stop_on_signal() as stop:
+        with stop_on_signal() as stop:
             result = _record(config, stop, trigger)
     except LivedumpError as error:
         report_error(error, "livedump-trace")
@@ -242,24 +209,6 @@ def _losses(meta: Mapping[str, Any]) -> str:
     return losses_text(meta) if meta.get("stacks_lost") else f"{meta['losses_total']:,} losses"
 
 
-@contextmanager
-def _stop_on_signal() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    before = {
-        number: signal.signal(number, lambda *_: stop.set())
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def _default_output() -> Path:
     from datetime import datetime
 
@@ -305,7 +254,7 @@ def _text(summary: Any) -> str:
     return render(summary)
 
 
-for _command in (diff, query, export):
+for _command in (top, diff, query, export):
     cli.add_command(_command)
 
 

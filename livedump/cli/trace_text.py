@@ -43,13 +43,14 @@ def table(title: str, columns: Sequence[tuple[str, bool]], rows: Iterable[Sequen
     return made
 
 
-def _us(value_ns: int) -> str:
+def us(value_ns: float) -> str:
+    """Nanoseconds as microseconds."""
     return f"{value_ns / 1000:,.1f}"
 
 
 def _stalled(value_ns: int) -> str:
     """Some kinds are counted but not timed."""
-    return _us(value_ns) if value_ns else "-"
+    return us(value_ns) if value_ns else "-"
 
 
 def _head(summary: Summary) -> Iterable[Any]:
@@ -120,8 +121,8 @@ def _latencies(summary: Summary) -> Iterable[Any]:
                 (
                     row.kind,
                     f"{row.count:,}",
-                    *(_us(row.percentiles_ns[name]) for name in names),
-                    _us(row.max_ns),
+                    *(us(row.percentiles_ns[name]) for name in names),
+                    us(row.max_ns),
                 )
                 for row in summary.latencies
             ),
@@ -189,8 +190,5 @@ def _stops(summary: Summary) -> Iterable[Any]:
         yield table(
             "Stops of the machine",
             (("lasted us", True), ("ran", False), ("called by", False)),
-            (
-                (_us(r["duration_ns"]), r["symbol"], f"{r['comm']} ({r['pid']})")
-                for r in stops[-10:]
-            ),
+            ((us(r["duration_ns"]), r["symbol"], f"{r['comm']} ({r['pid']})") for r in stops[-10:]),
         )

@@ -25,12 +25,16 @@ class Window:
     :ivar first: number of the first slice
     :ivar buckets: kind -> bucket -> faults that were timed
     :ivar untimed: kind -> faults that were merely counted
+    :ivar losses: what was lost -> how often
+    :ivar stacks: one row for each of each slice
     """
 
     first: int
     slices: int
     buckets: dict[Kind, Counter[int]] = field(default_factory=dict)
     untimed: Counter[Kind] = field(default_factory=Counter)
+    losses: Counter[str] = field(default_factory=Counter)
+    stacks: list[StackRow] = field(default_factory=list)
 
     def count(self, kind: Kind) -> int:
         """Faults of a kind."""
@@ -38,12 +42,17 @@ class Window:
 
 
 class Timeline:
-    """Everything that was drained. 16 bytes for a bucket of a slice, however long it gets."""
+    """Everything that was drained. 14 bytes for a bucket of a slice, however long it gets.
 
-    def __init__(self, slice_ns: int) -> None:
+    :param whole: False: only what :meth:`window` may be asked for is kept
+    """
+
+    def __init__(self, slice_ns: int, *, whole: bool = True) -> None:
         self.slice_ns = slice_ns
+        self._whole = whole
         self._slices, self._whats, self._counts = array("I"), array("H"), array("Q")
         self._recent: deque[tuple[int, int, int]] = deque()
+        self._recent_stacks: deque[StackRow] = deque()
         self._last = -1
         self._stacks: dict[tuple[int, str, str, int], list[int]] = {}
         self._places: dict[tuple[int, ...], int] = {}
@@ -56,21 +65,28 @@ class Timeline:
 
     def add(self, drained: Drained) -> None:
         """Take in what was drained."""
+        self._recent += [(slice_, what, count) for (slice_, what), count in drained.cells.items()]
+        self._recent_stacks += drained.stacks
+        if self._whole:
+            self._keep(drained)
+        self._last = max(self._last, drained.last)
+        oldest = self._last - RECENT_S * 1_000_000_000 // self.slice_ns
+        while self._recent and self._recent[0][0] < oldest:
+            self._recent.popleft()
+        while self._recent_stacks and self._recent_stacks[0].slice < oldest:
+            self._recent_stacks.popleft()
+
+    def _keep(self, drained: Drained) -> None:
         for (slice_, what), count in drained.cells.items():
             self._slices.append(slice_)
             self._whats.append(what)
             self._counts.append(count)
-            self._recent.append((slice_, what, count))
         for row in drained.stacks:
             place = self._places.setdefault(row.addresses, len(self._places))
             sums = self._stacks.setdefault((row.slice, row.kind, row.comm, place), [0, 0, 0])
             sums[0] += row.samples
             sums[1] += row.count
             sums[2] += row.stalled_ns
-        self._last = max(self._last, drained.last)
-        oldest = self._last - RECENT_S * 1_000_000_000 // self.slice_ns
-        while self._recent and self._recent[0][0] < oldest:
-            self._recent.popleft()
 
     def add_losses(self, slice_: int, losses: Sequence[LossRow]) -> None:
         """What the kernel says it has skipped since it was asked the last time."""
@@ -87,6 +103,9 @@ class Timeline:
                     found.buckets.setdefault(cell.kind, Counter())[cell.bucket] += count
                 elif cell.untimed:
                     found.untimed[cell.kind] += count
+                elif cell.loss is not None:
+                    found.losses[LOSS_NAMES[cell.loss]] += count
+        found.stacks = [row for row in self._recent_stacks if first <= row.slice <= self._last]
         return found
 
     def stacks(self) -> Iterator[StackRow]:

@@ -1,0 +1,118 @@
+"""Look at faults as they happen, without a recording."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+from livedump.trace import bpf
+from livedump.trace.buckets import bounds, value_at
+from livedump.trace.layout import Kind, kind_name
+from livedump.trace.maps import Programs
+from livedump.trace.options import Options
+from livedump.trace.probes import Plan
+from livedump.trace.pump import Pump
+from livedump.trace.symbols import Symbols
+from livedump.trace.timeline import Timeline, Window
+
+QUANTILES = {"p50": Fraction(1, 2), "p99": Fraction(99, 100)}
+TOP = 10
+
+
+@dataclass
+class View:
+    """The last seconds.
+
+    :ivar seconds: how many
+    :ivar kinds: ``{kind, rate, p50_ns, p99_ns, max_ns}``; times are None where faults are counted
+        only
+    :ivar stacks: ``{kind, comm, stack, rate, stalled_ns_per_s}``, heaviest first
+    :ivar losses: what was lost -> how often
+    """
+
+    seconds: float
+    kinds: list[dict[str, Any]] = field(default_factory=list)
+    stacks: list[dict[str, Any]] = field(default_factory=list)
+    losses: dict[str, int] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "seconds": self.seconds,
+            "kinds": self.kinds,
+            "stacks": self.stacks,
+            "losses": self.losses,
+        }
+
+
+def look(window: Window, slice_ns: int, symbols: Symbols, *, by_stalled: bool) -> View:
+    """A window in names and rates."""
+    seconds = max(window.slices * slice_ns / 1e9, 1e-9)
+    view = View(round(seconds, 3), losses=dict(window.losses))
+    for kind in Kind:
+        if count := window.count(kind):
+            view.kinds.append(
+                {"kind": kind_name(kind), "rate": count / seconds, **_times(window, kind)}
+            )
+    totals: dict[tuple[str, str, tuple[int, ...]], list[int]] = {}
+    for row in window.stacks:
+        sums = totals.setdefault((row.kind, row.comm, row.addresses), [0, 0])
+        sums[0] += row.count
+        sums[1] += row.stalled_ns
+    heaviest = sorted(totals.items(), key=lambda item: item[1][by_stalled], reverse=True)
+    view.stacks = [
+        {
+            "kind": kind,
+            "comm": comm,
+            "stack": symbols.fold(addresses),
+            "rate": count / seconds,
+            "stalled_ns_per_s": stalled_ns / seconds,
+        }
+        for (kind, comm, addresses), (count, stalled_ns) in heaviest[:TOP]
+    ]
+    return view
+
+
+def _times(window: Window, kind: Kind) -> dict[str, int | None]:
+    counts = window.buckets.get(kind)
+    if not counts:
+        return {"p50_ns": None, "p99_ns": None, "max_ns": None}
+    found: dict[str, int | None] = {
+        f"{name}_ns": value_at(counts, quantile) for name, quantile in QUANTILES.items()
+    }
+    return {**found, "max_ns": bounds(max(counts))[1] - 1}
+
+
+def watch(
+    plan: Plan,
+    options: Options,
+    show: Callable[[View], None],
+    stop: threading.Event,
+    *,
+    interval_s: float,
+    rounds: int | None = None,
+    by_stalled: bool = False,
+    on_ready: Callable[[], None] = lambda: None,
+    load: Callable[[Plan, Options], Programs] = bpf.load,
+) -> None:
+    """Show the last *interval_s* again and again, until *stop* or for so many rounds.
+
+    :raises livedump.errors.LivedumpError: the programs cannot be attached
+    """
+    programs = load(plan, options)
+    try:
+        programs.begin()
+        on_ready()
+        timeline, symbols = Timeline(options.slice_ns, whole=False), Symbols()
+        pump = Pump(programs, timeline)
+        done = 0
+        while done != rounds and not stop.wait(interval_s):
+            pump.round()
+            window = timeline.window(interval_s)
+            show(look(window, options.slice_ns, symbols, by_stalled=by_stalled))
+            done += 1
+    finally:
+        programs.close()

@@ -1,0 +1,112 @@
+"""Faults as they happen."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+
+import pytest
+
+from livedump.cli.trace_top import text
+from livedump.trace.buckets import BUCKETS, bucket_of
+from livedump.trace.data import Drained, StackRow
+from livedump.trace.layout import CELL_KINDS, Kind, Loss
+from livedump.trace.options import Options
+from livedump.trace.probes import Plan
+from livedump.trace.symbols import Symbols
+from livedump.trace.timeline import Timeline
+from livedump.trace.watch import View, look, watch
+from tests.unit.trace.test_recorder import PLAN, FakePrograms
+
+SLICE_NS = 100_000_000
+LOST = Kind.USER * CELL_KINDS + BUCKETS + Loss.STACK
+UNTIMED = Kind.KERNEL * CELL_KINDS + BUCKETS + len(Loss)
+
+
+def cell(kind: Kind, value_ns: int) -> int:
+    """A fault of so long."""
+    return kind * CELL_KINDS + bucket_of(value_ns)
+
+
+@pytest.fixture
+def symbols(tmp_path: Path) -> Symbols:
+    """Two functions."""
+    table = tmp_path / "kallsyms"
+    table.write_text("0000000000001000 T outer\n0000000000002000 T inner\n")
+    return Symbols(table)
+
+
+@pytest.fixture
+def timeline() -> Timeline:
+    """Two seconds; what is asked for is in the second one."""
+    found = Timeline(SLICE_NS, whole=False)
+    found.add(Drained(9, {(5, cell(Kind.COW, 900)): 1}))
+    found.add(
+        Drained(
+            19,
+            {
+                (12, cell(Kind.USER, 1000)): 90,
+                (13, cell(Kind.USER, 50_000)): 10,
+                (15, UNTIMED): 7,
+                (15, LOST): 3,
+            },
+            [
+                StackRow(12, "user", "cat", (0x2004, 0x1004), 1, 60, 70_000),
+                StackRow(13, "user", "cat", (0x2004, 0x1004), 1, 30, 20_000),
+                StackRow(13, "user", "dog", (0x1004,), 1, 10, 500_000),
+            ],
+        )
+    )
+    return found
+
+
+def test_view_is_rates_of_the_last_second(timeline: Timeline, symbols: Symbols) -> None:
+    view = look(timeline.window(1.0), SLICE_NS, symbols, by_stalled=False)
+    assert [(row["kind"], row["rate"]) for row in view.kinds] == [("user", 100), ("kernel", 7)]
+    assert view.kinds[0]["p50_ns"] == pytest.approx(1000, rel=0.04)
+    assert view.kinds[0]["p99_ns"] == pytest.approx(50_000, rel=0.04)
+    assert view.kinds[1]["p50_ns"] is None
+    assert view.losses == {"no stack": 3}
+    assert [(row["stack"], row["rate"]) for row in view.stacks] == [
+        ("outer;inner", 90),
+        ("outer", 10),
+    ]
+    stalled = look(timeline.window(1.0), SLICE_NS, symbols, by_stalled=True)
+    assert [row["comm"] for row in stalled.stacks] == ["dog", "cat"]
+    assert stalled.stacks[0]["stalled_ns_per_s"] == 500_000
+
+
+def test_screen(timeline: Timeline, symbols: Symbols) -> None:
+    shown = text(look(timeline.window(1.0), SLICE_NS, symbols, by_stalled=False))
+    assert shown.startswith("LOST: 3 no stack\n")
+    assert "Faults of the last 1.0 s, us" in shown
+    assert "inner < outer" in shown
+    assert max(map(len, shown.splitlines())) <= 80
+    json.dumps(look(timeline.window(1.0), SLICE_NS, symbols, by_stalled=False).to_dict())
+
+
+def test_only_what_is_shown_is_kept(timeline: Timeline) -> None:
+    assert not list(timeline.stacks())
+    assert list(timeline.slices()["count"]) == []
+
+
+def test_rounds_end_and_everything_is_detached() -> None:
+    fake, shown = FakePrograms(), list[View]()
+    watch(
+        PLAN, Options(), shown.append, threading.Event(), interval_s=0.4, rounds=2, load=fake.load
+    )
+    assert len(shown) == 2
+    assert shown[0].kinds[0]["kind"] == "user"
+    assert fake.calls == ["load user {}", "begin", "close"]
+
+
+def test_failure_detaches() -> None:
+    fake = FakePrograms()
+
+    def broken(view: View) -> None:
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        watch(Plan((), ()), Options(), broken, threading.Event(), interval_s=0, load=fake.load)
+    assert fake.calls[-1] == "close"
