@@ -64,7 +64,7 @@ const livedump = (() => {
 
   /*
    * The flame graph and its controls. state: kind, weight (0: count, 1: stalled time) and root, the tree that
-   * rooted(state) made for d3-flame-graph. searched(sum, state): more on what a search found, may be left out.
+   * rooted(state) made for d3-flame-graph; its `empty` says why there is nothing. searched(sum, state): more on what a search found, may be left out.
    * Returns what draws it again.
    */
   const flameGraph = ({ kinds, kind, rooted, colour, describe, searched = () => "" }) => {
@@ -83,7 +83,8 @@ const livedump = (() => {
       chart = null;
       state.root = rooted(state);
       if (!state.root.value) {
-        target.append(element("p", { class: "empty" }, "Nothing to weigh: this kind was counted, but not timed."));
+        const why = state.root.empty || "Nothing to weigh: this kind was counted, but not timed.";
+        target.append(element("p", { class: "empty" }, why));
         return;
       }
       const whole = () => describe({ data: state.root, value: state.root.value }, state);

@@ -110,7 +110,7 @@ livedump.heatMap = ({ over, stops, select }) => {
 
 /* The stacks of a kind in a span of time as a tree for d3-flame-graph. weight: 0 count, 1 stalled time. */
 livedump.spanTree = (stacks, stepNs, [from, to], name, weight) => {
-  const root = { name, value: 0, children: [], byName: new Map() };
+  const root = { name, value: 0, children: [], byName: new Map(), empty: "No stack was taken in this span of time." };
   for (const [step, number, ...weights] of stacks.cells) {
     const begins = step * stepNs, value = weights[weight];
     if (!value || begins >= to || begins + stacks.every * stepNs <= from) continue;

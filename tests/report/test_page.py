@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -164,6 +165,61 @@ def test_search_kinds_and_weights_work(page: Path) -> None:
     assert "counted, but not timed" in result
     numbers = {name: int(value) for name, value in re.findall(r'"(\w+)":(\d+)', result)}
     assert numbers["zoomed"] < numbers["cow"] == numbers["reset"]
+
+
+def test_span_of_time_redraws_the_flame_graph(page: Path) -> None:
+    """By mouse and by keyboard; the sample's stacks each are in two slices."""
+    tail = """<script>
+      const flame = () => document.getElementById("flame-details").textContent;
+      const shown = () => document.getElementById("heat-details").textContent;
+      const heat = document.getElementById("heat");
+      const key = (name, more) => heat.dispatchEvent(
+        new KeyboardEvent("keydown", { key: name, bubbles: true, ...more }));
+      const pause = () => new Promise((done) => setTimeout(done, 20));  // d3 swallows clicks
+      const drag = (from, to) => {
+        const overlay = heat.querySelector(".overlay"), box = overlay.getBoundingClientRect();
+        const at = (share) => (
+          { bubbles: true, view: window,
+            clientX: box.left + share * box.width, clientY: box.top + 5 });
+        overlay.dispatchEvent(new MouseEvent("mousedown", at(from)));
+        window.dispatchEvent(new MouseEvent("mousemove", at(to)));
+        window.dispatchEvent(new MouseEvent("mouseup", at(to)));
+      };
+      const result = { all: flame() };
+      (async () => {
+      drag(2.0 / 12, 3.0 / 12);
+      result.dragged = shown(); result.part = flame();
+      await pause();
+      document.querySelector('#heat-zeros [data-value="stop 1"]').click();
+      result.zero = shown();
+      key("Escape");
+      result.none = flame(); result.cleared = shown();
+      key("ArrowRight"); key("ArrowRight", { shiftKey: true });
+      result.keyed = shown();
+      key("Escape");
+      document.querySelector('#heat-kinds [data-value="user"]').click();
+      document.querySelector('#heat-zeros [data-value="start"]').click();
+      drag(9.0 / 12, 10.0 / 12);
+      result.empty = document.getElementById("flame").textContent;
+      document.documentElement.dataset.result = JSON.stringify(result);
+      })();
+    </script>"""
+    dom = chromium(probed(page, tail), "--dump-dom")
+    assert trouble(dom) == ""
+    found = re.search(r'data-result="([^"]*)"', dom[:10_000])
+    assert found
+    result = json.loads(found[1].replace("&quot;", '"'))
+    over = analysis.over_time(trace.read(page.with_name("recording")))
+    stacks = sum(cell[2] for cell in over.stacks["cow"].cells if 20 <= cell[0] < 30)
+    faults = sum(over.counts("cow")[20:30])
+    assert result["all"].startswith("cow: 1,354 faults")
+    assert result["dragged"] == f"selected: 2 s to 3 s, {faults:,} faults"
+    assert result["part"] == f"cow: {stacks:,} faults, 100.00 %"
+    # The stop was at 1.936 s and lasted 64.9 ms.
+    assert result["zero"].startswith("selected: −900 µs to 999 ms, "), result
+    assert (result["none"], result["cleared"]) == (result["all"], "all: −2 s to 10 s, 1,350 faults")
+    assert re.match(r"selected: −\d+ ms to −\d+ ms, 0 faults", result["keyed"]), result
+    assert result["empty"] == "No stack was taken in this span of time."
 
 
 def changed() -> dict[str, list[recording.Row]]:
