@@ -205,6 +205,7 @@
   section("pages", data.pages, [
     ["page frame", (row) => element("code", {}, `0x${row.pfn.toString(16)}`)],
     ["faults", (row) => grouped(row.count), "n"], ["stalled", (row) => ns(row.stalled_ns), "n"],
+    ...(data.pages.some((row) => row.was) ? [["was", (row) => [row.was, row.name].filter(Boolean).join(" "), "wide"]] : []),
   ]);
   section("stops", data.stops.filter((row) => !row.nested), [
     ["after", (row) => ns(row.start_monotonic_ns - meta.clocks.start.monotonic_ns), "n"],

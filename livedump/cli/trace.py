@@ -20,6 +20,7 @@ from livedump.cli.common import (
     spinner,
 )
 from livedump.cli.dump import EXIT_INCOMPLETE
+from livedump.cli.trace_annotate import annotate
 from livedump.cli.trace_data import export, query
 from livedump.cli.trace_diff import diff
 from livedump.cli.trace_options import (
@@ -254,7 +255,7 @@ def _text(summary: Any) -> str:
     return render(summary)
 
 
-for _command in (top, diff, query, export):
+for _command in (top, annotate, diff, query, export):
     cli.add_command(_command)
 
 

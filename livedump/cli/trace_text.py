@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from livedump.analysis import Summary
@@ -13,7 +13,18 @@ from livedump.trace.filters import filter_text
 
 def render(summary: Summary, width: int = 80) -> str:
     """The whole report; *width* in columns."""
-    parts = (_head, _losses, _receipts, _triggers, _latencies, _timeline, _stacks, _tasks, _stops)
+    parts = (
+        _head,
+        _losses,
+        _receipts,
+        _triggers,
+        _latencies,
+        _timeline,
+        _stacks,
+        _tasks,
+        _pages,
+        _stops,
+    )
     return render_parts((item for part in parts for item in part(summary)), width)
 
 
@@ -182,6 +193,28 @@ def _tasks(summary: Summary) -> Iterable[Any]:
                 for r in summary.tasks
             ),
         )
+
+
+def _pages(summary: Summary) -> Iterable[Any]:
+    if any(row["was"] for row in summary.pages):
+        yield pages_table(summary.pages)
+
+
+def pages_table(rows: Sequence[Mapping[str, Any]]) -> Any:
+    """Pages with their names."""
+    return table(
+        "Hottest pages",
+        (("page frame", True), ("faults", True), ("stalled us", True), ("was", False)),
+        (
+            (
+                f"{row['pfn']:#x}",
+                f"{row['count']:,}",
+                us(row["stalled_ns"]),
+                " ".join(filter(None, (row["was"], row["name"]))),
+            )
+            for row in rows
+        ),
+    )
 
 
 def _stops(summary: Summary) -> Iterable[Any]:

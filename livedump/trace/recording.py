@@ -32,7 +32,8 @@ _WHERE = {"host": "string", "boot_id": "string"}
 #: ``slices`` the bucket, of ``events`` the latency, where faults are counted, not timed.
 #: ``start_ns`` is since the start; ``count`` and ``stalled_ns`` of stacks stand for all faults,
 #: ``samples`` for those whose stack was taken; ``weight`` is for how many faults an event's stack
-#: stands, ``detail`` what handle_mm_fault() returned, the error code, or the outcome.
+#: stands, ``detail`` what handle_mm_fault() returned, the error code, or the outcome. What pages
+#: were is known after `livedump-trace annotate`.
 TABLES: dict[str, dict[str, str]] = {
     "histograms": {
         "kind": "string",
@@ -92,7 +93,13 @@ TABLES: dict[str, dict[str, str]] = {
         "count": "uint64",
         "stalled_ns": "uint64",
     },
-    "pages": {"pfn": "uint64", "count": "uint64", "stalled_ns": "uint64"},
+    "pages": {
+        "pfn": "uint64",
+        "count": "uint64",
+        "stalled_ns": "uint64",
+        "was": "string",
+        "name": "string",
+    },
     "stops": {
         "start_monotonic_ns": "uint64",
         "duration_ns": "uint64",
@@ -226,16 +233,29 @@ def write(
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def replace_table(path: Path, name: str, content: Table) -> None:
+    """Write one table of a recording anew, with as many rows.
+
+    :raises RecordingError: it cannot be written; the old one stays then
+    """
+    meta = read_meta(path)
+    if length(content) != meta["tables"].get(name):
+        raise ValueError(f"{name} has {meta['tables'].get(name)} rows, not {length(content)}")
+    fresh = path / f".{name}.parquet.new"
+    try:
+        _write_table(fresh, name, content, meta)
+        _sync(fresh)
+        fresh.replace(path / f"{name}.parquet")
+    except OSError as error:
+        fresh.unlink(missing_ok=True)
+        raise RecordingError(f"{path}: {error.strerror or error}", step=_WRITE) from error
+
+
 def read(path: Path) -> Recording:
     """Read and check a recording.
 
-    What a killed recorder has left is made a recording first.
-
     :raises RecordingError: it is missing, foreign, cut short, or of another schema
     """
-    from livedump.trace.checkpoint import recover
-
-    recover(path)
     meta = read_meta(path)
     tables = {}
     for name in TABLES:
@@ -282,10 +302,13 @@ def _is_recording(path: Path) -> bool:
 
 
 def read_meta(path: Path) -> dict[str, Any]:
-    """meta.json alone, checked.
+    """meta.json alone, checked. What a killed recorder has left is made a recording first.
 
-    :raises RecordingError: there is none, or it is foreign, damaged or of a later schema
+    :raises RecordingError: there is none, or it is foreign, damaged or of another schema
     """
+    from livedump.trace.checkpoint import recover
+
+    recover(path)
     if not path.is_dir():
         raise RecordingError(f"{path} is not a folder", step=_READ)
     try:

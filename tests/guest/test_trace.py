@@ -230,6 +230,7 @@ def test_full_tables_are_counted_as_losses(tmp_path: Path) -> None:
         questions=("user",),
         command=(sys.executable, "-c", "import json, os; os.system('true; true; true')"),
         limits={"folds": 1, "tasks": 1, "stacks": 1, "inflight": 1},
+        all_stacks=True,
     )
     result = trace.record(config, threading.Event())
     assert result.status == 0

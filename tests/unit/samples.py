@@ -139,7 +139,14 @@ def tables() -> dict[str, list[Row]]:
             {"kind": "cow", "pid": 101, "comm": "stress-ng", "count": 675, "stalled_ns": 1_957_500},
         ],
         "pages": [
-            {"pfn": 0x1234 + i, "count": 3 - i, "stalled_ns": 9000 - 3000 * i} for i in range(3)
+            {
+                "pfn": 0x1234 + i,
+                "count": 3 - i,
+                "stalled_ns": 9000 - 3000 * i,
+                "was": None,
+                "name": None,
+            }
+            for i in range(3)
         ],
         "stops": [
             {

@@ -25,7 +25,7 @@ ALLOWED = {
     "doctor": BASE | {"control", "kmod", "dump"},
     "selftest": BASE | {"control", "kmod", "dump", "session"},
     "trace": BASE | {"control", "kmod", "dump"},
-    "analysis": BASE,
+    "analysis": BASE | {"dump"},
     "cli": BASE | {"control", "kmod", "dump", "session", "doctor", "selftest", "trace", "analysis"},
 }
 
@@ -41,13 +41,14 @@ HOMES = {
     "bcc": {"trace"},
     "drgn": {"dump"},
     "duckdb": {"analysis"},
+    "numpy": {"trace"},
     "perfetto": {"analysis"},
     "plotly": {"analysis"},
     "pyarrow": {"trace", "analysis"},
 }
 
 #: Slow to import: only inside functions.
-LATE = {"bcc", "drgn", "duckdb", "perfetto", "plotly", "pyarrow", "pyroute2"}
+LATE = {"bcc", "drgn", "duckdb", "numpy", "perfetto", "plotly", "pyarrow", "pyroute2"}
 
 #: At most so many modules of their home may import them.
 ONE_MODULE = {"bcc", "pyroute2"}

@@ -1,0 +1,107 @@
+"""What the hottest pages were: a recording beside a dump of the same machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from livedump.dump.drgn import open_program
+from livedump.dump.image import open_image
+from livedump.dump.opened import find_vmlinux
+from livedump.dump.pages import Namer
+from livedump.errors import LivedumpError
+from livedump.trace.recording import Recording, Row, replace_table
+
+STEP = "annotate"
+
+#: Pages that are named: beyond the hottest ones nobody looks.
+PAGES = 5000
+
+Progress = Callable[[int, int], None]
+
+
+class AnnotateError(LivedumpError):
+    """The dump says nothing about the recording's pages."""
+
+
+@dataclass(frozen=True)
+class Annotated:
+    """The named pages.
+
+    :ivar pages: rows of the table ``pages``, hottest first
+    :ivar by_name: ``{was, name, pages, count, stalled_ns}``, most faults first
+    :ivar remark: why names may be wrong; empty: nothing speaks for that
+    """
+
+    pages: list[Row]
+    by_name: list[dict[str, Any]]
+    remark: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"by_name": self.by_name, "pages": self.pages, "remark": self.remark}
+
+
+def annotate(
+    recording: Recording,
+    vmcore: Path,
+    vmlinux: Path | None = None,
+    *,
+    limit: int = PAGES,
+    progress: Progress = lambda done, total: None,
+) -> Annotated:
+    """Name the hottest pages of copy-on-write faults, and keep the names in the recording.
+
+    :param vmcore: a dump of livedump's, of the same kernel
+    :param vmlinux: with debug information; None: looked for
+    :raises AnnotateError: another kernel's dump, or there are no pages
+    :raises livedump.errors.LivedumpError: one of the files cannot be opened
+    """
+    remark = _check(recording, vmcore)
+    rows = sorted(recording.tables["pages"], key=lambda row: -int(row["count"]))
+    symbols = vmlinux if vmlinux is not None else find_vmlinux(recording.meta["kernel"]["release"])
+    namer = Namer(open_program(vmcore, symbols))
+    chosen = rows[:limit]
+    for number, row in enumerate(chosen):
+        found = namer.name(row["pfn"])
+        row["was"], row["name"] = found.kind, found.name
+        progress(number + 1, len(chosen))
+    if recording.path is not None:
+        replace_table(recording.path, "pages", rows)
+    plain = ("pfn", "count", "stalled_ns", "was", "name")
+    return Annotated([{key: row[key] for key in plain} for row in chosen], _by_name(chosen), remark)
+
+
+def _check(recording: Recording, vmcore: Path) -> str:
+    """The remark, see :class:`Annotated`."""
+    release = recording.meta["kernel"]["release"]
+    if not recording.tables["pages"]:
+        raise AnnotateError(
+            "the recording has no copy-on-write faults", step=STEP, remedy="Record --kind cow"
+        )
+    with open_image(vmcore) as image:
+        if image.release != release:
+            raise AnnotateError(
+                f"{vmcore} is of Linux {image.release}, the recording of {release}", step=STEP
+            )
+        instant_ns = int(image.report["instant_monotonic_ns"])
+    instants = [row["instant_monotonic_ns"] for row in recording.tables["snapshots"]]
+    if instant_ns in instants:
+        return ""
+    return "the dump is of a snapshot that is not in the recording: pages may have changed hands"
+
+
+def _by_name(rows: list[Row]) -> list[dict[str, Any]]:
+    totals: dict[tuple[str, str], list[int]] = {}
+    for row in rows:
+        sums = totals.setdefault((row["was"], row["name"]), [0, 0, 0])
+        sums[0] += 1
+        sums[1] += row["count"]
+        sums[2] += row["stalled_ns"]
+    heaviest = sorted(totals.items(), key=lambda item: (-item[1][1], item[0]))
+    return [
+        {"was": was, "name": name, "pages": pages, "count": count, "stalled_ns": stalled_ns}
+        for (was, name), (pages, count, stalled_ns) in heaviest
+    ]

@@ -1,0 +1,112 @@
+"""Names of hot pages: which dump may name them, and where the names go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from livedump import trace
+from livedump.analysis import annotate as module
+from livedump.analysis.annotate import AnnotateError, annotate
+from livedump.cli.common import command_main
+from livedump.cli.trace import cli
+from livedump.dump import open_image
+from livedump.dump.pages import PageName
+from livedump.errors import LivedumpError
+from livedump.trace.recording import Recording
+from tests.unit import images, samples
+
+
+class FakeNamer:
+    """Every second page is a slab's."""
+
+    def __init__(self, program: object) -> None:
+        self.program = program
+
+    def name(self, pfn: int) -> PageName:
+        """By its number."""
+        return PageName("slab", "dentry: struct dentry") if pfn % 2 else PageName("free", "")
+
+
+@pytest.fixture
+def recording(tmp_path: Path) -> Recording:
+    """The sample."""
+    return trace.read(samples.write(tmp_path / "r"))
+
+
+@pytest.fixture
+def vmcore(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A dump of the snapshot in the sample, which drgn is not asked about."""
+    monkeypatch.setattr(module, "Namer", FakeNamer)
+    monkeypatch.setattr(module, "open_program", lambda image, symbols: (image, symbols))
+    return write_image(tmp_path / "vmcore", samples.INSTANT_NS)
+
+
+def write_image(path: Path, instant_ns: int) -> Path:
+    """A dump taken then."""
+    values = {**images.report(), "instant_monotonic_ns": instant_ns}
+    ram = [images.Segment(0x100000, b"K" * 8192), images.Segment(0, bytes(4096))]
+    path.write_bytes(images.build(ram, values=values))
+    return path
+
+
+def test_names_stay_in_the_recording(recording: Recording, vmcore: Path) -> None:
+    assert recording.path
+    with open_image(vmcore) as image:
+        recording.meta["kernel"]["release"] = image.release
+    found = annotate(recording, vmcore, Path("vmlinux"))
+    assert found.remark == ""
+    assert [(row["pfn"], row["was"]) for row in found.pages] == [
+        (0x1234, "free"),
+        (0x1235, "slab"),
+        (0x1236, "free"),
+    ]
+    assert found.by_name == [
+        {"was": "free", "name": "", "pages": 2, "count": 4, "stalled_ns": 12_000},
+        {
+            "was": "slab",
+            "name": "dentry: struct dentry",
+            "pages": 1,
+            "count": 2,
+            "stalled_ns": 6000,
+        },
+    ]
+    again = trace.read(recording.path).tables["pages"]
+    assert [row["name"] for row in again] == ["", "dentry: struct dentry", ""]
+
+
+def test_only_the_hottest_are_named(recording: Recording, vmcore: Path) -> None:
+    with open_image(vmcore) as image:
+        recording.meta["kernel"]["release"] = image.release
+    assert len(annotate(recording, vmcore, Path("vmlinux"), limit=1).pages) == 1
+
+
+def test_dump_of_another_snapshot_is_remarked(
+    recording: Recording, vmcore: Path, tmp_path: Path
+) -> None:
+    other = write_image(tmp_path / "other", samples.INSTANT_NS + 1)
+    with open_image(other) as image:
+        recording.meta["kernel"]["release"] = image.release
+    assert "not in the recording" in annotate(recording, other, Path("vmlinux")).remark
+
+
+def test_other_kernel_and_nothing_to_name(recording: Recording, vmcore: Path) -> None:
+    recording.meta["kernel"]["release"] = "5.4.0-old"
+    with pytest.raises(AnnotateError, match="the recording of 5.4.0-old"):
+        annotate(recording, vmcore)
+    recording.tables["pages"].clear()
+    with pytest.raises(AnnotateError, match="no copy-on-write faults"):
+        annotate(recording, vmcore)
+
+
+def test_what_is_no_dump(
+    recording: Recording, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "text").write_text("no dump")
+    with pytest.raises(LivedumpError):
+        annotate(recording, tmp_path / "text")
+    with pytest.raises(SystemExit) as status:
+        command_main(cli, ["annotate", str(recording.path), "--vmcore", str(tmp_path / "text")])
+    assert status.value.code == 1
+    assert "livedump-trace: error: " in capfd.readouterr().err
