@@ -1,0 +1,128 @@
+"""A recording as large as they get: ten million faults one by one, half an hour of time slices."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytest
+
+from livedump.trace import events, recording
+from livedump.trace.layout import Kind
+from tests.unit import samples
+
+EVENTS = 10_000_000
+SLICES = 18_000  # half an hour of 100 ms
+MOST_S, MOST_BYTES, MOST_HTML = 20, 2 << 30, 8 << 20
+
+#: Distinct stacks, and how many of them there are in a slice.
+STACKS, STACKS_IN_SLICE = 3000, 12
+
+#: livedump-trace; at its end it says how much memory it has had.
+REPORT = """
+import sys
+from livedump.cli.trace import main
+try:
+    main()
+finally:
+    sys.stderr.write(open("/proc/self/status").read())
+"""
+
+
+def write_events(folder: Path) -> None:
+    """As a recorder leaves them."""
+    chance = numpy.random.default_rng(2012)
+    with (folder / events.RAW).open("wb") as raw:
+        for first in range(0, EVENTS, 1_000_000):
+            rows = numpy.zeros(1_000_000, dtype=list(events.LAYOUT))
+            rows["time_ns"] = samples.START_NS + numpy.arange(first, first + len(rows)) * 180_000
+            rows["latency_ns"] = chance.lognormal(9, 1, len(rows)).astype("u8") + 1
+            rows["address"] = chance.integers(0, 1 << 35, len(rows)) << 12
+            rows["pid"] = rows["tid"] = chance.integers(1, 400, len(rows))
+            rows["stack"] = chance.integers(0, STACKS, len(rows))
+            rows["weight"] = chance.integers(0, 2, len(rows))
+            rows["kind"] = chance.choice([Kind.USER, Kind.KERNEL, Kind.COW], len(rows))
+            rows.tofile(raw)
+
+
+def stack(number: int) -> str:
+    """One of many, of twenty functions."""
+    return ";".join(f"function_{(number * 7 + depth * 13) % 900}" for depth in range(20))
+
+
+def tables() -> dict[str, Any]:
+    """The sample's, with half an hour of slices and stacks."""
+    found: dict[str, Any] = samples.tables()
+    cells = [row for row in found["slices"] if row["kind"] == "user"][:60]
+    numbers = range(SLICES)
+    found["slices"] = {
+        "slice": [number for number in numbers for _ in cells],
+        "start_ns": [number * samples.SLICE_NS for number in numbers for _ in cells],
+        **{
+            name: [row[name] for row in cells] * SLICES
+            for name in ("kind", "bucket_low_ns", "bucket_high_ns", "count")
+        },
+    }
+    names = [stack(number) for number in range(STACKS)]
+    chosen = [number * 31 % STACKS for number in range(SLICES * STACKS_IN_SLICE)]
+    rows = len(chosen)
+    found["stack_slices"] = {
+        "slice": [number // STACKS_IN_SLICE for number in range(rows)],
+        "start_ns": [number // STACKS_IN_SLICE * samples.SLICE_NS for number in range(rows)],
+        "kind": ["user"] * rows,
+        "comm": ["mysqld"] * rows,
+        "stack": [names[number] for number in chosen],
+        **{name: [5] * rows for name in ("samples", "count", "stalled_ns")},
+    }
+    found["stacks"] = [
+        {
+            "kind": "user",
+            "comm": "mysqld",
+            "stack": name,
+            "samples": 5,
+            "count": 5 * rows // STACKS,
+            "stalled_ns": 9000,
+        }
+        for name in names
+    ]
+    return found
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The recording."""
+    made = tmp_path_factory.mktemp("large")
+    write_events(made)
+    meta = samples.meta()
+    start_ns = meta["clocks"]["start"]["monotonic_ns"]
+    meta["clocks"]["end"]["monotonic_ns"] = start_ns + SLICES * samples.SLICE_NS
+    names = {number: stack(number) for number in range(STACKS)}
+    recording.write(made / "recording", meta, tables(), events=(made, names))
+    return made / "recording"
+
+
+def test_report_of_ten_million_events(folder: Path, tmp_path: Path) -> None:
+    assert recording.read(folder).columns("events").num_rows == EVENTS
+    html = tmp_path / "report.html"
+    begun = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", REPORT, "report", str(folder), "--html", str(html)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    seconds = time.monotonic() - begun
+    found = re.search(r"^VmHWM:\s+(\d+) kB", done.stderr, re.MULTILINE)
+    assert found
+    most = int(found[1]) << 10
+    assert done.returncode == 0, done.stderr
+    assert "Faults, each column" in done.stdout
+    print(f"{seconds:.1f} s, {most / (1 << 20):.0f} MiB, {html.stat().st_size / 1e6:.1f} MB")
+    assert seconds <= MOST_S
+    assert most <= MOST_BYTES
+    assert html.stat().st_size <= MOST_HTML
