@@ -1,0 +1,114 @@
+"""Counts are exactly right where the kernel makes them exact, and peers agree."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from livedump import trace
+from livedump.trace.recording import Recording
+from tests.guest.test_trace import command
+
+PAGES = 1500
+
+#: enum vm_fault_reason: the fault is to be repeated, or has failed. The kernel counts neither.
+NOT_COUNTED = 0x400 | 0x873
+
+
+class Known:
+    """The loads, recorded fault by fault, while perf counts, too.
+
+    :ivar spans: what the loads say, see tools/load/known.py
+    :ivar perf: faults from user mode, by perf
+    """
+
+    def __init__(self, folder: Path) -> None:
+        counts = folder / "perf.csv"
+        perf = ["perf", "stat", "-x,", "-o", str(counts), "-e", "exceptions:page_fault_user"]
+        done = subprocess.run(
+            [
+                *command("record", "-o", str(folder / "r"), "--kind", "user", "--events"),
+                *("--", *perf, "--", sys.executable, "-m", "tools.load.known", str(PAGES)),
+            ],
+            stdout=subprocess.PIPE,
+            text=True,
+            timeout=300,
+            check=True,
+        )
+        self.spans: list[dict[str, Any]] = json.loads(done.stdout)
+        self.recording: Recording = trace.read(folder / "r")
+        [line] = [line for line in counts.read_text().splitlines() if "page_fault_user" in line]
+        self.perf = int(line.split(",")[0])
+        columns = ["kind", "pid", "address", "detail", "latency_ns"]
+        self.events: list[dict[str, Any]] = (
+            self.recording.columns("events").select(columns).to_pylist()
+        )
+
+
+@pytest.fixture(scope="module")
+def known(tmp_path_factory: pytest.TempPathFactory) -> Known:
+    """Recorded once."""
+    return Known(tmp_path_factory.mktemp("known"))
+
+
+@pytest.mark.smoke
+def test_nothing_is_lost(known: Known) -> None:
+    """Else the other tests prove nothing."""
+    lost = [row for row in known.recording.tables["losses"] if "stack" not in row["what"]]
+    assert sum(row["count"] for row in lost) <= 2, lost
+
+
+@pytest.mark.smoke
+def test_every_page_faults_exactly_once(known: Known) -> None:
+    assert Counter(span["load"] for span in known.spans) == {
+        "anonymous": 1,
+        "private_file": 1,
+        "shared": 2,
+        "forked": 3,
+    }
+    for span in known.spans:
+        inside = [
+            event
+            for event in known.events
+            if event["pid"] == span["pid"]
+            and event["kind"] == "user"
+            and span["start"] <= event["address"] < span["end"]
+            and not event["detail"] & NOT_COUNTED
+        ]
+        pages = Counter(event["address"] >> 12 for event in inside)
+        assert len(inside) == len(pages) == span["faults"] == PAGES, span
+        assert all(event["latency_ns"] for event in inside)
+
+
+@pytest.mark.smoke
+def test_a_process_has_the_faults_that_getrusage_says(known: Known) -> None:
+    """Those of the whole life of each child, from user mode and from within the kernel."""
+    children = [span for span in known.spans if span["minor"] is not None]
+    assert len(children) == 4
+    for span in children:
+        counted = [
+            event
+            for event in known.events
+            if event["pid"] == span["pid"]
+            and event["kind"] in ("user", "uaccess")
+            and not event["detail"] & NOT_COUNTED
+        ]
+        assert len(counted) == span["minor"] + span["major"], span
+
+
+@pytest.mark.smoke
+def test_perf_counts_the_same(known: Known) -> None:
+    """The tracepoint's count of all processes that perf followed."""
+    pids = {span["pid"] for span in known.spans}
+    own = sum(
+        row["count"]
+        for row in known.recording.tables["tasks"]
+        if row["kind"] == "user" and row["pid"] in pids and row["comm"] != "perf"
+    )
+    assert own == known.perf

@@ -1,0 +1,125 @@
+"""Loads whose number of faults is known: ``python -m tools.load.known PAGES``.
+
+Each prepares memory, touches every page of it once, and says where it was and how often the kernel
+had to be asked. Large pages and reading around are kept out, so the numbers are exact.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import mmap
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+
+import click
+
+MADV_NOHUGEPAGE = 15
+
+#: All memory stays, so that no two loads have the same addresses.
+_KEPT: list[mmap.mmap] = []
+
+
+@dataclass(frozen=True)
+class Span:
+    """Memory of a process, and the faults that touching it took.
+
+    :ivar faults: from user mode, in [start, end)
+    :ivar minor: of the whole process, by getrusage(); None while it lives
+    """
+
+    load: str
+    pid: int
+    start: int
+    end: int
+    faults: int
+    minor: int | None = None
+    major: int | None = None
+
+
+def private(pages: int) -> mmap.mmap:
+    """Private memory of small pages, not touched yet."""
+    memory = mmap.mmap(-1, pages * mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory.madvise(MADV_NOHUGEPAGE)
+    _KEPT.append(memory)
+    return memory
+
+
+def touch(memory: mmap.mmap, value: int) -> None:
+    """Write to every page."""
+    for offset in range(0, len(memory), mmap.PAGESIZE):
+        memory[offset] = value
+
+
+def span(load: str, memory: mmap.mmap, faults: int) -> Span:
+    """Of this process."""
+    start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    return Span(load, os.getpid(), start, start + len(memory), faults)
+
+
+def anonymous(pages: int) -> Iterator[Span]:
+    """First touches of private memory."""
+    memory = private(pages)
+    touch(memory, 1)
+    yield span("anonymous", memory, pages)
+
+
+def private_file(pages: int) -> Iterator[Span]:
+    """First writes to a private mapping of a file: each copies its page."""
+    with tempfile.TemporaryFile() as file:
+        file.write(bytes(pages * mmap.PAGESIZE))
+        file.flush()
+        memory = mmap.mmap(file.fileno(), pages * mmap.PAGESIZE, flags=mmap.MAP_PRIVATE)
+        _KEPT.append(memory)
+        touch(memory, 1)
+    yield span("private_file", memory, pages)
+
+
+def shared(pages: int) -> Iterator[Span]:
+    """Memory that two processes share: each has to map every page once."""
+    memory = mmap.mmap(-1, pages * mmap.PAGESIZE, flags=mmap.MAP_SHARED | mmap.MAP_ANONYMOUS)
+    _KEPT.append(memory)
+    memory.madvise(MADV_NOHUGEPAGE)
+    yield _in_child(lambda: touch(memory, 1), span("shared", memory, pages))
+    touch(memory, 2)
+    yield span("shared", memory, pages)
+
+
+def forked(pages: int) -> Iterator[Span]:
+    """A child writes to what it has from its parent: each write copies a page."""
+    memory = private(pages)
+    touch(memory, 1)
+    for _ in range(3):
+        yield _in_child(lambda: touch(memory, 2), span("forked", memory, pages))
+
+
+def _in_child(work: Callable[[], None], here: Span) -> Span:
+    """Do it in a child, which ends; its span, with all its faults."""
+    pid = os.fork()
+    if not pid:
+        status = 1
+        try:
+            work()
+            status = 0
+        finally:
+            os._exit(status)
+    _pid, status, usage = os.wait4(pid, 0)
+    if status:
+        raise RuntimeError(f"{here.load}: the child failed ({status})")
+    return Span(here.load, pid, here.start, here.end, here.faults, usage.ru_minflt, usage.ru_majflt)
+
+
+LOADS = (anonymous, private_file, shared, forked)
+
+
+@click.command()
+@click.argument("pages", type=click.IntRange(1))
+def main(pages: int) -> None:
+    """Run each load with PAGES pages; prints one JSON list of what it came to."""
+    print(json.dumps([asdict(found) for load in LOADS for found in load(pages)]))
+
+
+if __name__ == "__main__":
+    main()
