@@ -122,6 +122,9 @@ struct ld_cell {
 #define LD_CELL_KINDS 2048
 #define LD_CELL_UNTIMED (LD_BUCKETS + LD_LOSSES)
 
+/* In the map `sampling`: no stack is taken. */
+#define LD_NO_STACKS 0xffffffff
+
 /* One stack is taken of so many events, by chance. */
 struct ld_turn {
 	u32 events;		/* since the last one */
@@ -333,6 +336,8 @@ static __always_inline u32 ld_sample(enum ld_kind kind)
 
 	if (!every || !turn || *every < 2)
 		return 1;
+	if (*every == LD_NO_STACKS)
+		return 0;
 	events = turn->events + 1;
 	if (events < turn->next) {
 		turn->events = events;

@@ -35,6 +35,7 @@ from livedump.cli.trace_trigger import arm
 from livedump.errors import LivedumpError
 from livedump.trace.filters import Filter
 from livedump.trace.layout import QUESTIONS
+from livedump.trace.pump import Stacks
 from livedump.trace.trigger import Trigger
 
 #: Exit status when recording itself failed, so that it is not taken for the command's: as env(1)
@@ -84,9 +85,11 @@ def cli() -> None:
 @click.option("--events", is_flag=True, help="Keep every fault, too: one row for each.")
 @click.option(
     "--all-stacks",
-    is_flag=True,
+    "stacks",
+    flag_value=Stacks.ALL.value,
     help="Take every fault's stack. Default: about 2,000 a second of each kind, by chance.",
 )
+@click.option("--no-stacks", "stacks", flag_value=Stacks.NONE.value, help="Take none: cheapest.")
 @click.option(
     "--snapshot-when",
     "conditions",
@@ -125,7 +128,7 @@ def record(
     chosen: Filter,
     slice_ms: int,
     events: bool,
-    all_stacks: bool,
+    stacks: str | None,
     conditions: tuple[str, ...],
     dump: Path | None,
     max_snapshots: int,
@@ -155,7 +158,7 @@ def record(
         chosen=chosen,
         slice_ns=slice_ms * 1_000_000,
         events=events,
-        all_stacks=all_stacks,
+        stacks=Stacks(stacks) if stacks else Stacks.SAMPLED,
         ready_file=ready_file,
         force=force,
     )

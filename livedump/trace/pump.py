@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable
+from enum import Enum
 
 from livedump.trace.data import LossRow
-from livedump.trace.layout import Kind, cell_what
+from livedump.trace.layout import NO_STACKS, Kind, cell_what
 from livedump.trace.maps import Programs
 from livedump.trace.timeline import Timeline
 
@@ -20,23 +21,29 @@ STACKS_PER_S = 2000
 #: Kinds that have stacks.
 SAMPLED = (Kind.USER, Kind.UACCESS, Kind.GUP, Kind.KERNEL, Kind.COW)
 
+
+class Stacks(Enum):
+    """Of which faults the stack is taken."""
+
+    SAMPLED = "sampled"
+    ALL = "all"
+    NONE = "none"
+
+
 #: Called after each round, in the pump's thread.
 Watcher = Callable[[Timeline], None]
 
 
 class Sampler:
-    """One stack of how many faults: as many as it takes to stay at :data:`STACKS_PER_S`.
+    """One stack of how many faults: as many as it takes to stay at :data:`STACKS_PER_S`."""
 
-    :param all_stacks: every one
-    """
-
-    def __init__(self, all_stacks: bool) -> None:
-        self._all = all_stacks
-        self.every = dict.fromkeys(SAMPLED, 1)
+    def __init__(self, stacks: Stacks) -> None:
+        self._stacks = stacks
+        self.every = dict.fromkeys(SAMPLED, NO_STACKS if stacks is Stacks.NONE else 1)
 
     def changes(self, events: Counter[Kind], seconds: float) -> dict[Kind, int]:
         """What is to be set anew after *events* in *seconds*."""
-        if self._all or seconds <= 0:
+        if self._stacks is not Stacks.SAMPLED or seconds <= 0:
             return {}
         wanted = {kind: max(1, round(events[kind] / seconds / STACKS_PER_S)) for kind in SAMPLED}
         found = {kind: every for kind, every in wanted.items() if every != self.every[kind]}
@@ -56,14 +63,15 @@ class Pump:
         programs: Programs,
         timeline: Timeline,
         *,
-        all_stacks: bool = False,
+        stacks: Stacks = Stacks.SAMPLED,
         keep_event: Callable[[bytes], None] | None = None,
         watchers: tuple[Watcher, ...] = (),
         interval_s: float = INTERVAL_S,
     ) -> None:
         self._programs = programs
         self._timeline = timeline
-        self._sampler = Sampler(all_stacks)
+        self._sampler = Sampler(stacks)
+        programs.sample(self._sampler.every)
         self._keep_event = keep_event
         self._watchers = watchers
         self._interval_s = interval_s

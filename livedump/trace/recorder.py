@@ -22,7 +22,7 @@ from livedump.trace.machine import clocks, machine, versions
 from livedump.trace.maps import Programs
 from livedump.trace.options import EVERYBODY, SLICE_NS, Options
 from livedump.trace.probes import Plan, resolve
-from livedump.trace.pump import STACKS_PER_S, Pump, Watcher
+from livedump.trace.pump import STACKS_PER_S, Pump, Stacks, Watcher
 from livedump.trace.symbols import Symbols
 from livedump.trace.tables import tables
 from livedump.trace.timeline import Timeline
@@ -46,7 +46,7 @@ class RecordConfig:
     :param chosen: whose faults
     :param slice_ns: length of a time slice
     :param events: keep every fault, not only sums
-    :param all_stacks: take the stack of every fault, not of some
+    :param stacks: of which faults the stack is taken
     """
 
     output: Path
@@ -60,7 +60,7 @@ class RecordConfig:
     chosen: Filter = EVERYBODY
     slice_ns: int = SLICE_NS
     events: bool = False
-    all_stacks: bool = False
+    stacks: Stacks = Stacks.SAMPLED
 
     @property
     def options(self) -> Options:
@@ -144,16 +144,16 @@ class Recorder:
         recording.check_output(self.config.output, force=self.config.force)
         stale.remove_partials(self.config.output.parent)
         self._programs = self._load(self.plan, self.config.options)
-        self._start = {**clocks(), "monotonic_ns": self._programs.begin()}
         kept = Checkpoints(self.config.output, self._killed, events=self.config.events)
         self._checkpoints = kept
         self._pump = Pump(
             self._programs,
             self.timeline,
-            all_stacks=self.config.all_stacks,
+            stacks=self.config.stacks,
             keep_event=kept.events.add if kept.events else None,
             watchers=(*self._watchers, kept.watch),
         )
+        self._start = {**clocks(), "monotonic_ns": self._programs.begin()}
         self._pump.start()
         if self.config.ready_file is not None:
             self.config.ready_file.touch()
@@ -228,7 +228,7 @@ class Recorder:
             "absent": [absent.to_dict() for absent in self.plan.absent],
             "unmeasured": unmeasured(data, symbols, self._pump.error),
             "slice_ns": self.config.slice_ns,
-            "stacks_per_s": None if self.config.all_stacks else STACKS_PER_S,
+            "stacks_per_s": STACKS_PER_S if self.config.stacks is Stacks.SAMPLED else None,
             **recording.count_losses([as_row(row) for row in data.losses]),
             "options": {
                 "questions": list(self.config.questions),
@@ -236,6 +236,7 @@ class Recorder:
                 "limits": dict(self.config.limits),
                 "filter": self.config.chosen.to_dict(),
                 "events": self.config.events,
+                "stacks": self.config.stacks.value,
             },
             "command": (
                 {"argv": list(self.config.command), "status": command_status}

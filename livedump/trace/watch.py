@@ -104,10 +104,10 @@ def watch(
     """
     programs = load(plan, options)
     try:
-        programs.begin()
-        on_ready()
         timeline, symbols = Timeline(options.slice_ns, whole=False), Symbols()
         pump = Pump(programs, timeline)
+        programs.begin()
+        on_ready()
         done = 0
         while done != rounds and not stop.wait(interval_s):
             pump.round()

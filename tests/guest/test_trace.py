@@ -17,6 +17,7 @@ import pytest
 
 from livedump import analysis, trace
 from livedump.trace import maps
+from livedump.trace.pump import Stacks
 from livedump.trace.recording import Recording
 from tests.guest.faults import TOUCHER
 from tools.vm.kernels import series_of
@@ -230,7 +231,7 @@ def test_full_tables_are_counted_as_losses(tmp_path: Path) -> None:
         questions=("user",),
         command=(sys.executable, "-c", "import json, os; os.system('true; true; true')"),
         limits={"folds": 1, "tasks": 1, "stacks": 1, "inflight": 1},
-        all_stacks=True,
+        stacks=Stacks.ALL,
     )
     result = trace.record(config, threading.Event())
     assert result.status == 0

@@ -68,8 +68,11 @@ def test_every_loss_is_what_the_header_says() -> None:
     )
 
 
-def test_bit_of_spilled_stacks() -> None:
+def test_constants_of_the_header() -> None:
     header = (ROOT / "bpf" / "common.h").read_text()
+    for name, value in (("NO_STACKS", layout.NO_STACKS), ("CELL_KINDS", layout.CELL_KINDS)):
+        found = re.search(rf"#define LD_{name} (\w+)", header)
+        assert found and int(found[1], 0) == value
     found = re.search(r"#define LD_SPILLED \(1 << (\d+)\)", header)
     assert found and layout.SPILLED == 1 << int(found[1])
 

@@ -10,8 +10,8 @@ import pytest
 
 from livedump.trace.buckets import BUCKETS, bounds, bucket_of
 from livedump.trace.data import Drained, LossRow, StackRow
-from livedump.trace.layout import CELL_KINDS, Kind, Loss, cell_what
-from livedump.trace.pump import STACKS_PER_S, Pump, Sampler
+from livedump.trace.layout import CELL_KINDS, NO_STACKS, Kind, Loss, cell_what
+from livedump.trace.pump import SAMPLED, STACKS_PER_S, Pump, Sampler, Stacks
 from livedump.trace.timeline import RECENT_S, Timeline
 
 SLICE_NS = 100_000_000
@@ -79,13 +79,14 @@ def test_stacks_of_a_slice_are_added_up() -> None:
 
 
 def test_sampler_follows_the_rate() -> None:
-    sampler = Sampler(all_stacks=False)
+    sampler = Sampler(Stacks.SAMPLED)
     busy = Counter({Kind.USER: 10 * STACKS_PER_S, Kind.COW: STACKS_PER_S})
     assert sampler.changes(busy, 1.0) == {Kind.USER: 10}
     assert sampler.changes(busy, 1.0) == {}
     assert sampler.changes(Counter(), 1.0) == {Kind.USER: 1}
     assert sampler.changes(busy, 0.0) == {}
-    assert Sampler(all_stacks=True).changes(busy, 1.0) == {}
+    assert Sampler(Stacks.ALL).changes(busy, 1.0) == {}
+    assert set(Sampler(Stacks.NONE).every.values()) == {NO_STACKS}
 
 
 class FakePrograms:
@@ -135,7 +136,7 @@ def test_pump_collects_until_the_end() -> None:
     assert seen.wait(10)
     pump.finish()
     assert not pump.error
-    assert programs.sampled == {Kind.USER: 10}
+    assert programs.sampled == {**dict.fromkeys(SAMPLED, 1), Kind.USER: 10}
     assert sum(int(str(count)) for count in timeline.slices()["count"]) == (
         programs.rounds * 10 * STACKS_PER_S
     )
