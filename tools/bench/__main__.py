@@ -18,6 +18,7 @@ from tools.vm import VmError
 
 DOWNTIME = BENCH / "downtime.json"
 FAULT = BENCH / "fault.json"
+TRACING = BENCH / "tracing.json"
 INSTRUCTIONS = BENCH / "downtime-instructions.json"  # as DOWNTIME, one CPU, no noise
 CHART = BENCH / "downtime.svg"
 
@@ -71,6 +72,15 @@ def run_fault(kernel: str, rounds: int) -> list[str]:
     return []
 
 
+def run_tracing(kernel: str, rounds: int) -> list[str]:
+    """Measure what tracers cost."""
+    try:
+        TRACING.write_text(json.dumps(machine.tracing(kernel, rounds), indent=1) + "\n")
+    except VmError as error:
+        return [f"tracing: {error}"]
+    return []
+
+
 def show(console: Console) -> None:
     """Print all that is kept, this run's and former ones'."""
     checks = []
@@ -85,13 +95,19 @@ def show(console: Console) -> None:
         found = json.loads(FAULT.read_text())
         console.print(report.faults(found), report.slowdown(found["slowdown"]))
         checks.append(summary.fault_check(found["instructions"]))
+    if TRACING.exists():
+        found = json.loads(TRACING.read_text())
+        console.print(report.tracing(found))
+        checks += summary.tracing_checks(found)
     console.print(report.targets(checks))
 
 
 @click.command()
 @click.option("--kernel", default="6.1", show_default=True)
 @click.option(
-    "--only", type=click.Choice(["downtime", "instructions", "fault", "show"]), help="Part of it."
+    "--only",
+    type=click.Choice(["downtime", "instructions", "fault", "tracing", "show"]),
+    help="Part of it.",
 )
 @click.option(
     "--row",
@@ -104,7 +120,8 @@ def show(console: Console) -> None:
 @click.option("--samples", default=15, show_default=True, help="Of each stop, in each boot.")
 @click.option("--rounds", default=5, show_default=True, help="Of faults, and of each load.")
 def main(kernel: str, only: str | None, names: tuple[str, ...], samples: int, rounds: int) -> None:
-    """Downtime of both strategies against an empty stop; costs of faults; slowdown while held.
+    """Downtime of both strategies against an empty stop; costs of faults; slowdown while held; what
+    tracing costs.
 
     Samples are kept in build/bench/, row by row: rows that are not measured again stay. With
     $LIVEDUMP_KO, modules from that folder are measured.
@@ -125,6 +142,8 @@ def main(kernel: str, only: str | None, names: tuple[str, ...], samples: int, ro
         )
     if only in (None, "fault"):
         errors += run_fault(kernel, rounds)
+    if only in (None, "tracing"):
+        errors += run_tracing(kernel, 3 * rounds)
     show(Console())
     for error in errors:
         click.echo(f"bench: error: {error}", err=True)

@@ -114,3 +114,9 @@ def slowdown(kernel: str, rounds: int) -> dict[str, Any]:
     """A load's rates with and without a held snapshot."""
     vm = VmConfig(kernel=kernel, timeout_s=900, name="bench-slowdown", **private_modules())
     return measure(vm, "slowdown", str(rounds))
+
+
+def tracing(kernel: str, rounds: int) -> dict[str, Any]:
+    """What tracers cost."""
+    vm = VmConfig(kernel=kernel, timeout_s=1200, name="bench-tracing", **private_modules())
+    return measure(vm, "tracing", str(rounds))

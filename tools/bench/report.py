@@ -85,6 +85,21 @@ def slowdown(found: dict[str, Any]) -> Table:
     return shown
 
 
+def tracing(found: dict[str, Any]) -> Table:
+    """What tracers cost."""
+    columns = ("tracer", "first touch ns", "to none", "compiler to none", "host drift")
+    shown = Table(*columns, title="Under a tracer, medians")
+    for each in summary.overheads(found):
+        shown.add_row(
+            each.tracer,
+            f"{each.touch_ns:,.0f}",
+            f"{each.touch:.2f}",
+            f"{each.compile:.2f}",
+            f"{each.drift:.2f}",
+        )
+    return shown
+
+
 def targets(checks: Sequence[summary.Check]) -> Table:
     """Which targets are met."""
     shown = Table("target", "wanted", "measured", "", title="Targets")

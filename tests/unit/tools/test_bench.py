@@ -188,3 +188,48 @@ def test_slowdown_table_shows_spread_and_share() -> None:
     )
     cells = [list(column.cells)[0] for column in table.columns]
     assert cells == ["process", "10.0", "5.0 - 15.0", "3.0", "3.33", "4.00", "1.00%"]
+
+
+def found_tracing(costs: dict[str, float], drift: float = 1.0) -> dict[str, Any]:
+    """tracing.json: what a first touch costs under each tracer, against 1000 ns."""
+    alone = {"tracer": "none", "touch_ns": [900, 1000, 5000], "compile_ns": [2e8]}
+    later = {**alone, "touch_ns": [1000 * drift]}
+    runs: list[dict[str, Any]] = [alone]
+    for name, cost in costs.items():
+        run = {"tracer": name, "touch_ns": [1000 * cost], "compile_ns": [2e8 * (0.9 + cost / 10)]}
+        runs += [run, later]
+    return {"kernel": "6.1", "pages": 4000, "runs": runs}
+
+
+COSTS = {
+    "livedump counts": 1.4,
+    "livedump": 1.5,
+    "livedump all stacks": 2.0,
+    "livedump events": 2.5,
+    "perf record": 3.0,
+    "funclatency": 1.8,
+}
+
+
+@pytest.mark.parametrize(
+    ("changed", "missed"),
+    [
+        ({}, set()),
+        ({"livedump counts": 1.6}, {"tracing: counts alone"}),
+        ({"funclatency": 1.45}, {"tracing: default against the cheaper peer"}),
+        ({"livedump events": 3.1}, {"tracing: events against perf record"}),
+    ],
+)
+def test_tracing_targets(changed: dict[str, float], missed: set[str]) -> None:
+    checks = summary.tracing_checks(found_tracing({**COSTS, **changed}))
+    assert {check.name for check in checks if check.met is False} == missed
+    assert len(checks) == 4
+
+
+def test_drift_of_the_host_proves_nothing() -> None:
+    found = found_tracing(COSTS, drift=1.4)
+    assert {check.met for check in summary.tracing_checks(found)} == {None}
+    [first, *_] = summary.overheads(found_tracing(COSTS))
+    assert (first.tracer, first.touch, first.drift) == ("livedump counts", 1.4, 1.0)
+    assert first.compile == pytest.approx(1.04)
+    assert report.tracing(found).row_count == len(COSTS)
