@@ -227,9 +227,10 @@ def test_tracing_targets(changed: dict[str, float], missed: set[str]) -> None:
 
 
 def test_drift_of_the_host_proves_nothing() -> None:
-    found = found_tracing(COSTS, drift=1.4)
-    assert {check.met for check in summary.tracing_checks(found)} == {None}
+    checks = summary.tracing_checks(found_tracing(COSTS, drift=1.4))
+    # Between the first two runs without a tracer it drifted, not later.
+    assert [check.met for check in checks] == [None, True, True, True]
     [first, *_] = summary.overheads(found_tracing(COSTS))
     assert (first.tracer, first.touch, first.drift) == ("livedump counts", 1.4, 1.0)
     assert first.compile == pytest.approx(1.04)
-    assert report.tracing(found).row_count == len(COSTS)
+    assert report.tracing(found_tracing(COSTS)).row_count == len(COSTS)
