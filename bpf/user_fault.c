@@ -39,6 +39,7 @@ int ld_user_fault_entry(struct pt_regs *ctx, struct vm_area_struct *vma,
 		entry.kind = LD_KIND_UACCESS;
 	if (inflight.lookup(&task))
 		ld_lost(entry.kind, LD_LOSS_NO_EXIT);
+	entry.stack = -1;
 	entry.weight = ld_sample(entry.kind);
 	if (entry.weight)
 		entry.stack = ld_stack(ctx, entry.kind, entry.weight);
