@@ -194,7 +194,10 @@ class BccPrograms:
             return ()
         if stack not in self._walked:
             table = self._bpf[b"spilled" if stack & SPILLED else b"stacks"]
-            self._walked[stack] = tuple(map(int, table.walk(stack & ~SPILLED)))
+            try:
+                self._walked[stack] = tuple(map(int, table.walk(stack & ~SPILLED)))
+            except KeyError:
+                self._walked[stack] = ()
         return self._walked[stack]
 
     def _event(self, _context: object, data: int, size: int) -> int:

@@ -110,6 +110,7 @@ class Recorder:
         self._programs: Programs | None = None
         self._pump: Pump | None = None
         self._checkpoints: Checkpoints | None = None
+        self._worth = False
         self._start: dict[str, int] = {}
 
     def __enter__(self) -> Recorder:
@@ -185,20 +186,25 @@ class Recorder:
             )
         except RecordingError as error:
             kept.write(content)
-            self._checkpoints = None
             raise RecordingError(
                 error.cause,
                 step=error.step,
                 remedy=f"Make room, then `livedump-trace report {self.config.output}`: what was "
                 f"recorded is in {kept.folder}",
             ) from error
+        self._worth = False  # it is in the recording
         return meta
+
+    def keep(self) -> None:
+        """From now on what was recorded is kept, however this ends: see
+        :func:`livedump.trace.checkpoint.recover`."""
+        self._worth = True
 
     def close(self) -> None:
         """Detach everything. Safe to repeat."""
         self._detach()
         if self._checkpoints is not None:
-            self._checkpoints.close(remove=True)
+            self._checkpoints.close(remove=not self._worth)
             self._checkpoints = None
 
     def _detach(self) -> None:
@@ -285,6 +291,7 @@ def record(
         if stop.is_set():
             raise TraceError("interrupted before the probes were attached", step="record")
         on_ready(active.plan)
+        active.keep()
         status: int | None = None
         if config.command:
             status = run_command(config.command, stop)

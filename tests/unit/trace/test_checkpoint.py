@@ -125,6 +125,7 @@ def test_recording_that_cannot_be_written_is_kept(
 
     with Recorder(trace.RecordConfig(path), load=fake.load, plan=PLAN) as recorder:
         recorder.start()
+        recorder.keep()
         monkeypatch.setattr(recording, "_sync", full)
         with pytest.raises(RecordingError, match=r"No space left.*Make room") as error:
             recorder.finish(ended_by="interrupt")
@@ -133,6 +134,24 @@ def test_recording_that_cannot_be_written_is_kept(
     assert not path.exists()
     folder_of(path).rename(folder_of(path, 1 << 29))
     assert trace.read(path).meta["ended_by"] == "interrupt"
+
+
+def test_recording_survives_its_recorder_s_own_bug(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake, path = FakePrograms(), tmp_path / "r"
+
+    def broken() -> None:
+        raise KeyError("bug")
+
+    monkeypatch.setattr(fake, "end", broken)
+    config = trace.RecordConfig(path, duration_s=1.2)
+    with pytest.raises(KeyError):
+        trace.record(
+            config, threading.Event(), recorder=Recorder(config, load=fake.load, plan=PLAN)
+        )
+    folder_of(path).rename(folder_of(path, 1 << 29))
+    assert trace.read(path).meta["ended_by"] == "killed"
 
 
 def test_event_is_the_header_s() -> None:
