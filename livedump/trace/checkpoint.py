@@ -82,14 +82,18 @@ class Checkpoints:
             fresh.unlink(missing_ok=True)
             self.failed = error.strerror or str(error)
 
+    def end(self) -> None:
+        """No more events come: all of them are in the file. Safe to repeat."""
+        if self.events:
+            self.events.__exit__(None, None, None)
+
     def close(self, *, remove: bool) -> None:
         """Safe to repeat.
 
         :param remove: the recording is whole, or there is none
         """
-        if self.events:
-            self.events.__exit__(None, None, None)
-        if remove:
+        self.end()
+        if remove or not (self.folder / FILE).exists():
             shutil.rmtree(self.folder, ignore_errors=True)
 
 

@@ -175,7 +175,7 @@ class Recorder:
         content = meta, rows, names = self._content(ended_by, command_status)
         self._detach()
         kept = self._checkpoints
-        kept.close(remove=False)
+        kept.end()
         try:
             recording.write(
                 self.config.output,
