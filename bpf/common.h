@@ -152,6 +152,8 @@ struct ld_stack_key {
 	u32 slice;
 	u32 kind;
 	s32 stack;		/* negative: lost */
+	s32 user;		/* stack of user space; negative: none */
+	u32 pid;		/* whose, 0 without one */
 	char comm[LD_COMM];
 };
 
@@ -349,20 +351,26 @@ static __always_inline u32 ld_sample(enum ld_kind kind)
 }
 
 /*
- * The calling context's kernel stack, or a negative number; loss counted.
  * A stack map keeps one stack for each hash value. One that comes later with
  * the same value goes into a second map, which is nearly empty: to reuse the
  * first one's place would give its events a wrong stack.
  */
-static __always_inline s32 ld_stack(void *ctx, enum ld_kind kind, u32 weight)
+static __always_inline s32 ld_stack_number(void *ctx, u64 flags)
 {
-	s32 stack = stacks.get_stackid(ctx, 0);
+	s32 stack = stacks.get_stackid(ctx, flags);
 
 	if (stack == -EEXIST) {
-		stack = spilled.get_stackid(ctx, 0);
+		stack = spilled.get_stackid(ctx, flags);
 		if (stack >= 0)
 			stack |= LD_SPILLED;
 	}
+	return stack;
+}
+
+static __always_inline s32 ld_stack(void *ctx, enum ld_kind kind, u32 weight)
+{
+	s32 stack = ld_stack_number(ctx, 0);
+
 	if (stack < 0) {
 		ld_lost_events(kind, LD_LOSS_STACK, weight);
 		return -1;
@@ -370,14 +378,21 @@ static __always_inline s32 ld_stack(void *ctx, enum ld_kind kind, u32 weight)
 	return stack;
 }
 
-/* weight: of ld_sample(), not 0 */
-static __always_inline void ld_add_stack(enum ld_kind kind, s32 stack,
-					 u32 weight, u64 stalled_ns)
+/* weight: of ld_sample(), not 0. Kernel threads have no stack of user space. */
+static __always_inline void ld_add_stack(void *ctx, enum ld_kind kind,
+					 s32 stack, u32 weight, u64 stalled_ns)
 {
-	struct ld_stack_key key = { .kind = kind, .stack = stack };
+	struct ld_stack_key key = { .kind = kind, .stack = stack, .user = -1 };
 	struct ld_fold zero = {};
 	struct ld_fold *fold;
 
+#ifdef LD_USER_STACKS
+	key.user = ld_stack_number(ctx, BPF_F_USER_STACK);
+	if (key.user < 0)
+		key.user = -1;
+	else
+		key.pid = bpf_get_current_pid_tgid() >> 32;
+#endif
 	key.slice = ld_slice();
 	bpf_get_current_comm(&key.comm, sizeof(key.comm));
 	fold = folds.lookup_or_try_init(&key, &zero);

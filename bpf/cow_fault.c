@@ -39,7 +39,7 @@ TRACEPOINT_PROBE(livedump, livedump_fault)
 	weight = ld_sample(LD_KIND_COW);
 	if (weight) {
 		stack = ld_stack(args, LD_KIND_COW, weight);
-		ld_add_stack(LD_KIND_COW, stack, weight, total_ns);
+		ld_add_stack(args, LD_KIND_COW, stack, weight, total_ns);
 	}
 	ld_emit(LD_KIND_COW, total_ns, pfn, outcome, weight, stack);
 

@@ -23,7 +23,7 @@ TRACEPOINT_PROBE(exceptions, page_fault_kernel)
 	weight = ld_sample(LD_KIND_KERNEL);
 	if (weight) {
 		stack = ld_stack(args, LD_KIND_KERNEL, weight);
-		ld_add_stack(LD_KIND_KERNEL, stack, weight, 0);
+		ld_add_stack(args, LD_KIND_KERNEL, stack, weight, 0);
 	}
 	ld_emit(LD_KIND_KERNEL, 0, args->address, error_code, weight, stack);
 	return 0;

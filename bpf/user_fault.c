@@ -79,7 +79,7 @@ int ld_user_fault_return(struct pt_regs *ctx)
 	if (entry.kind == LD_KIND_USER && (result & LD_VM_FAULT_MAJOR))
 		ld_observe(LD_KIND_USER_MAJOR, now_ns - entry.start_ns);
 	if (entry.weight)
-		ld_add_stack(entry.kind, entry.stack, entry.weight,
+		ld_add_stack(ctx, entry.kind, entry.stack, entry.weight,
 			     now_ns - entry.start_ns);
 	ld_emit(entry.kind, now_ns - entry.start_ns, entry.address, result,
 		entry.weight, entry.stack);

@@ -89,6 +89,11 @@ def cli() -> None:
     flag_value=Stacks.ALL.value,
     help="Take every fault's stack. Default: about 2,000 a second of each kind, by chance.",
 )
+@click.option(
+    "--user-stacks",
+    is_flag=True,
+    help="With user space's part of each stack (programs built with frame pointers).",
+)
 @click.option("--no-stacks", "stacks", flag_value=Stacks.NONE.value, help="Take none: cheapest.")
 @click.option(
     "--snapshot-when",
@@ -128,6 +133,7 @@ def record(
     chosen: Filter,
     slice_ms: int,
     events: bool,
+    user_stacks: bool,
     stacks: str | None,
     conditions: tuple[str, ...],
     dump: Path | None,
@@ -146,6 +152,8 @@ def record(
 
     if command and duration is not None:
         raise click.UsageError("a recording ends with the command or after --duration, not both")
+    if user_stacks and stacks == Stacks.NONE.value:
+        raise click.UsageError("--user-stacks and --no-stacks exclude each other")
     if not conditions and (dump or max_snapshots > 1):
         raise click.UsageError("--dump and --max-snapshots need --snapshot-when")
     output = output if output is not None else _default_output()
@@ -158,6 +166,7 @@ def record(
         chosen=chosen,
         slice_ns=slice_ms * 1_000_000,
         events=events,
+        user_stacks=user_stacks,
         stacks=Stacks(stacks) if stacks else Stacks.SAMPLED,
         ready_file=ready_file,
         force=force,

@@ -26,6 +26,7 @@ class StackRow:
     :param addresses: innermost first, empty when the stack was lost
     :param samples: how often the stack was taken
     :param count: faults that it stands for, *stalled_ns* likewise
+    :param user: functions of user space, innermost first; empty when these were not asked for
     """
 
     slice: int
@@ -35,6 +36,7 @@ class StackRow:
     samples: int
     count: int
     stalled_ns: int
+    user: tuple[str, ...] = ()
 
 
 @dataclass

@@ -103,6 +103,7 @@ class BccPrograms:
         self._ended = False
         self._unmeasured: dict[str, None] = {}
         self._walked: dict[int, tuple[int, ...]] = {}
+        self._user: dict[tuple[int, int], tuple[str, ...]] = {}
         self._keep: Callable[[bytes], None] | None = None
         if options.events:
             bpf[b"ring"].open_ring_buffer(self._event)
@@ -169,10 +170,24 @@ class BccPrograms:
                 int(value.samples),
                 int(value.count),
                 int(value.stalled_ns),
+                self._user_names(int(key.user), int(key.pid)),
             )
             for key, value in self._take(b"folds", before)
         ]
         return found
+
+    def _user_names(self, stack: int, pid: int) -> tuple[str, ...]:
+        """Functions of a process, while it lives: its files' symbols are looked up there."""
+        if stack < 0:
+            return ()
+        if (stack, pid) not in self._user:
+            self._user[(stack, pid)] = tuple(
+                self._bpf.sym(address, pid, show_module=True, demangle=True).decode(
+                    "utf-8", "replace"
+                )
+                for address in self.addresses(stack)
+            )
+        return self._user[(stack, pid)]
 
     def sample(self, every: Mapping[Kind, int]) -> None:
         """See :class:`Programs`."""

@@ -32,15 +32,18 @@ class Options:
     :ivar limits: entries of maps by name, see :data:`LIMITS`
     :ivar slice_ns: length of a time slice
     :ivar events: keep every fault, not only sums
+    :ivar user_stacks: take user space's part of stacks, too
     """
 
     chosen: Filter = EVERYBODY
     limits: Mapping[str, int] = field(default_factory=dict)
     slice_ns: int = SLICE_NS
     events: bool = False
+    user_stacks: bool = False
 
     def flags(self) -> list[str]:
         """``-D`` flags for bpf/common.h."""
         found = [*self.chosen.flags(), f"-DLD_SLICE_NS={self.slice_ns}"]
         found += [f"-D{LIMITS[name]}={int(size)}" for name, size in sorted(self.limits.items())]
-        return found + ["-DLD_EVENTS"] * self.events
+        switches = {"LD_EVENTS": self.events, "LD_USER_STACKS": self.user_stacks}
+        return found + [f"-D{name}" for name, on in switches.items() if on]

@@ -47,6 +47,7 @@ class RecordConfig:
     :param slice_ns: length of a time slice
     :param events: keep every fault, not only sums
     :param stacks: of which faults the stack is taken
+    :param user_stacks: user space's part of it, too
     """
 
     output: Path
@@ -61,11 +62,12 @@ class RecordConfig:
     slice_ns: int = SLICE_NS
     events: bool = False
     stacks: Stacks = Stacks.SAMPLED
+    user_stacks: bool = False
 
     @property
     def options(self) -> Options:
         """What the programs are compiled for."""
-        return Options(self.chosen, self.limits, self.slice_ns, self.events)
+        return Options(self.chosen, self.limits, self.slice_ns, self.events, self.user_stacks)
 
 
 @dataclass(frozen=True)
@@ -243,6 +245,7 @@ class Recorder:
                 "filter": self.config.chosen.to_dict(),
                 "events": self.config.events,
                 "stacks": self.config.stacks.value,
+                "user_stacks": self.config.user_stacks,
             },
             "command": (
                 {"argv": list(self.config.command), "status": command_status}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from livedump.trace.buckets import bounds
-from livedump.trace.data import RawData, ReleaseEvent, SnapshotEvent, as_row
+from livedump.trace.data import RawData, ReleaseEvent, SnapshotEvent, StackRow, as_row
 from livedump.trace.recording import Row, Table
 from livedump.trace.symbols import Symbols
 from livedump.trace.timeline import Timeline
@@ -58,13 +58,14 @@ def tables(data: RawData, timeline: Timeline, symbols: Symbols) -> dict[str, Tab
 
 def _stacks(timeline: Timeline, symbols: Symbols) -> dict[str, list[Row]]:
     """Rows of stacks by slice, and in all; what differs only in offsets is added up."""
-    names: dict[tuple[int, ...], str] = {}
+    names: dict[tuple[tuple[int, ...], tuple[str, ...]], str] = {}
     by_slice: dict[tuple[str, str, str, int], list[int]] = {}
     total: dict[tuple[str, str, str], list[int]] = {}
     for row in timeline.stacks():
-        if row.addresses not in names:
-            names[row.addresses] = symbols.fold(row.addresses) if row.addresses else STACK_LOST
-        key = (row.kind, row.comm, names[row.addresses])
+        place = (row.addresses, row.user)
+        if place not in names:
+            names[place] = fold(row, symbols)
+        key = (row.kind, row.comm, names[place])
         for sums in (
             by_slice.setdefault((*key, row.slice), [0, 0, 0]),
             total.setdefault(key, [0, 0, 0]),
@@ -84,6 +85,13 @@ def _stacks(timeline: Timeline, symbols: Symbols) -> dict[str, list[Row]]:
             for (kind, comm, stack, slice_), sums in by_slice.items()
         ],
     }
+
+
+def fold(row: StackRow, symbols: Symbols) -> str:
+    """A stack as one string, root first: user space's part, then the kernel's."""
+    kernel = symbols.fold(row.addresses) if row.addresses else STACK_LOST
+    user = [name.replace(";", ":") for name in reversed(row.user)]
+    return ";".join([*user, kernel])
 
 
 def _stack_row(kind: str, comm: str, stack: str, sums: list[int]) -> Row:

@@ -55,7 +55,7 @@ class Timeline:
         self._recent_stacks: deque[StackRow] = deque()
         self._last = -1
         self._stacks: dict[tuple[int, str, str, int], list[int]] = {}
-        self._places: dict[tuple[int, ...], int] = {}
+        self._places: dict[tuple[tuple[int, ...], tuple[str, ...]], int] = {}
         self._losses: list[tuple[int, LossRow]] = []
 
     @property
@@ -82,7 +82,7 @@ class Timeline:
             self._whats.append(what)
             self._counts.append(count)
         for row in drained.stacks:
-            place = self._places.setdefault(row.addresses, len(self._places))
+            place = self._places.setdefault((row.addresses, row.user), len(self._places))
             sums = self._stacks.setdefault((row.slice, row.kind, row.comm, place), [0, 0, 0])
             sums[0] += row.samples
             sums[1] += row.count
@@ -112,7 +112,9 @@ class Timeline:
         """One row for each stack of each slice."""
         places = list(self._places)
         for (slice_, kind, comm, place), sums in self._stacks.items():
-            yield StackRow(slice_, kind, comm, places[place], *sums)
+            addresses, user = places[place]
+            samples, count, stalled_ns = sums
+            yield StackRow(slice_, kind, comm, addresses, samples, count, stalled_ns, user)
 
     def slices(self) -> Columns:
         """The table ``slices``: what follows is sorted by nothing, and may be there in parts."""

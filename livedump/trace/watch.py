@@ -16,6 +16,7 @@ from livedump.trace.options import Options
 from livedump.trace.probes import Plan
 from livedump.trace.pump import Pump
 from livedump.trace.symbols import Symbols
+from livedump.trace.tables import fold
 from livedump.trace.timeline import Timeline, Window
 
 QUANTILES = {"p50": Fraction(1, 2), "p99": Fraction(99, 100)}
@@ -57,9 +58,9 @@ def look(window: Window, slice_ns: int, symbols: Symbols, *, by_stalled: bool) -
             view.kinds.append(
                 {"kind": kind_name(kind), "rate": count / seconds, **_times(window, kind)}
             )
-    totals: dict[tuple[str, str, tuple[int, ...]], list[int]] = {}
+    totals: dict[tuple[str, str, str], list[int]] = {}
     for row in window.stacks:
-        sums = totals.setdefault((row.kind, row.comm, row.addresses), [0, 0])
+        sums = totals.setdefault((row.kind, row.comm, fold(row, symbols)), [0, 0])
         sums[0] += row.count
         sums[1] += row.stalled_ns
     heaviest = sorted(totals.items(), key=lambda item: item[1][by_stalled], reverse=True)
@@ -67,11 +68,11 @@ def look(window: Window, slice_ns: int, symbols: Symbols, *, by_stalled: bool) -
         {
             "kind": kind,
             "comm": comm,
-            "stack": symbols.fold(addresses),
+            "stack": stack,
             "rate": count / seconds,
             "stalled_ns_per_s": stalled_ns / seconds,
         }
-        for (kind, comm, addresses), (count, stalled_ns) in heaviest[:TOP]
+        for (kind, comm, stack), (count, stalled_ns) in heaviest[:TOP]
     ]
     return view
 

@@ -33,7 +33,8 @@ class Known:
         perf = ["perf", "stat", "-x,", "-o", str(counts), "-e", "exceptions:page_fault_user"]
         done = subprocess.run(
             [
-                *command("record", "-o", str(folder / "r"), "--kind", "user", "--events"),
+                *command("record", "-o", str(folder / "r"), "--kind", "user"),
+                *("--events", "--user-stacks"),
                 *("--", *perf, "--", sys.executable, "-m", "tools.load.known", str(PAGES)),
             ],
             stdout=subprocess.PIPE,
@@ -100,6 +101,22 @@ def test_a_process_has_the_faults_that_getrusage_says(known: Known) -> None:
             and not event["detail"] & NOT_COUNTED
         ]
         assert len(counted) == span["minor"] + span["major"], span
+
+
+@pytest.mark.smoke
+def test_stacks_begin_in_user_space(known: Known) -> None:
+    """Python is built without frame pointers: only its innermost function is sure to be seen."""
+    own = [
+        row
+        for row in known.recording.tables["stacks"]
+        if row["kind"] == "user" and row["comm"].startswith("python")
+    ]
+    assert own
+    below = Counter[bool]()
+    for row in own:
+        user, entry, _kernel = row["stack"].partition("asm_exc_page_fault")
+        below["[python3" in user or ".so" in user] += row["count"] if entry else 0
+    assert below[True] > below[False], own[:5]
 
 
 @pytest.mark.smoke

@@ -132,7 +132,7 @@ def namespace() -> tuple[str, ...]:
     "options",
     [
         Options(limits={"pages": 128}),
-        Options(Filter((1,), "name", Path("/")), slice_ns=1_000_000, events=True),
+        Options(Filter((1,), "name", Path("/")), slice_ns=1_000_000, events=True, user_stacks=True),
     ],
 )
 def test_everything_compiles(release: str, options: Options, tmp_path: Path) -> None:

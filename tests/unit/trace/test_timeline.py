@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from threading import Event
 
 import pytest
@@ -12,6 +13,8 @@ from livedump.trace.buckets import BUCKETS, bounds, bucket_of
 from livedump.trace.data import Drained, LossRow, StackRow
 from livedump.trace.layout import CELL_KINDS, NO_STACKS, Kind, Loss, cell_what
 from livedump.trace.pump import SAMPLED, STACKS_PER_S, Pump, Sampler, Stacks
+from livedump.trace.symbols import Symbols
+from livedump.trace.tables import STACK_LOST, fold
 from livedump.trace.timeline import RECENT_S, Timeline
 
 SLICE_NS = 100_000_000
@@ -75,7 +78,20 @@ def test_stacks_of_a_slice_are_added_up() -> None:
     timeline = Timeline(SLICE_NS)
     for _ in range(2):
         timeline.add(Drained(2, {}, [StackRow(2, "user", "cat", (7, 8), 1, 3, 30)]))
-    assert list(timeline.stacks()) == [StackRow(2, "user", "cat", (7, 8), 2, 6, 60)]
+    timeline.add(Drained(3, {}, [StackRow(2, "user", "cat", (7, 8), 1, 1, 1, ("main",))]))
+    assert list(timeline.stacks()) == [
+        StackRow(2, "user", "cat", (7, 8), 2, 6, 60),
+        StackRow(2, "user", "cat", (7, 8), 1, 1, 1, ("main",)),
+    ]
+
+
+def test_user_space_is_below_the_kernel(tmp_path: Path) -> None:
+    table = tmp_path / "kallsyms"
+    table.write_text("0000000000001000 T entry\n0000000000002000 T handler\n")
+    row = StackRow(0, "user", "cat", (0x2004, 0x1004), 1, 1, 1, ("leaf;x", "main"))
+    assert fold(row, Symbols(table)) == "main;leaf:x;entry;handler"
+    lost = StackRow(0, "user", "cat", (), 1, 1, 1)
+    assert fold(lost, Symbols(table)) == STACK_LOST
 
 
 def test_sampler_follows_the_rate() -> None:
