@@ -48,7 +48,12 @@
   /* ---- downtime -------------------------------------------------------- */
 
   const colours = { rendezvous: "--p2", save: "--p1", protect: "--p3", flush: "--p4", recopy: "--p6", exit: "--p5" };
-  byId("receipts").hidden = !data.receipts.length;
+  byId("receipts").hidden = !data.receipts.length && !meta.triggers.length;
+  for (const fired of meta.triggers) {
+    const came = fired.done.file ? `${fired.done.file}, ${fired.done.verdict}` : `failed: ${fired.error}`;
+    byId("receipts").append(element("p", { class: "note" },
+      `Triggered after ${ns(fired.slice * meta.slice_ns)} by ${fired.condition}: ${came}.`));
+  }
   data.receipts.forEach((receipt, index) => {
     const whole = Math.max(1, Object.values(receipt.phases_ns).reduce((sum, value) => sum + value, 0));
     const bar = element("div", { class: "phases", role: "img", "aria-label": "Phases of the stop" });
@@ -157,6 +162,13 @@
     const amount = state.weight ? ns(value) : `${grouped(value)} faults`;
     return `${amount}, ${((100 * value) / state.root.value).toFixed(2)} %`;
   };
+
+  for (const [kind, [taken, faults]] of Object.entries(data.samples)) {
+    if (taken < faults) {
+      byId("stacks").append(element("p", { class: "note" },
+        `${kind}: the stacks of ${grouped(taken)} faults were taken, by chance, and stand for ${grouped(faults)}.`));
+    }
+  }
 
   /* The span of time that the heat map has chosen; null: all. */
   const over = data.over_time;

@@ -29,6 +29,7 @@ class Summary:
 
     :param counters: kind -> name -> count, without the histograms' sums
     :param top_stacks: kind -> heaviest stacks
+    :param samples: kind -> stacks that were taken, and faults that they stand for
     :param pages: hottest pages, of copy-on-write faults
     :param timeline: faults over time, in at most :data:`STEPS` steps, without stacks
     :param cow_check: the module's fault count beside BPF's; None when they cannot be compared
@@ -39,6 +40,7 @@ class Summary:
     latencies: list[Latency]
     counters: dict[str, dict[str, int]]
     top_stacks: dict[str, list[dict[str, Any]]]
+    samples: dict[str, tuple[int, int]]
     tasks: list[Row]
     pages: list[Row]
     stops: list[Row]
@@ -84,6 +86,7 @@ class Summary:
             "latencies": [latency.to_dict() for latency in self.latencies],
             "counters": self.counters,
             "top_stacks": self.top_stacks,
+            "samples": {kind: list(counts) for kind, counts in self.samples.items()},
             "tasks": self.tasks,
             "pages": self.pages,
             "stops": self.stops,
@@ -120,6 +123,7 @@ def summarize(
         losses=_plain(recording.tables["losses"]),
         latencies=latencies(recording, kinds),
         counters=counters,
+        samples={kind: _samples(recording, kind) for kind in shown},
         top_stacks={kind: stacks.top(recording, kind, weight, limit) for kind in shown},
         tasks=_plain(tasks[:limit]),
         pages=_plain(recording.tables["pages"][:limit]),
@@ -128,6 +132,11 @@ def summarize(
         timeline=over_time(recording, kinds, STEPS, with_stacks=False),
         cow_check=fault_check(recording),
     )
+
+
+def _samples(recording: Recording, kind: str) -> tuple[int, int]:
+    rows = [row for row in recording.tables["stacks"] if row["kind"] == kind]
+    return sum(row["samples"] for row in rows), sum(row["count"] for row in rows)
 
 
 def recorded_kinds(recording: Recording) -> set[str]:

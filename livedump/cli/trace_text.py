@@ -162,8 +162,9 @@ def sparkline(values: Sequence[int]) -> str:
 
 def _stacks(summary: Summary) -> Iterable[Any]:
     for kind, stacks in summary.top_stacks.items():
+        taken, faults = summary.samples[kind]
         yield table(
-            f"Top stacks: {kind}",
+            f"Top stacks: {kind}" + (f", by {taken:,} samples" if taken < faults else ""),
             (("count", True), ("stalled us", True), ("innermost functions", False)),
             (
                 (f"{row['count']:,}", _stalled(row["stalled_ns"]), innermost(row["stack"]))

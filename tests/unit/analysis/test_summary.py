@@ -79,6 +79,7 @@ def test_terminal_text(recording: Recording) -> None:
     [bars] = re.findall(r"^ *cow +(\d+) +(\S+)$", text, re.MULTILINE)
     # 6 of 12 s, in 40 columns of 300 ms: held from 2.0 to 8.0 s
     assert len(bars[1]) == 21 and int(bars[0]) > 50
+    assert "Top stacks: user, by 3,000 samples\n" in text and "Top stacks: cow\n" in text
     assert "p99.9" in text and "memcpy < ext4_file_write_iter < vfs_write" in text
 
 
