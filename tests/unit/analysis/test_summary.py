@@ -96,3 +96,27 @@ def test_lost_events_are_told_apart(recording: Recording) -> None:
     assert text in render(summary)
     recording.tables["losses"].clear()
     assert "losses: none counted" in render(analysis.summarize(recording))
+
+
+def test_what_a_trigger_did_is_said(recording: Recording) -> None:
+    fired = {
+        "condition": "p99(user)>2ms",
+        "value": 3e6,
+        "slice": 42,
+        "done": {},
+        "error": "no room",
+    }
+    done = {"file": "vmcore", "verdict": "complete"}
+    recording.meta["triggers"] = [fired, {**fired, "slice": 61, "done": done, "error": ""}]
+    recording.meta["ended_by"] = "killed"
+    text = render(analysis.summarize(recording))
+    assert "triggered after 4.2 s: p99(user)>2ms: FAILED: no room" in text
+    assert "triggered after 6.1 s: p99(user)>2ms: vmcore, complete" in text
+    assert "the recorder was killed" in text
+
+
+def test_hot_pages_with_names(recording: Recording) -> None:
+    assert "Hottest pages" not in render(analysis.summarize(recording))
+    recording.tables["pages"][0].update(was="slab", name="dentry: struct dentry")
+    text = render(analysis.summarize(recording))
+    assert re.search(r"0x1234 +3 +9.0 +slab dentry: struct dentry$", text, re.MULTILINE)
