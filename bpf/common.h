@@ -75,6 +75,7 @@ enum ld_loss {
 	LD_LOSS_EVENTS_FULL,	/* stop, snapshot or release not kept */
 	LD_LOSS_SLICES_FULL,	/* counted, but not under its time slice */
 	LD_LOSS_RING_FULL,	/* counted, but not kept as an event */
+	LD_LOSS_USER_STACK,	/* counted, but without user space's stack */
 	LD_LOSSES,
 };
 
@@ -188,6 +189,10 @@ BPF_ARRAY(sampling, u32, LD_KINDS);	/* one stack of so many events */
 BPF_PERCPU_ARRAY(turns, struct ld_turn, LD_KINDS);
 BPF_HASH(folds, struct ld_stack_key, struct ld_fold, LD_MAX_FOLDS);
 BPF_HASH(cells, struct ld_cell, u64, LD_MAX_CELLS);
+#ifdef LD_USER_STACKS
+/* Of their own: each process has other addresses, and would fill the kernel's. */
+BPF_STACK_TRACE(user_stacks, LD_MAX_STACKS);
+#endif
 #ifdef LD_EVENTS
 BPF_RINGBUF_OUTPUT(ring, LD_RING_PAGES);
 #endif
@@ -327,7 +332,8 @@ static __always_inline void ld_observe(enum ld_kind kind, u64 value_ns)
  * Whether this event's stack is to be taken. Gaps are random, so that a load
  * with a rhythm of its own does not hide half of its stacks.
  * Return: 0, or the number of events that the stack stands for: those since the
- * last one, so that sums are exact.
+ * last one on this CPU, so that sums are short of the totals only by those since
+ * the very last one.
  */
 static __always_inline u32 ld_sample(enum ld_kind kind)
 {
@@ -336,17 +342,18 @@ static __always_inline u32 ld_sample(enum ld_kind kind)
 	struct ld_turn *turn = turns.lookup(&index);
 	u32 events;
 
-	if (!every || !turn || *every < 2)
+	if (!every || !turn)
 		return 1;
 	if (*every == LD_NO_STACKS)
 		return 0;
 	events = turn->events + 1;
-	if (events < turn->next) {
+	if (*every > 1 && events < turn->next) {
 		turn->events = events;
 		return 0;
 	}
 	turn->events = 0;
-	turn->next = 1 + bpf_get_prandom_u32() % (2 * *every - 1);
+	if (*every > 1)
+		turn->next = 1 + bpf_get_prandom_u32() % (2 * *every - 1);
 	return events;
 }
 
@@ -355,22 +362,15 @@ static __always_inline u32 ld_sample(enum ld_kind kind)
  * the same value goes into a second map, which is nearly empty: to reuse the
  * first one's place would give its events a wrong stack.
  */
-static __always_inline s32 ld_stack_number(void *ctx, u64 flags)
+static __always_inline s32 ld_stack(void *ctx, enum ld_kind kind, u32 weight)
 {
-	s32 stack = stacks.get_stackid(ctx, flags);
+	s32 stack = stacks.get_stackid(ctx, 0);
 
 	if (stack == -EEXIST) {
-		stack = spilled.get_stackid(ctx, flags);
+		stack = spilled.get_stackid(ctx, 0);
 		if (stack >= 0)
 			stack |= LD_SPILLED;
 	}
-	return stack;
-}
-
-static __always_inline s32 ld_stack(void *ctx, enum ld_kind kind, u32 weight)
-{
-	s32 stack = ld_stack_number(ctx, 0);
-
 	if (stack < 0) {
 		ld_lost_events(kind, LD_LOSS_STACK, weight);
 		return -1;
@@ -387,11 +387,13 @@ static __always_inline void ld_add_stack(void *ctx, enum ld_kind kind,
 	struct ld_fold *fold;
 
 #ifdef LD_USER_STACKS
-	key.user = ld_stack_number(ctx, BPF_F_USER_STACK);
+	key.user = user_stacks.get_stackid(ctx, BPF_F_USER_STACK);
+	if (key.user >= 0)
+		key.pid = bpf_get_current_pid_tgid() >> 32;
+	else if (key.user != -EFAULT)
+		ld_lost_events(kind, LD_LOSS_USER_STACK, weight);
 	if (key.user < 0)
 		key.user = -1;
-	else
-		key.pid = bpf_get_current_pid_tgid() >> 32;
 #endif
 	key.slice = ld_slice();
 	bpf_get_current_comm(&key.comm, sizeof(key.comm));

@@ -52,7 +52,8 @@ def annotate(
     limit: int = PAGES,
     progress: Progress = lambda done, total: None,
 ) -> Annotated:
-    """Name the hottest pages of copy-on-write faults, and keep the names in the recording.
+    """Name the hottest pages of copy-on-write faults. The names are kept in the recording when
+    there is nothing to remark about them.
 
     :param vmcore: a dump of livedump's, of the same kernel
     :param vmlinux: with debug information; None: looked for
@@ -68,7 +69,7 @@ def annotate(
         found = namer.name(row["pfn"])
         row["was"], row["name"] = found.kind, found.name
         progress(number + 1, len(chosen))
-    if recording.path is not None:
+    if recording.path is not None and not remark:
         replace_table(recording.path, "pages", rows)
     plain = ("pfn", "count", "stalled_ns", "was", "name")
     return Annotated([{key: row[key] for key in plain} for row in chosen], _by_name(chosen), remark)

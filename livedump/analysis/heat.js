@@ -5,7 +5,7 @@
  * Returns what draws it again.
  */
 livedump.heatMap = ({ over, stops, select }) => {
-  const { byId, css, grouped, ns, tick, element, choice } = livedump;
+  const { byId, css, grouped, tick, element, choice } = livedump;
   const target = byId("heat"), details = byId("heat-details");
   const margin = { left: 62, right: 12, top: 18, bottom: 26 }, rowHeight = 9, before = 1e9, after = 4e9;
   const kinds = Object.keys(over.heat), whole = over.step_ns * over.steps;
@@ -113,7 +113,9 @@ livedump.spanTree = (stacks, stepNs, [from, to], name, weight) => {
   const root = { name, value: 0, children: [], byName: new Map(), empty: "No stack was taken in this span of time." };
   for (const [step, number, ...weights] of stacks.cells) {
     const begins = step * stepNs, value = weights[weight];
-    if (!value || begins >= to || begins + stacks.every * stepNs <= from) continue;
+    if (begins >= to || begins + stacks.every * stepNs <= from) continue;
+    root.empty = "";
+    if (!value) continue;
     let node = root;
     node.value += value;
     for (const frame of stacks.paths[number]) {

@@ -18,7 +18,8 @@ from livedump.analysis.summary import summarize
 from livedump.trace.recording import Recording
 
 #: The page must stay below 8 MB; the libraries take 1.4 MB of that.
-FLAME_BYTES = 5_000_000
+FLAME_BYTES = 3_500_000
+TIME_BYTES = 2_500_000
 
 LIBRARIES = ("d3.min.js", "d3-flamegraph.min.js", "plotly-basic.min.js")
 DIFF_LIBRARIES = LIBRARIES[:2]
@@ -103,7 +104,9 @@ def page_data(recording: Recording, kinds: Sequence[str] = ()) -> dict[str, Any]
         for latency in summary.latencies
     }
     data["flames"], data["flames_cut"] = flames(recording, list(summary.top_stacks))
-    data["over_time"] = over_time(recording, kinds).to_dict()
+    over = over_time(recording, kinds)
+    over.shrink(TIME_BYTES)
+    data["over_time"] = over.to_dict()
     data["kinds"] = KINDS
     del data["top_stacks"], data["timeline"]
     return data

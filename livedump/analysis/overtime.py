@@ -3,6 +3,7 @@ room for."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,9 +17,6 @@ STEPS = 600
 
 #: Rows of a heat map for each power of two of latency: a bucket has four times as many.
 BANDS = 4
-
-#: Entries of :attr:`Stacks.cells` at most; beyond, their steps are made longer.
-STACK_CELLS = 60_000
 
 
 @dataclass
@@ -40,11 +38,54 @@ class Stacks:
     :ivar every: steps that one of ``cells`` stands for
     :ivar paths: task and functions, root first
     :ivar cells: [first step, number of the path, faults, ns stalled]
+    :ivar left_out: faults of rare stacks that there was no room for
     """
 
-    every: int
+    every: int = 1
     paths: list[list[str]] = field(default_factory=list)
     cells: list[list[int]] = field(default_factory=list)
+    left_out: int = 0
+
+    def shrink(self, limit_bytes: int) -> None:
+        """Until it takes no more as JSON: first longer steps, then fewer stacks."""
+        most = max((cell[0] for cell in self.cells), default=0)
+        while self._bytes() > limit_bytes and self.cells:
+            if self.every <= most and len(self.cells) > len(self.paths):
+                self.every *= 2
+                self._merge()
+            else:
+                self._drop_half()
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "every": self.every,
+            "paths": self.paths,
+            "cells": self.cells,
+            "left_out": self.left_out,
+        }
+
+    def _bytes(self) -> int:
+        return len(json.dumps(self.to_dict(), separators=(",", ":")))
+
+    def _merge(self) -> None:
+        totals: dict[tuple[int, int], list[int]] = {}
+        for step, number, count, stalled_ns in self.cells:
+            sums = totals.setdefault((step // self.every * self.every, number), [0, 0])
+            sums[0] += count
+            sums[1] += stalled_ns
+        self.cells = [[*key, *sums] for key, sums in sorted(totals.items())]
+
+    def _drop_half(self) -> None:
+        """The stacks with the fewest faults."""
+        counts = [0] * len(self.paths)
+        for _step, number, count, _stalled_ns in self.cells:
+            counts[number] += count
+        kept = sorted(range(len(counts)), key=lambda number: -counts[number])[: len(counts) // 2]
+        fresh = {number: place for place, number in enumerate(kept)}
+        self.left_out += sum(c[2] for c in self.cells if c[1] not in fresh)
+        self.cells = [[c[0], fresh[c[1]], *c[2:]] for c in self.cells if c[1] in fresh]
+        self.paths = [self.paths[number] for number in kept]
 
 
 @dataclass
@@ -75,11 +116,13 @@ class OverTime:
             "heat": {
                 kind: {"bands": heat.bands, "cells": heat.cells} for kind, heat in self.heat.items()
             },
-            "stacks": {
-                kind: {"every": each.every, "paths": each.paths, "cells": each.cells}
-                for kind, each in self.stacks.items()
-            },
+            "stacks": {kind: each.to_dict() for kind, each in self.stacks.items()},
         }
+
+    def shrink(self, limit_bytes: int) -> None:
+        """Until all stacks together take no more as JSON."""
+        for each in self.stacks.values():
+            each.shrink(limit_bytes // len(self.stacks))
 
 
 def over_time(
@@ -164,19 +207,14 @@ def _band_low(number: int) -> int:
     return (BANDS + part) << (group - 1)
 
 
-def _stacks(rows: list[tuple[Any, ...]], limit: int = STACK_CELLS) -> Stacks:
+def _stacks(rows: list[tuple[Any, ...]]) -> Stacks:
     """From (step, comm, stack, count, stalled_ns)."""
-    every = 1
-    while True:
-        totals: dict[tuple[int, str, str], list[int]] = {}
-        for step, comm, stack, count, stalled_ns in rows:
-            sums = totals.setdefault((step // every * every, comm, stack), [0, 0])
-            sums[0] += count
-            sums[1] += stalled_ns
-        if len(totals) <= limit or every > max(step for step, *_ in rows):
-            break
-        every *= 2
-    found = Stacks(every)
+    totals: dict[tuple[int, str, str], list[int]] = {}
+    for step, comm, stack, count, stalled_ns in rows:
+        sums = totals.setdefault((step, comm, stack), [0, 0])
+        sums[0] += count
+        sums[1] += stalled_ns
+    found = Stacks()
     numbers: dict[tuple[str, ...], int] = {}
     for (step, comm, stack), sums in sorted(totals.items()):
         path = tuple(stacks.path(comm, stack))

@@ -50,7 +50,8 @@
   const colours = { rendezvous: "--p2", save: "--p1", protect: "--p3", flush: "--p4", recopy: "--p6", exit: "--p5" };
   byId("receipts").hidden = !data.receipts.length && !meta.triggers.length;
   for (const fired of meta.triggers) {
-    const came = fired.done.file ? `${fired.done.file}, ${fired.done.verdict}` : `failed: ${fired.error}`;
+    const came = fired.done.file ? `${fired.done.file}, ${fired.done.verdict}`
+      : fired.error ? `failed: ${fired.error}` : "not finished";
     byId("receipts").append(element("p", { class: "note" },
       `Triggered after ${ns(fired.slice * meta.slice_ns)} by ${fired.condition}: ${came}.`));
   }
@@ -173,15 +174,23 @@
   /* The span of time that the heat map has chosen; null: all. */
   const over = data.over_time;
   let span = null;
+  /* Stacks are known by longer steps, where there are many. */
+  const widened = ([from, to], step) => [Math.floor(from / step) * step, Math.ceil(to / step) * step];
 
   const flameKinds = Object.keys(data.flames);
   byId("stacks").hidden = !flameKinds.length;
   const flame = !flameKinds.length ? () => {} : flameGraph({
     kinds: flameKinds,
     kind: flameKinds.includes("cow") ? "cow" : flameKinds[0],
-    rooted: (state) => (span
-      ? spanTree(over.stacks[state.kind] || { paths: [], cells: [] }, over.step_ns, span, state.kind, state.weight)
-      : shown(data.flames[state.kind], state.weight)),
+    rooted: (state) => {
+      byId("flame-span").textContent = "";
+      if (!span) return shown(data.flames[state.kind], state.weight);
+      const stacks = over.stacks[state.kind] || { every: 1, paths: [], cells: [], left_out: 0 };
+      const whole = widened(span, stacks.every * over.step_ns);
+      const rare = stacks.left_out ? `, without ${grouped(stacks.left_out)} faults of rare stacks` : "";
+      byId("flame-span").textContent = `Only from ${tick(whole[0])} to ${tick(whole[1])} of the recording${rare}.`;
+      return spanTree(stacks, over.step_ns, span, state.kind, state.weight);
+    },
     colour,
     describe: (node, state) => `${node.data.name}: ${share(node.value, state)}`,
     searched: (sum, state) => `, ${share(sum, state)}`,
@@ -197,8 +206,6 @@
       .map((row) => ({ start_ns: row.start_monotonic_ns - began, duration_ns: row.duration_ns })),
     select: (chosen) => {
       span = chosen;
-      byId("flame-span").textContent = chosen
-        ? `Only from ${tick(chosen[0])} to ${tick(chosen[1])} of the recording.` : "";
       flame();
     },
   });

@@ -203,6 +203,10 @@ def _record(config: Any, stop: threading.Event, trigger: Trigger | None = None) 
     from livedump import trace
     from livedump.trace.probes import Plan
 
+    def tell(text: str) -> None:
+        click.echo(f"livedump-trace: warning: {text}", err=True)
+
+    recorder = trace.Recorder(config, trigger=trigger, tell=tell)
     with ExitStack() as attaching:
         attaching.enter_context(spinner("compiling and attaching BPF programs"))
 
@@ -212,7 +216,7 @@ def _record(config: Any, stop: threading.Event, trigger: Trigger | None = None) 
                 click.echo(f"not recorded: {absent.name}: {absent.reason}", err=True)
             click.echo(f"recording: {', '.join(plan.questions)}", err=True)
 
-        return trace.record(config, stop, ready, recorder=trace.Recorder(config, trigger=trigger))
+        return trace.record(config, stop, ready, recorder=recorder)
 
 
 def _losses(meta: Mapping[str, Any]) -> str:

@@ -38,7 +38,8 @@ def annotate(directory: Path, vmcore: Path, vmlinux: Path | None) -> None:
     """Name what each hot page was at the snapshot: slab cache and object type, stack and task, page
     table, file, vmalloc caller.
 
-    The names stay in the recording: `report` shows them from then on.
+    The names stay in the recording when the dump is of a snapshot in it: `report` shows them from
+    then on.
     """
     from livedump import trace
     from livedump.analysis.annotate import annotate as name_pages

@@ -115,7 +115,8 @@ def _triggers(summary: Summary) -> Iterable[Any]:
     slice_ns = summary.meta["slice_ns"]
     for fired in summary.meta["triggers"]:
         done = fired["done"]
-        came = f"{done['file']}, {done['verdict']}" if done else f"FAILED: {fired['error']}"
+        failed = f"FAILED: {fired['error']}" if fired["error"] else "not finished"
+        came = f"{done['file']}, {done['verdict']}" if done else failed
         when = format_ns(fired["slice"] * slice_ns)
         yield f"triggered after {when}: {fired['condition']}: {came}"
     if summary.meta["triggers"]:

@@ -89,7 +89,7 @@ def _screen() -> Iterator[Callable[[View], None]]:
 )
 @click.option(
     "--interval",
-    type=click.FloatRange(min=0.2),
+    type=click.FloatRange(0.2, 60),
     default=1.0,
     show_default=True,
     metavar="S",

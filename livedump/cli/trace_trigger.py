@@ -43,6 +43,10 @@ def dump_files(target: Path, most: int) -> list[Path]:
         if most == 1
         else [target.with_name(f"{target.name}-{number}") for number in range(1, most + 1)]
     )
+    if most > 1 and target.is_block_device():
+        raise SessionError(
+            f"{target} has room for one dump", step=STEP, remedy="Give a file's name"
+        )
     for file in files:
         if os.path.lexists(file) and not file.is_block_device():
             raise SessionError(f"{file} exists", step=STEP, remedy="Give another --dump")

@@ -50,6 +50,7 @@ class Loss(IntEnum):
     EVENTS_FULL = 7
     SLICES_FULL = 8
     RING_FULL = 9
+    USER_STACK = 10
 
 
 class Counter(IntEnum):
@@ -119,13 +120,17 @@ LOSS_NAMES = {
     Loss.EVENTS_FULL: "event table full",
     Loss.SLICES_FULL: "slice table full",
     Loss.RING_FULL: "ring buffer full",
+    Loss.USER_STACK: "no user stack",
 }
 
 #: The event is counted, but under no stack.
-WITHOUT_STACK = frozenset({Loss.STACK, Loss.STACKS_FULL})
+WITHOUT_STACK = frozenset({Loss.STACK, Loss.STACKS_FULL, Loss.USER_STACK})
 
-#: The event is counted, but a table does not list its task, its page, its time or itself.
-UNLISTED = frozenset({Loss.TASKS_FULL, Loss.PAGES_FULL, Loss.SLICES_FULL, Loss.RING_FULL})
+#: The event is counted, but a table does not list its task, its page or its time.
+UNLISTED = frozenset({Loss.TASKS_FULL, Loss.PAGES_FULL, Loss.SLICES_FULL})
+
+#: The event is counted, but is no row of the table ``events``.
+NO_EVENT = frozenset({Loss.RING_FULL})
 
 
 def kind_name(kind: int) -> str:

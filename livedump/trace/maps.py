@@ -8,6 +8,7 @@ import ctypes
 import os
 import re
 import time
+from collections import Counter as Tally
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -43,6 +44,16 @@ from livedump.trace.probes import TRACEFS, Plan
 #: The kernel's list of probes made through tracefs: name, hits, misses.
 KPROBE_PROFILE = TRACEFS[0] / "kprobe_profile"
 
+#: How long a program may be on its way into a time slice that is over: a virtual CPU may not run
+#: for so long.
+MARGIN_NS = 200_000_000
+
+#: Events that are handed over at once: a load may make them faster than we take them.
+MOST_EVENTS = 200_000
+
+#: Processes whose symbols are kept.
+SYMBOL_CACHES = 64
+
 #: Later than any time slice.
 NO_SLICE = 1 << 32
 
@@ -77,7 +88,7 @@ class Programs(Protocol):
         """Take the stack of one fault of so many."""
 
     def losses(self) -> list[LossRow]:
-        """What the kernel itself says it has skipped so far."""
+        """What was lost so far, as far as no time slice has it."""
 
     def events(self, keep: Callable[[bytes], None]) -> None:
         """Hand over the single faults that have come since, each as ``struct ld_event``."""
@@ -105,6 +116,9 @@ class BccPrograms:
         self._walked: dict[int, tuple[int, ...]] = {}
         self._user: dict[tuple[int, int], tuple[str, ...]] = {}
         self._keep: Callable[[bytes], None] | None = None
+        self._handed = 0
+        self._before: Tally[tuple[str, str]] = Tally()
+        self._final: list[LossRow] | None = None
         if options.events:
             bpf[b"ring"].open_ring_buffer(self._event)
 
@@ -139,6 +153,7 @@ class BccPrograms:
 
     def begin(self) -> int:
         """See :class:`Programs`."""
+        self._before = Tally({(row.probe, row.what): row.count for row in self.losses()})
         self._start_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
         self._set_window(self._start_ns)
         return self._start_ns
@@ -146,18 +161,22 @@ class BccPrograms:
     def end(self) -> None:
         """See :class:`Programs`."""
         self._set_window(0)
+        self._final = self.losses()
         self._ended = True
 
     def drain(self) -> Drained:
         """See :class:`Programs`.
 
-        The last slice that is over is left for the next time: a program may be on its way into it.
+        The last slices that are over are left for the next time: a program may be on its way into
+        them. Nothing is removed before everything was read.
         """
         now_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
         current = (now_ns - self._start_ns) // self._options.slice_ns
-        before = NO_SLICE if self._ended else current - 1
-        found = Drained(last=current if self._ended else current - 2)
-        for key, value in self._take(b"cells", before):
+        margin = max(1, -(-MARGIN_NS // self._options.slice_ns))
+        before = NO_SLICE if self._ended else current - margin
+        cells, folds = self._old(b"cells", before), self._old(b"folds", before)
+        found = Drained(last=current if self._ended else before - 1)
+        for key, value in cells:
             # A program that met the end of recording between two looks has a slice of its own.
             cell = (min(int(key.slice), current), int(key.what))
             found.cells[cell] = found.cells.get(cell, 0) + _number(value)
@@ -172,22 +191,34 @@ class BccPrograms:
                 int(value.stalled_ns),
                 self._user_names(int(key.user), int(key.pid)),
             )
-            for key, value in self._take(b"folds", before)
+            for key, value in folds
         ]
+        self._remove(b"cells", cells)
+        self._remove(b"folds", folds)
         return found
 
     def _user_names(self, stack: int, pid: int) -> tuple[str, ...]:
-        """Functions of a process, while it lives: its files' symbols are looked up there."""
+        """Functions of a process, while it lives: its files' symbols are looked up there. A process
+        that has become another program since gets wrong names."""
         if stack < 0:
             return ()
         if (stack, pid) not in self._user:
+            self._forget_dead()
+            table = self._bpf[b"user_stacks"]
             self._user[(stack, pid)] = tuple(
-                self._bpf.sym(address, pid, show_module=True, demangle=True).decode(
-                    "utf-8", "replace"
-                )
-                for address in self.addresses(stack)
+                self._bpf.sym(address, pid, show_module=True).decode("utf-8", "replace")
+                for address in table.walk(stack)
             )
         return self._user[(stack, pid)]
+
+    def _forget_dead(self) -> None:
+        """bcc keeps the symbols of every process that it was asked about."""
+        caches = getattr(type(self._bpf), "_sym_caches", {})
+        if len(caches) < SYMBOL_CACHES:
+            return
+        for pid in [pid for pid in caches if pid > 0 and not Path(f"/proc/{pid}").exists()]:
+            del caches[pid]
+        self._user = {key: names for key, names in self._user.items() if key[1] in caches}
 
     def sample(self, every: Mapping[Kind, int]) -> None:
         """See :class:`Programs`."""
@@ -195,12 +226,27 @@ class BccPrograms:
             self._bpf[b"sampling"][ctypes.c_int(kind)] = ctypes.c_uint32(number)
 
     def losses(self) -> list[LossRow]:
-        """See :class:`Programs`."""
-        return [*self._skipped(), *self._missed_returns()]
+        """See :class:`Programs`. The kernel counts from attaching on, and after the end, too."""
+        if self._final is not None:
+            return self._final
+        now = Tally(
+            {
+                (row.probe, row.what): row.count
+                for row in (*self._skipped(), *self._missed_returns(), *self._without_slice())
+            }
+        )
+        return [LossRow(*key, count) for key, count in (now - self._before).items()]
+
+    def _without_slice(self) -> Iterator[LossRow]:
+        """What had no room in the map that knows about time cannot be in it."""
+        for kind in Kind:
+            count = _sum_percpu(self._bpf[b"losses"], kind * len(Loss) + Loss.SLICES_FULL)
+            if count:
+                yield LossRow(kind_name(kind), LOSS_NAMES[Loss.SLICES_FULL], count)
 
     def events(self, keep: Callable[[bytes], None]) -> None:
-        """See :class:`Programs`."""
-        self._keep = keep
+        """See :class:`Programs`. At most :data:`MOST_EVENTS`, unless they have ended."""
+        self._keep, self._handed = keep, 0
         self._bpf.ring_buffer_consume()
 
     def addresses(self, stack: int) -> tuple[int, ...]:
@@ -218,7 +264,9 @@ class BccPrograms:
     def _event(self, _context: object, data: int, size: int) -> int:
         if self._keep:
             self._keep(ctypes.string_at(data, size))
-        return 0
+        self._handed += 1
+        # A negative number makes libbpf stop, after this one.
+        return -1 if self._handed >= MOST_EVENTS and not self._ended else 0
 
     def read(self) -> RawData:
         """See :class:`Programs`."""
@@ -264,19 +312,21 @@ class BccPrograms:
         window = self._bpf[b"window"]
         window[ctypes.c_int(0)] = ctypes.c_uint64(value)
 
-    def _take(self, name: bytes, before: int) -> list[tuple[Any, Any]]:
-        """Entries of earlier slices, which are removed: nobody adds to these any more."""
+    def _old(self, name: bytes, before: int) -> list[tuple[Any, Any]]:
+        """Entries of earlier slices: nobody adds to these any more."""
+        return [item for item in _items(self._bpf[name]) if item[0].slice < before]
+
+    def _remove(self, name: bytes, items: list[tuple[Any, Any]]) -> None:
+        if not items:
+            return
         table = self._bpf[name]
-        found = [item for item in _items(table) if item[0].slice < before]
-        if found:
-            keys = (table.Key * len(found))(*(key for key, _ in found))
-            try:
-                table.items_delete_batch(keys)
-            except Exception:  # bcc raises nothing more precise; one by one always works
-                for key in keys:
-                    with contextlib.suppress(KeyError):
-                        del table[key]
-        return found
+        keys = (table.Key * len(items))(*(key for key, _ in items))
+        try:
+            table.items_delete_batch(keys)
+        except Exception:  # bcc raises nothing more precise; one by one always works
+            for key in keys:
+                with contextlib.suppress(KeyError):
+                    del table[key]
 
     def _histograms(self) -> dict[str, Histogram]:
         histograms = {}
@@ -298,7 +348,7 @@ class BccPrograms:
 
     def _losses_maps(self) -> Iterator[LossRow]:
         for kind in Kind:
-            for loss in Loss:
+            for loss in set(Loss) - {Loss.SLICES_FULL}:
                 count = _sum_percpu(self._bpf[b"losses"], kind * len(Loss) + loss)
                 if count:
                     yield LossRow(kind_name(kind), LOSS_NAMES[loss], count)
@@ -364,7 +414,10 @@ def _items(table: Any) -> Iterator[tuple[Any, Any]]:
     try:
         items = list(table.items_lookup_batch())
     except Exception:  # bcc raises nothing more precise; one by one always works
-        items = list(table.items())
+        items = []
+        for key in list(table.keys()):
+            with contextlib.suppress(KeyError):  # gone meanwhile
+                items.append((key, table[key]))
     yield from items
 
 

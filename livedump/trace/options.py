@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -44,6 +45,8 @@ class Options:
     def flags(self) -> list[str]:
         """``-D`` flags for bpf/common.h."""
         found = [*self.chosen.flags(), f"-DLD_SLICE_NS={self.slice_ns}"]
-        found += [f"-D{LIMITS[name]}={int(size)}" for name, size in sorted(self.limits.items())]
+        # The CPU is in a cell's key.
+        limits = {"cells": max(65536, 4096 * (os.cpu_count() or 1)), **self.limits}
+        found += [f"-D{LIMITS[name]}={int(size)}" for name, size in sorted(limits.items())]
         switches = {"LD_EVENTS": self.events, "LD_USER_STACKS": self.user_stacks}
         return found + [f"-D{name}" for name, on in switches.items() if on]

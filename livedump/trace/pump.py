@@ -6,8 +6,9 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from enum import Enum
+from typing import Protocol
 
-from livedump.trace.data import LossRow
+from livedump.trace.data import Drained, LossRow
 from livedump.trace.layout import NO_STACKS, Kind, cell_what
 from livedump.trace.maps import Programs
 from livedump.trace.timeline import Timeline
@@ -51,11 +52,29 @@ class Sampler:
         return found
 
 
+class Keeper(Protocol):
+    """Where goes what was taken out, see :class:`livedump.trace.checkpoint.Checkpoints`."""
+
+    def add(self, drained: Drained) -> None:
+        """Time slices that are over."""
+
+    def add_losses(self, slice_: int, losses: list[LossRow]) -> None:
+        """What was lost besides."""
+
+    def add_event(self, event: bytes) -> None:
+        """A struct ld_event."""
+
+
 class Pump:
     """A thread that drains the programs.
 
+    What fails in a round is told and tried again in the next one: nothing of it ends the recording.
+
+    :param keeper: None: only the timeline is told
+    :param events: hand over single faults, too
     :param watchers: see :data:`Watcher`
-    :ivar error: what has ended the thread early; empty: nothing
+    :param tell: something went wrong, in words
+    :ivar errors: what has gone wrong, each once
     """
 
     def __init__(
@@ -64,20 +83,24 @@ class Pump:
         timeline: Timeline,
         *,
         stacks: Stacks = Stacks.SAMPLED,
-        keep_event: Callable[[bytes], None] | None = None,
+        keeper: Keeper | None = None,
+        events: bool = False,
         watchers: tuple[Watcher, ...] = (),
+        tell: Callable[[str], None] = lambda text: None,
         interval_s: float = INTERVAL_S,
     ) -> None:
         self._programs = programs
         self._timeline = timeline
         self._sampler = Sampler(stacks)
         programs.sample(self._sampler.every)
-        self._keep_event = keep_event
+        self._keeper = keeper
+        self._events = events
         self._watchers = watchers
+        self._tell = tell
         self._interval_s = interval_s
         self._lost: Counter[tuple[str, str]] = Counter()
         self._over = threading.Event()
-        self.error = ""
+        self.errors: list[str] = []
         self._thread = threading.Thread(target=self._run, name="pump", daemon=True)
 
     def start(self) -> None:
@@ -85,23 +108,36 @@ class Pump:
         self._thread.start()
 
     def stop(self) -> None:
-        """End. Safe to repeat."""
+        """End. Safe to repeat, and before :meth:`start`."""
         self._over.set()
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
 
     def finish(self) -> None:
-        """After the programs' end: take out the rest."""
+        """After the programs' end: take out the rest, and tell no watcher."""
         self.stop()
-        self.round(whole=True)
+        self.drain()
 
-    def round(self, *, whole: bool = False) -> None:
-        """Once all of it.
+    def round(self) -> None:
+        """Once all of it."""
+        self.drain()
+        for watch in self._watchers:
+            self._try("watch", lambda watch=watch: watch(self._timeline))  # type: ignore[misc]
 
-        :param whole: the programs have ended: the last slice is over
-        """
+    def drain(self) -> None:
+        """Take out what is over."""
+        self._try("take out time slices", self._drain)
+        if self._events and self._keeper:
+            keeper = self._keeper
+            self._try("take out events", lambda: self._programs.events(keeper.add_event))
+        self._try("count losses", self._count_losses)
+
+    def _drain(self) -> None:
         before = self._timeline.last
         drained = self._programs.drain()
         self._timeline.add(drained)
+        if self._keeper:
+            self._keeper.add(drained)
         events: Counter[Kind] = Counter()
         for (_, what), count in drained.cells.items():
             cell = cell_what(what)
@@ -110,22 +146,24 @@ class Pump:
         seconds = (self._timeline.last - before) * self._timeline.slice_ns / 1e9
         if changes := self._sampler.changes(events, seconds):
             self._programs.sample(changes)
-        if self._keep_event:
-            self._programs.events(self._keep_event)
-        self._timeline.add_losses(max(self._timeline.last, 0), self._new_losses())
-        if not whole:
-            for watch in self._watchers:
-                watch(self._timeline)
 
-    def _new_losses(self) -> list[LossRow]:
+    def _count_losses(self) -> None:
         now = Counter({(row.probe, row.what): row.count for row in self._programs.losses()})
         new, self._lost = now - self._lost, now
-        return [LossRow(probe, what, count) for (probe, what), count in new.items()]
+        rows = [LossRow(probe, what, count) for (probe, what), count in new.items()]
+        self._timeline.add_losses(rows)
+        if self._keeper:
+            self._keeper.add_losses(max(self._timeline.last, 0), rows)
+
+    def _try(self, what: str, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except Exception as error:
+            text = f"{what}: {type(error).__name__}: {error}"
+            if text not in self.errors:
+                self.errors.append(text)
+                self._tell(text)
 
     def _run(self) -> None:
         while not self._over.wait(self._interval_s):
-            try:
-                self.round()
-            except Exception as error:  # what was counted is still there, at the end
-                self.error = f"{type(error).__name__}: {error}"
-                return
+            self.round()

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from livedump.trace import bpf, recording, stale
+from livedump.trace import bpf, checkpoint, recording, stale
 from livedump.trace.checkpoint import Checkpoints, Content
 from livedump.trace.data import RawData, as_row
 from livedump.trace.errors import CommandError, RecordingError, TraceError
@@ -24,7 +24,7 @@ from livedump.trace.options import EVERYBODY, SLICE_NS, Options
 from livedump.trace.probes import Plan, resolve
 from livedump.trace.pump import STACKS_PER_S, Pump, Stacks, Watcher
 from livedump.trace.symbols import Symbols
-from livedump.trace.tables import tables
+from livedump.trace.tables import Names, journal_tables, tables
 from livedump.trace.timeline import Timeline
 from livedump.trace.trigger import Trigger
 
@@ -91,6 +91,7 @@ class Recorder:
     :param load: makes the programs of a plan; tests bring a fake
     :param watchers: are told while recording goes on
     :param trigger: is one of them; recording ends when what it has begun is done
+    :param tell: something went wrong, in words, while recording goes on
     :ivar timeline: what happened when, so far
     """
 
@@ -102,12 +103,15 @@ class Recorder:
         plan: Plan | None = None,
         watchers: tuple[Watcher, ...] = (),
         trigger: Trigger | None = None,
+        tell: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.config = config
         self.timeline = Timeline(config.slice_ns)
         self._load = load
         self._plan = plan
         self._trigger = trigger
+        self._tell = tell
+        self._names: Names | None = None
         self._watchers = (*watchers, trigger.watch) if trigger else watchers
         self._programs: Programs | None = None
         self._pump: Pump | None = None
@@ -145,16 +149,25 @@ class Recorder:
         check_command(self.config.command)
         self.config.chosen.check()
         recording.check_output(self.config.output, force=self.config.force)
+        checkpoint.check_output(self.config.output, force=self.config.force)
         stale.remove_partials(self.config.output.parent)
         self._programs = self._load(self.plan, self.config.options)
-        kept = Checkpoints(self.config.output, self._killed, events=self.config.events)
-        self._checkpoints = kept
+        self._names = Names()
+        self._checkpoints = Checkpoints(
+            self.config.output,
+            self._killed,
+            names=self._names,
+            events=self.config.events,
+            force=self.config.force,
+        )
         self._pump = Pump(
             self._programs,
             self.timeline,
             stacks=self.config.stacks,
-            keep_event=kept.events.add if kept.events else None,
-            watchers=(*self._watchers, kept.watch),
+            keeper=self._checkpoints,
+            events=self.config.events,
+            watchers=(*self._watchers, self._checkpoints.watch),
+            tell=self._tell,
         )
         self._start = {**clocks(), "monotonic_ns": self._programs.begin()}
         self._pump.start()
@@ -171,28 +184,28 @@ class Recorder:
         if self._programs is None or self._pump is None or self._checkpoints is None:
             raise TraceError("not started", step="record")
         if self._trigger:
-            self._trigger.wait()
+            self._trigger.close()
         self._programs.end()
         self._pump.finish()
-        content = meta, rows, names = self._content(ended_by, command_status)
-        self._detach()
         kept = self._checkpoints
         kept.end()
+        content = meta, rows, names = self._content(ended_by, command_status)
+        self._detach()
         try:
             recording.write(
                 self.config.output,
                 meta,
-                rows,
+                {**rows, **journal_tables(kept.folder, self.config.slice_ns, names)},
                 force=self.config.force,
-                events=(kept.folder, names),
             )
         except RecordingError as error:
             kept.write(content)
+            if not kept.exists:
+                raise
             raise RecordingError(
-                error.cause,
+                f"{error.cause}; what was recorded is in {kept.folder}",
                 step=error.step,
-                remedy=f"Make room, then `livedump-trace report {self.config.output}`: what was "
-                f"recorded is in {kept.folder}",
+                remedy=f"When that is mended: livedump-trace report {self.config.output}",
             ) from error
         self._worth = False  # it is in the recording
         return meta
@@ -222,11 +235,11 @@ class Recorder:
         return self._content("killed", None)
 
     def _content(self, ended_by: str, command_status: int | None) -> Content:
-        assert self._programs and self._pump and self._checkpoints
+        assert self._programs and self._pump and self._checkpoints and self._names is not None
         end = clocks()
         data = self._programs.read()
-        symbols = Symbols()
-        rows = tables(data, self.timeline, symbols)
+        data.losses += self._checkpoints.journal.losses()
+        rows = tables(data, self.timeline, self._names)
         meta = {
             **machine(),
             "clocks": {"start": self._start, "end": end},
@@ -234,7 +247,7 @@ class Recorder:
             "questions": list(self.plan.questions),
             "probes": [probe.to_dict() for probe in self.plan.probes],
             "absent": [absent.to_dict() for absent in self.plan.absent],
-            "unmeasured": unmeasured(data, symbols, self._pump.error),
+            "unmeasured": unmeasured(data, self._names.symbols, self._pump.errors),
             "slice_ns": self.config.slice_ns,
             "stacks_per_s": STACKS_PER_S if self.config.stacks is Stacks.SAMPLED else None,
             **recording.count_losses([as_row(row) for row in data.losses]),
@@ -255,14 +268,15 @@ class Recorder:
             "triggers": [fired.to_dict() for fired in self._trigger.fired] if self._trigger else [],
             "versions": versions(),
         }
-        return meta, rows, self._event_stacks(symbols)
+        return meta, rows, self._event_stacks()
 
-    def _event_stacks(self, symbols: Symbols) -> dict[int, str]:
+    def _event_stacks(self) -> dict[int, str]:
         """Names of the stacks of events, by number."""
-        assert self._programs and self._checkpoints
-        events = self._checkpoints.events
-        numbers = events.stacks() if events else ()
-        return {number: symbols.fold(self._programs.addresses(number)) for number in numbers}
+        assert self._programs and self._checkpoints and self._names is not None
+        return {
+            number: self._names[(self._programs.addresses(number), ())]
+            for number in self._checkpoints.journal.event_stacks()
+        }
 
     def _remove_ready_file(self) -> None:
         """One of an earlier recording would call this one ready."""
@@ -350,14 +364,13 @@ def _end(child: subprocess.Popen[bytes], over: threading.Event) -> None:
         child.kill()
 
 
-def unmeasured(data: RawData, symbols: Symbols, early: str) -> list[str]:
+def unmeasured(data: RawData, symbols: Symbols, errors: list[str]) -> list[str]:
     """Losses that cannot be counted here, in words.
 
-    :param early: why time slices were not taken out to the end; empty: they were
+    :param errors: what went wrong while recording went on
     """
     found = list(data.unmeasured)
-    if early:
-        found.append(f"after some time all is in one slice: {early}")
+    found += [f"the recorder failed to {error}" for error in errors]
     if symbols.hidden:
         found.append("the kernel hides its symbols (kernel.kptr_restrict): stacks have no names")
     return found

@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from livedump.trace.errors import RecordingError
-from livedump.trace.layout import LOSS_NAMES, UNLISTED, WITHOUT_STACK
+from livedump.trace.layout import LOSS_NAMES, NO_EVENT, UNLISTED, WITHOUT_STACK
 
 FORMAT = "livedump-recording"
 SCHEMA = 2
@@ -139,13 +139,17 @@ TABLES: dict[str, dict[str, str]] = {
 _WRITE = "write recording"
 _READ = "read recording"
 
+#: Losses of the recorder itself, when a disk is full.
+NOT_WRITTEN_EVENTS = "event not written"
+NOT_WRITTEN_SLICES = "time slice not written"
+
 #: Tables that may have millions of rows: read on demand, by column.
 LARGE = frozenset({"slices", "stack_slices", "events"})
 
 Row = dict[str, Any]
 
-#: Rows, or columns of equal length.
-Table = Sequence[Row] | Mapping[str, Sequence[Any]]
+#: Rows, columns of equal length, or parts as pyarrow has them, made when they are asked for.
+Table = Sequence[Row] | Mapping[str, Sequence[Any]] | Callable[[], Iterator[Any]]
 
 
 @dataclass(frozen=True)
@@ -192,26 +196,21 @@ def write(
     tables: Mapping[str, Table],
     *,
     force: bool = False,
-    events: tuple[Path, Mapping[int, str]] | None = None,
 ) -> None:
     """Write a recording; *path* appears when everything is on disk.
 
     :param meta: must have ``host`` and ``boot_id``; ``format``, ``schema`` and ``tables`` are added
     :param tables: without host and boot; a table that is left out is written empty
-    :param events: folder with :data:`livedump.trace.events.RAW`, and names of stacks by number
     :raises RecordingError: nothing is left behind then
     """
     check_output(path, force=force)
     partial = path.with_name(f".{path.name}{PARTIAL}{os.getpid()}")
     try:
-        partial.mkdir()
+        partial.mkdir(mode=0o700)  # addresses of the kernel are in there
         rows = {}
         for name in TABLES:
             file = partial / f"{name}.parquet"
-            if name == "events":
-                rows[name] = _write_events(file, meta, events)
-            else:
-                rows[name] = _write_table(file, name, tables.get(name, ()), meta)
+            rows[name] = _write_table(file, name, tables.get(name, ()), meta)
         whole = {"format": FORMAT, "schema": SCHEMA, **meta, "tables": rows}
         with (partial / META).open("w") as out:
             json.dump(whole, out, indent=2)
@@ -233,7 +232,7 @@ def write(
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def replace_table(path: Path, name: str, content: Table) -> None:
+def replace_table(path: Path, name: str, content: Sequence[Row]) -> None:
     """Write one table of a recording anew, with as many rows.
 
     :raises RecordingError: it cannot be written; the old one stays then
@@ -269,33 +268,40 @@ def read(path: Path) -> Recording:
 def count_losses(losses: Sequence[Row]) -> dict[str, int]:
     """What the rows of the table ``losses`` come to.
 
-    :returns: ``losses_total``; of these ``events_lost``, which were not counted or not timed, and
-        ``stacks_lost``, which were counted, but under no stack. What tables of tasks and pages had
+    :returns: ``losses_total``; of these ``events_lost``, which were not counted or not timed,
+        ``stacks_lost``, which were counted, but under no stack, and ``rows_lost``, which were
+        counted, but are no row of the table ``events``. What tables of tasks, pages and slices had
         no room for is in the total only.
     """
     without_stack = {LOSS_NAMES[loss] for loss in WITHOUT_STACK}
-    counted = without_stack | {LOSS_NAMES[loss] for loss in UNLISTED}
+    no_row = {*(LOSS_NAMES[loss] for loss in NO_EVENT), NOT_WRITTEN_EVENTS}
+    counted = without_stack | no_row | {LOSS_NAMES[loss] for loss in UNLISTED}
+    counted.add(NOT_WRITTEN_SLICES)
     return {
         "losses_total": sum(int(row["count"]) for row in losses),
         "events_lost": sum(int(row["count"]) for row in losses if row["what"] not in counted),
         "stacks_lost": sum(int(row["count"]) for row in losses if row["what"] in without_stack),
+        "rows_lost": sum(int(row["count"]) for row in losses if row["what"] in no_row),
     }
 
 
 def losses_text(counts: Mapping[str, int]) -> str:
     """:func:`count_losses` in words: ``66 events have no stack; 0 events lost``."""
     stacks, events = counts["stacks_lost"], counts["events_lost"]
-    unlisted = counts["losses_total"] - stacks - events
+    rows = counts.get("rows_lost", 0)
+    unlisted = counts["losses_total"] - stacks - events - rows
     parts = [f"{stacks:,} event{' has' if stacks == 1 else 's have'} no stack"]
     if unlisted:
         parts.append(f"{unlisted:,} not listed by task, page or time")
+    if rows:
+        parts.append(f"{rows:,} not kept as rows of their own")
     parts.append(f"{events:,} event{'' if events == 1 else 's'} lost")
     return "; ".join(parts)
 
 
 def _is_recording(path: Path) -> bool:
     try:
-        read_meta(path)
+        _read_meta(path)
     except RecordingError:
         return False
     return True
@@ -309,6 +315,10 @@ def read_meta(path: Path) -> dict[str, Any]:
     from livedump.trace.checkpoint import recover
 
     recover(path)
+    return _read_meta(path)
+
+
+def _read_meta(path: Path) -> dict[str, Any]:
     if not path.is_dir():
         raise RecordingError(f"{path} is not a folder", step=_READ)
     try:
@@ -366,7 +376,7 @@ def _checked(path: Path, name: str, meta: Mapping[str, Any], read: Callable[[Any
     return found
 
 
-def length(table: Table) -> int:
+def length(table: Sequence[Row] | Mapping[str, Sequence[Any]]) -> int:
     """Rows of a table."""
     if isinstance(table, Mapping):
         return len(next(iter(table.values()), ()))
@@ -380,37 +390,41 @@ def _schema(name: str) -> Any:
     return pyarrow.schema([(column, getattr(pyarrow, kind)()) for column, kind in columns.items()])
 
 
-def _write_events(
-    file: Path, meta: Mapping[str, Any], events: tuple[Path, Mapping[int, str]] | None
-) -> int:
-    """Row group by row group; returns the number of rows."""
+def _write_table(file: Path, name: str, content: Table, meta: Mapping[str, Any]) -> int:
+    """Part by part; returns the number of rows."""
     import pyarrow.parquet
 
-    from livedump.trace.events import RAW, batches
-
-    schema, rows = _schema("events"), 0
-    where = {column: meta[column] for column in _WHERE}
+    schema, rows = _schema(name), 0
     with pyarrow.parquet.ParquetWriter(file, schema, compression="zstd") as writer:
-        for batch in batches(events[0] / RAW, events[1], where) if events else ():
-            writer.write_table(batch.select(schema.names).cast(schema))
-            rows += batch.num_rows
+        for part in content() if callable(content) else [_part(name, content)]:
+            for column in _WHERE:
+                part = part.append_column(column, _same(meta[column], part.num_rows))
+            writer.write_table(part.select(schema.names).cast(schema))
+            rows += part.num_rows
     return rows
 
 
-def _write_table(file: Path, name: str, content: Table, meta: Mapping[str, Any]) -> int:
-    """Returns the number of rows."""
+def _part(name: str, content: Sequence[Row] | Mapping[str, Sequence[Any]]) -> Any:
     import pyarrow
-    import pyarrow.parquet
 
     rows = length(content)
     if isinstance(content, Mapping):
         values = {column: content.get(column, [None] * rows) for column in TABLES[name]}
     else:
         values = {column: [row.get(column) for row in content] for column in TABLES[name]}
-    where = {column: [meta[column]] * rows for column in _WHERE}
-    table = pyarrow.table({**where, **values}, schema=_schema(name))
-    pyarrow.parquet.write_table(table, file, compression="zstd")
-    return rows
+    schema = _schema(name)
+    return pyarrow.table(
+        {
+            column: pyarrow.array(value, schema.field(column).type)
+            for column, value in values.items()
+        }
+    )
+
+
+def _same(value: str, rows: int) -> Any:
+    import pyarrow
+
+    return pyarrow.array([value]).take(pyarrow.array([0] * rows, pyarrow.int32()))
 
 
 def _sync(path: Path) -> None:

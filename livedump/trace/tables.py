@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+
+from livedump.trace import journal
 from livedump.trace.buckets import bounds
-from livedump.trace.data import RawData, ReleaseEvent, SnapshotEvent, StackRow, as_row
+from livedump.trace.data import RawData, ReleaseEvent, SnapshotEvent, as_row
 from livedump.trace.recording import Row, Table
 from livedump.trace.symbols import Symbols
-from livedump.trace.timeline import Timeline
+from livedump.trace.timeline import Place, Timeline
 
 STACK_LOST = "[stack lost]"
 
 
-def tables(data: RawData, timeline: Timeline, symbols: Symbols) -> dict[str, Table]:
-    """The content of each table of :data:`livedump.trace.recording.TABLES`."""
+def journal_tables(
+    folder: Path, slice_ns: int, event_stacks: Mapping[int, str]
+) -> dict[str, Table]:
+    """The tables that a journal has.
+
+    :param event_stacks: number of a stack -> its functions, root first
+    """
+    return {
+        "slices": partial(journal.slices, folder, slice_ns),
+        "stack_slices": partial(journal.stack_slices, folder, slice_ns),
+        "loss_slices": journal.loss_slices(folder, slice_ns),
+        "events": partial(journal.events, folder, event_stacks),
+    }
+
+
+def tables(data: RawData, timeline: Timeline, names: Names) -> dict[str, list[Row]]:
+    """The other tables of :data:`livedump.trace.recording.TABLES`."""
     histograms = []
     counters = [
         {"kind": kind, "name": name, "count": count}
@@ -33,9 +53,7 @@ def tables(data: RawData, timeline: Timeline, symbols: Symbols) -> dict[str, Tab
         counters.append({"kind": kind, "name": "max_ns", "count": histogram.max_ns})
     return {
         "histograms": histograms,
-        **_stacks(timeline, symbols),
-        "slices": timeline.slices(),
-        "loss_slices": timeline.losses(),
+        "stacks": _stacks(timeline, names),
         "tasks": [as_row(row) for row in sorted(data.tasks, key=lambda r: -r.count)],
         "pages": [as_row(row) for row in sorted(data.pages, key=lambda r: (-r.count, r.pfn))],
         "stops": [
@@ -46,7 +64,7 @@ def tables(data: RawData, timeline: Timeline, symbols: Symbols) -> dict[str, Tab
                 "comm": stop.comm,
                 "site": stop.site,
                 "nested": stop.nested,
-                "symbol": symbols.name(stop.function),
+                "symbol": names.symbols.name(stop.function),
             }
             for stop in sorted(data.stops, key=lambda s: s.start_monotonic_ns)
         ],
@@ -56,54 +74,61 @@ def tables(data: RawData, timeline: Timeline, symbols: Symbols) -> dict[str, Tab
     }
 
 
-def _stacks(timeline: Timeline, symbols: Symbols) -> dict[str, list[Row]]:
-    """Rows of stacks by slice, and in all; what differs only in offsets is added up."""
-    names: dict[tuple[tuple[int, ...], tuple[str, ...]], str] = {}
-    by_slice: dict[tuple[str, str, str, int], list[int]] = {}
+def _stacks(timeline: Timeline, names: Names) -> list[Row]:
+    """Rows of stacks; what differs only in offsets is added up."""
     total: dict[tuple[str, str, str], list[int]] = {}
     for row in timeline.stacks():
-        place = (row.addresses, row.user)
-        if place not in names:
-            names[place] = fold(row, symbols)
-        key = (row.kind, row.comm, names[place])
-        for sums in (
-            by_slice.setdefault((*key, row.slice), [0, 0, 0]),
-            total.setdefault(key, [0, 0, 0]),
-        ):
-            sums[0] += row.samples
-            sums[1] += row.count
-            sums[2] += row.stalled_ns
+        key = (row.kind, row.comm, names[(row.addresses, row.user)])
+        sums = total.setdefault(key, [0, 0, 0])
+        sums[0] += row.samples
+        sums[1] += row.count
+        sums[2] += row.stalled_ns
     heaviest = sorted(total.items(), key=lambda item: (item[0][0], -item[1][1], item[0]))
-    return {
-        "stacks": [_stack_row(*key, sums) for key, sums in heaviest],
-        "stack_slices": [
-            {
-                "slice": slice_,
-                "start_ns": slice_ * timeline.slice_ns,
-                **_stack_row(kind, comm, stack, sums),
-            }
-            for (kind, comm, stack, slice_), sums in by_slice.items()
-        ],
-    }
+    columns = ("kind", "comm", "stack", "samples", "count", "stalled_ns")
+    return [dict(zip(columns, (*key, *sums), strict=True)) for key, sums in heaviest]
 
 
-def fold(row: StackRow, symbols: Symbols) -> str:
+class Names(Mapping[Place, str]):
+    """Stacks in words, each named once: when it is first seen, with the modules of that moment."""
+
+    def __init__(self, symbols: Callable[[], Symbols] = Symbols) -> None:
+        self._make = symbols
+        self._symbols = symbols()
+        self._modules = modules()
+        self._found: dict[Place, str] = {}
+
+    @property
+    def symbols(self) -> Symbols:
+        """Of the kernel and the modules that are loaded now."""
+        if (now := modules()) != self._modules:
+            self._symbols, self._modules = self._make(), now
+        return self._symbols
+
+    def __getitem__(self, place: Place) -> str:
+        if place not in self._found:
+            self._found[place] = fold(place, self.symbols)
+        return self._found[place]
+
+    def __iter__(self) -> Iterator[Place]:
+        return iter(self._found)
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+
+def modules() -> str:
+    """Which modules are loaded, and where."""
+    try:
+        return Path("/proc/modules").read_text()
+    except OSError:
+        return ""
+
+
+def fold(place: Place, symbols: Symbols) -> str:
     """A stack as one string, root first: user space's part, then the kernel's."""
-    kernel = symbols.fold(row.addresses) if row.addresses else STACK_LOST
-    user = [name.replace(";", ":") for name in reversed(row.user)]
-    return ";".join([*user, kernel])
-
-
-def _stack_row(kind: str, comm: str, stack: str, sums: list[int]) -> Row:
-    samples, count, stalled_ns = sums
-    return {
-        "kind": kind,
-        "comm": comm,
-        "stack": stack,
-        "samples": samples,
-        "count": count,
-        "stalled_ns": stalled_ns,
-    }
+    addresses, user = place
+    kernel = symbols.fold(addresses) if addresses else STACK_LOST
+    return ";".join([*(name.replace(";", ":") for name in reversed(user)), kernel])
 
 
 def pair_snapshots(snapshots: list[SnapshotEvent], releases: list[ReleaseEvent]) -> list[Row]:

@@ -13,7 +13,8 @@ from livedump.trace.buckets import bounds, value_at
 from livedump.trace.layout import Kind
 from livedump.trace.timeline import Timeline, Window
 
-#: A condition is judged by the faults of so many seconds.
+#: A condition is judged by the faults of so many seconds, or of more where the recorder was busy:
+#: every slice is judged once.
 WINDOW_S = 0.5
 
 #: After an action, so long nothing is begun: what it has caused itself is not to be taken for
@@ -94,12 +95,14 @@ class Trigger:
         self._judged = -1
         self._rest_until = -1
         self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
 
     def watch(self, timeline: Timeline) -> None:
         """Judge what is new; begin to act when a condition has held for long enough."""
-        window = timeline.window(WINDOW_S)
-        if timeline.last <= self._judged or not window.slices:
+        first = self._judged + 1
+        if (timeline.last + 1 - first) * timeline.slice_ns < WINDOW_S * 1e9:
             return
+        window = timeline.since(first)
         self._judged = timeline.last
         if self._busy(timeline):
             self._since.clear()
@@ -109,11 +112,19 @@ class Trigger:
             if value is None or not condition.holds(value):
                 self._since.pop(condition.text, None)
                 continue
-            first = self._since.setdefault(condition.text, window.first)
-            held_s = (timeline.last + 1 - first) * timeline.slice_ns / 1e9
+            begun = self._since.setdefault(condition.text, window.first)
+            held_s = (timeline.last + 1 - begun) * timeline.slice_ns / 1e9
             if held_s >= condition.hold_s:
                 self._fire(condition, value)
                 return
+
+    def close(self) -> None:
+        """Nothing is begun any more; wait until what is under way is done."""
+        with self._lock:
+            self._most = 0
+        if self._thread and self._thread.is_alive():
+            self._tell("waiting for what is under way")
+        self.wait()
 
     def wait(self) -> None:
         """Until what is under way is done."""
@@ -129,12 +140,15 @@ class Trigger:
         return timeline.last <= self._rest_until
 
     def _fire(self, condition: Condition, value: float) -> None:
-        fired = Fired(condition.text, value, self._judged, {})
-        self.fired.append(fired)
-        self._since.clear()
-        self._tell(f"{condition.text} ({value:,.0f}): action {len(self.fired)} of {self._most}")
-        self._thread = threading.Thread(target=self._run, args=(fired,), name="trigger")
-        self._thread.start()
+        with self._lock:
+            if len(self.fired) >= self._most:
+                return  # closed meanwhile
+            fired = Fired(condition.text, value, self._judged, {})
+            self.fired.append(fired)
+            self._since.clear()
+            self._tell(f"{condition.text} ({value:,.0f}): action {len(self.fired)} of {self._most}")
+            self._thread = threading.Thread(target=self._run, args=(fired,), name="trigger")
+            self._thread.start()
 
     def _run(self, fired: Fired) -> None:
         try:

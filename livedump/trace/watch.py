@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -14,7 +15,7 @@ from livedump.trace.layout import Kind, kind_name
 from livedump.trace.maps import Programs
 from livedump.trace.options import Options
 from livedump.trace.probes import Plan
-from livedump.trace.pump import Pump
+from livedump.trace.pump import INTERVAL_S, Pump
 from livedump.trace.symbols import Symbols
 from livedump.trace.tables import fold
 from livedump.trace.timeline import Timeline, Window
@@ -60,7 +61,8 @@ def look(window: Window, slice_ns: int, symbols: Symbols, *, by_stalled: bool) -
             )
     totals: dict[tuple[str, str, str], list[int]] = {}
     for row in window.stacks:
-        sums = totals.setdefault((row.kind, row.comm, fold(row, symbols)), [0, 0])
+        key = (row.kind, row.comm, fold((row.addresses, row.user), symbols))
+        sums = totals.setdefault(key, [0, 0])
         sums[0] += row.count
         sums[1] += row.stalled_ns
     heaviest = sorted(totals.items(), key=lambda item: item[1][by_stalled], reverse=True)
@@ -105,15 +107,25 @@ def watch(
     """
     programs = load(plan, options)
     try:
-        timeline, symbols = Timeline(options.slice_ns, whole=False), Symbols()
+        timeline, symbols = Timeline(options.slice_ns, recent_stacks=True), Symbols()
         pump = Pump(programs, timeline)
         programs.begin()
         on_ready()
-        done = 0
-        while done != rounds and not stop.wait(interval_s):
-            pump.round()
-            window = timeline.window(interval_s)
+        done, shown = 0, -1
+        while done != rounds and _drain(pump, stop, interval_s):
+            window = timeline.since(shown + 1)
+            shown = timeline.last
             show(look(window, options.slice_ns, symbols, by_stalled=by_stalled))
             done += 1
     finally:
         programs.close()
+
+
+def _drain(pump: Pump, stop: threading.Event, seconds: float) -> bool:
+    """For so long, often enough that no map gets full; False when it is to stop."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        if stop.wait(min(left, INTERVAL_S)):
+            return False
+        pump.round()
+    return True

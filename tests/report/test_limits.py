@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import re
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy
 import pytest
 
-from livedump.trace import events, recording
+from livedump.trace import journal, recording
 from livedump.trace.layout import Kind
 from tests.unit import samples
 
 EVENTS = 10_000_000
 SLICES = 18_000  # half an hour of 100 ms
 MOST_S, MOST_BYTES, MOST_HTML = 20, 2 << 30, 8 << 20
+
+KINDS = ("user", "uaccess", "cow")
 
 #: Distinct stacks, and how many of them there are in a slice.
 STACKS, STACKS_IN_SLICE = 3000, 12
@@ -37,9 +39,9 @@ finally:
 def write_events(folder: Path) -> None:
     """As a recorder leaves them."""
     chance = numpy.random.default_rng(2012)
-    with (folder / events.RAW).open("wb") as raw:
+    with (folder / journal.EVENTS).open("wb") as raw:
         for first in range(0, EVENTS, 1_000_000):
-            rows = numpy.zeros(1_000_000, dtype=list(events.LAYOUT))
+            rows = numpy.zeros(1_000_000, dtype=list(journal.EVENT_LAYOUT))
             rows["time_ns"] = samples.START_NS + numpy.arange(first, first + len(rows)) * 180_000
             rows["latency_ns"] = chance.lognormal(9, 1, len(rows)).astype("u8") + 1
             rows["address"] = chance.integers(0, 1 << 35, len(rows)) << 12
@@ -58,7 +60,7 @@ def stack(number: int) -> str:
 def tables() -> dict[str, Any]:
     """The sample's, with half an hour of slices and stacks."""
     found: dict[str, Any] = samples.tables()
-    cells = [row for row in found["slices"] if row["kind"] == "user"][:60]
+    cells = [row for row in found["slices"] if row["kind"] in KINDS][:60]
     numbers = range(SLICES)
     found["slices"] = {
         "slice": [number for number in numbers for _ in cells],
@@ -74,14 +76,14 @@ def tables() -> dict[str, Any]:
     found["stack_slices"] = {
         "slice": [number // STACKS_IN_SLICE for number in range(rows)],
         "start_ns": [number // STACKS_IN_SLICE * samples.SLICE_NS for number in range(rows)],
-        "kind": ["user"] * rows,
+        "kind": [KINDS[number % len(KINDS)] for number in range(rows)],
         "comm": ["mysqld"] * rows,
         "stack": [names[number] for number in chosen],
         **{name: [5] * rows for name in ("samples", "count", "stalled_ns")},
     }
     found["stacks"] = [
         {
-            "kind": "user",
+            "kind": kind,
             "comm": "mysqld",
             "stack": name,
             "samples": 5,
@@ -89,6 +91,7 @@ def tables() -> dict[str, Any]:
             "stalled_ns": 9000,
         }
         for name in names
+        for kind in KINDS
     ]
     return found
 
@@ -102,27 +105,30 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     start_ns = meta["clocks"]["start"]["monotonic_ns"]
     meta["clocks"]["end"]["monotonic_ns"] = start_ns + SLICES * samples.SLICE_NS
     names = {number: stack(number) for number in range(STACKS)}
-    recording.write(made / "recording", meta, tables(), events=(made, names))
+    found = {**tables(), "events": lambda: journal.events(made, names)}
+    recording.write(made / "recording", meta, found)
     return made / "recording"
 
 
 def test_report_of_ten_million_events(folder: Path, tmp_path: Path) -> None:
     assert recording.read(folder).columns("events").num_rows == EVENTS
     html = tmp_path / "report.html"
-    begun = time.monotonic()
+    begun = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
         [sys.executable, "-c", REPORT, "report", str(folder), "--html", str(html)],
         capture_output=True,
         text=True,
         timeout=300,
     )
-    seconds = time.monotonic() - begun
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    # Not the time on the wall: other tests' machines may have both cores.
+    cpu_s = ended.ru_utime + ended.ru_stime - begun.ru_utime - begun.ru_stime
     found = re.search(r"^VmHWM:\s+(\d+) kB", done.stderr, re.MULTILINE)
     assert found
     most = int(found[1]) << 10
     assert done.returncode == 0, done.stderr
     assert "Faults, each column" in done.stdout
-    print(f"{seconds:.1f} s, {most / (1 << 20):.0f} MiB, {html.stat().st_size / 1e6:.1f} MB")
-    assert seconds <= MOST_S
+    print(f"{cpu_s:.1f} s of CPU, {most / (1 << 20):.0f} MiB, {html.stat().st_size / 1e6:.1f} MB")
+    assert cpu_s <= MOST_S
     assert most <= MOST_BYTES
     assert html.stat().st_size <= MOST_HTML

@@ -36,7 +36,12 @@ class FakeRecorder:
     error: Exception | None = None
     triggers: list[dict[str, object]] = []
 
-    def __init__(self, config: trace.RecordConfig, trigger: Trigger | None = None) -> None:
+    def __init__(
+        self,
+        config: trace.RecordConfig,
+        trigger: Trigger | None = None,
+        tell: object = None,
+    ) -> None:
         FakeRecorder.config = config
         FakeRecorder.trigger = trigger
         absent = (Absent("cow", "cow", "no tracepoint: the module is not loaded"),)

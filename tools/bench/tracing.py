@@ -43,6 +43,9 @@ PEERS = {
 NONE = "none"
 _READY_S = 180
 
+#: What a tracer says on stderr.
+SAID = Path("/tmp/bench-tracer")
+
 
 def build() -> None:
     """The program, by gcc."""
@@ -79,6 +82,9 @@ def ours(arguments: Sequence[str]) -> Iterator[None]:
         with _process(command) as process:
             _await(process, ready.exists)
             yield
+        meta = json.loads(Path(folder, "r", "meta.json").read_text())
+        if lost := meta["events_lost"] + meta["rows_lost"]:
+            raise RuntimeError(f"{arguments}: {lost} events were lost: what it cost proves nothing")
 
 
 @contextlib.contextmanager
@@ -100,24 +106,27 @@ def _attached() -> str:
 
 @contextlib.contextmanager
 def _process(command: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    """Ended by Ctrl-C when the block is; it must have lived until then."""
+    with SAID.open("w") as said:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said)
     try:
         yield process
+        if process.poll() is not None:
+            raise RuntimeError(f"{command} has ended early: {SAID.read_text()}")
     finally:
         process.send_signal(signal.SIGINT)
         try:
-            process.communicate(timeout=120)
+            process.wait(timeout=120)
         except subprocess.TimeoutExpired:
             process.kill()
-            process.communicate()
+            process.wait()
 
 
 def _await(process: subprocess.Popen[bytes], ready: Any) -> None:
     end = time.monotonic() + _READY_S
     while not ready():
         if process.poll() is not None or time.monotonic() > end:
-            said = process.stderr.read().decode() if process.stderr and process.poll() else ""
-            raise RuntimeError(f"{process.args!r} is not ready: {said}")
+            raise RuntimeError(f"{process.args!r} is not ready: {SAID.read_text()}")
         time.sleep(0.1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -66,11 +67,20 @@ def test_stacks_by_step_come_to_the_whole(recording: Recording) -> None:
 
 
 def test_stacks_are_kept_few() -> None:
+    """First by longer steps; where that is not enough, rare ones go, and it is said."""
     rows = [(step, "cat", f"a;b{step % 7}", 2, 3) for step in range(1000)]
-    found = overtime._stacks(rows, limit=100)
-    assert found.every > 1 and len(found.cells) <= 100
+    found = overtime._stacks(rows)
+    found.shrink(2000)
+    assert found.every > 1 and found.left_out == 0 and len(found.paths) == 7
     assert sum(cell[2] for cell in found.cells) == 2000
-    assert overtime._stacks(rows, limit=1).every >= 1000  # gives up, rather than never to end
+    assert len(json.dumps(found.to_dict())) < 2500
+    many = overtime._stacks([(0, "cat", f"a;b{n}", n, 1) for n in range(1000)])
+    many.shrink(2000)
+    assert 0 < len(many.paths) < 100
+    assert many.paths[0] == ["cat", "a", "b999"]
+    assert sum(cell[2] for cell in many.cells) + many.left_out == 999 * 500
+    many.shrink(0)
+    assert many.cells == []
 
 
 def test_kind_that_is_counted_only(tmp_path: Path) -> None:

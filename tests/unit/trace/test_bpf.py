@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,6 +30,14 @@ PROFILE = f"""\
 """
 
 
+class NothingLost:
+    """The map of losses, for two CPUs."""
+
+    def __getitem__(self, index: object) -> list[int]:
+        """Nothing."""
+        return [0, 0]
+
+
 class FakeBpf:
     """As much of bcc.BPF as asking takes."""
 
@@ -39,7 +49,9 @@ class FakeBpf:
         }
 
     def __getitem__(self, table: bytes) -> Any:
-        """Only the window is written."""
+        """Only the window is written; nothing was lost for want of room."""
+        if table == b"losses":
+            return NothingLost()
         assert table == b"window"
         return self
 
@@ -144,3 +156,115 @@ def test_spilled_stacks_are_walked_in_their_own_map() -> None:
     assert found.addresses(5) == (len("stacks"), 5)
     assert found.addresses(SPILLED | 5) == (len("spilled"), 5)
     assert found.addresses(-1) == ()
+
+
+@dataclass(eq=False)
+class Struct:
+    """A key of a map."""
+
+    slice: int
+    cpu: int
+    what: int
+
+
+class FakeTable:
+    """A hash map; *batch*: the kernel can read and delete many entries at once."""
+
+    Key = ctypes.py_object
+
+    def __init__(self, items: list[tuple[Any, Any]], *, batch: bool) -> None:
+        self.entries = dict(items)
+        self._batch = batch
+
+    def items_lookup_batch(self) -> Any:
+        """All of them."""
+        if not self._batch:
+            raise Exception("no batches")
+        return list(self.entries.items())
+
+    def items_delete_batch(self, keys: Any) -> None:
+        """These."""
+        if not self._batch:
+            raise Exception("no batches")
+        for key in keys:
+            del self.entries[key]
+
+    def keys(self) -> list[Any]:
+        """With one that is gone before it is looked at."""
+        return [*self.entries, Struct(slice=0, cpu=0, what=0)]
+
+    def __getitem__(self, key: Any) -> Any:
+        """As bcc: an object, not a number."""
+        return ctypes.c_uint64(self.entries[key]) if isinstance(key.slice, int) else None
+
+    def __delitem__(self, key: Any) -> None:
+        del self.entries[key]
+
+
+@pytest.mark.parametrize("batch", [True, False])
+def test_slices_that_are_over_are_taken_out(monkeypatch: pytest.MonkeyPatch, batch: bool) -> None:
+    """Not the last ones, which a program may still be on its way into; at the end all."""
+    now_ns = 0
+    monkeypatch.setattr("time.clock_gettime_ns", lambda clock: now_ns)
+    what = 7
+    cells = FakeTable(
+        [
+            (Struct(slice=slice_, cpu=cpu, what=what), 10 + slice_)
+            for slice_ in (2, 7, 8, 9)
+            for cpu in (0, 1)
+        ],
+        batch=batch,
+    )
+    tables: Any = {b"cells": cells, b"folds": FakeTable([], batch=True)}
+    found = maps.BccPrograms(tables, STOP, Options(slice_ns=100_000_000))
+    now_ns = 950_000_000  # in slice 9; 200 ms before that are left alone
+    drained = found.drain()
+    assert drained.cells == {(2, what): 24}
+    assert drained.last == 6
+    assert sorted(key.slice for key in cells.entries) == [7, 7, 8, 8, 9, 9]
+    found._ended = True
+    last = found.drain()
+    assert last.cells == {(7, what): 34, (8, what): 36, (9, what): 38}
+    assert last.last == 9 and not cells.entries
+
+
+def test_nothing_is_removed_before_everything_was_read() -> None:
+    class Broken:
+        def items_lookup_batch(self) -> Any:
+            """Fails, as what comes next."""
+            raise Exception("no")
+
+        keys = items_lookup_batch
+
+    cells = FakeTable([(Struct(slice=0, cpu=0, what=7), 1)], batch=True)
+    tables: Any = {b"cells": cells, b"folds": Broken()}
+    found = maps.BccPrograms(tables, STOP, Options())
+    with pytest.raises(Exception, match="no"):
+        found.drain()
+    assert len(cells.entries) == 1
+
+
+def test_events_are_handed_over_in_portions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """libbpf stops after the one for which it gets a negative number."""
+
+    class Ring:
+        def open_ring_buffer(self, callback: Any) -> None:
+            """Remembered."""
+            self.callback = callback
+
+    class Bpf(dict[bytes, Any]):
+        def ring_buffer_consume(self) -> None:
+            """As libbpf does."""
+            data = ctypes.create_string_buffer(b"x" * 48)
+            for _ in range(100):
+                if self[b"ring"].callback(None, ctypes.addressof(data), 48) < 0:
+                    return
+
+    monkeypatch.setattr(maps, "MOST_EVENTS", 30)
+    kept: list[bytes] = []
+    found = maps.BccPrograms(Bpf({b"ring": Ring()}), STOP, Options(events=True))
+    found.events(kept.append)
+    assert len(kept) == 30
+    found._ended = True
+    found.events(kept.append)
+    assert len(kept) == 130

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 
 import pytest
 
-from livedump.trace.buckets import BUCKETS, bounds, bucket_of
+from livedump.trace.buckets import BUCKETS, bucket_of
 from livedump.trace.data import Drained, LossRow, StackRow
 from livedump.trace.layout import CELL_KINDS, NO_STACKS, Kind, Loss, cell_what
 from livedump.trace.pump import SAMPLED, STACKS_PER_S, Pump, Sampler, Stacks
 from livedump.trace.symbols import Symbols
-from livedump.trace.tables import STACK_LOST, fold
+from livedump.trace.tables import STACK_LOST, Names, fold
 from livedump.trace.timeline import RECENT_S, Timeline
 
 SLICE_NS = 100_000_000
@@ -33,27 +34,6 @@ def test_what_a_cell_is_about() -> None:
             cell_what(bad)
 
 
-def test_tables_have_everything_that_was_drained() -> None:
-    timeline = Timeline(SLICE_NS)
-    timeline.add(Drained(1, {(0, USER): 3, (1, KERNEL): 2}))
-    timeline.add(Drained(3, {(1, USER): 4, (3, LOST): 9}))
-    timeline.add_losses(3, [LossRow("ld_program", "program skipped", 5)])
-    slices = timeline.slices()
-    low, high = bounds(BUCKET)
-    assert dict(slices) == {
-        "slice": [0, 1, 1],
-        "start_ns": [0, SLICE_NS, SLICE_NS],
-        "kind": ["user", "kernel", "user"],
-        "bucket_low_ns": [low, None, low],
-        "bucket_high_ns": [high, None, high],
-        "count": [3, 2, 4],
-    }
-    assert [tuple(row.values())[2:] for row in timeline.losses()] == [
-        ("cow", "no stack", 9),
-        ("ld_program", "program skipped", 5),
-    ]
-
-
 def test_window_is_the_last_slices_that_are_over() -> None:
     timeline = Timeline(SLICE_NS)
     assert timeline.window(1).slices == 0
@@ -65,33 +45,59 @@ def test_window_is_the_last_slices_that_are_over() -> None:
     assert timeline.window(1000).count(Kind.USER) == 7
 
 
+def test_window_has_losses_of_both_kinds() -> None:
+    timeline = Timeline(SLICE_NS)
+    timeline.add(Drained(4, {(1, LOST): 9}))
+    timeline.add_losses([LossRow("ld_program", "program skipped", 5)])
+    timeline.add(Drained(9))
+    assert timeline.since(0).losses == {"no stack": 9, "program skipped": 5}
+    assert timeline.window(0.5).losses == {}
+
+
 def test_only_the_last_minutes_are_at_hand() -> None:
-    timeline = Timeline(SLICE_NS)
+    timeline = Timeline(SLICE_NS, recent_stacks=True)
     last = RECENT_S * 10 + 50
-    timeline.add(Drained(0, {(0, USER): 1}))
-    timeline.add(Drained(last, {(last, USER): 1}))
-    assert timeline.window(10 * RECENT_S).count(Kind.USER) == 1
-    assert sum(int(str(count)) for count in timeline.slices()["count"]) == 2
+    row = StackRow(0, "user", "cat", (1,), 1, 1, 1)
+    timeline.add(Drained(0, {(0, USER): 1}, [row]))
+    timeline.add(Drained(last, {(last, USER): 1}, [replace(row, slice=last)]))
+    window = timeline.window(10 * RECENT_S)
+    assert window.count(Kind.USER) == len(window.stacks) == 1
+    assert window.slices == RECENT_S * 10 + 1  # what rates are divided by
 
 
-def test_stacks_of_a_slice_are_added_up() -> None:
+def test_stacks_are_added_up_over_slices() -> None:
     timeline = Timeline(SLICE_NS)
-    for _ in range(2):
-        timeline.add(Drained(2, {}, [StackRow(2, "user", "cat", (7, 8), 1, 3, 30)]))
+    for number in range(2):
+        timeline.add(Drained(number, {}, [StackRow(number, "user", "cat", (7, 8), 1, 3, 30)]))
     timeline.add(Drained(3, {}, [StackRow(2, "user", "cat", (7, 8), 1, 1, 1, ("main",))]))
     assert list(timeline.stacks()) == [
-        StackRow(2, "user", "cat", (7, 8), 2, 6, 60),
-        StackRow(2, "user", "cat", (7, 8), 1, 1, 1, ("main",)),
+        StackRow(0, "user", "cat", (7, 8), 2, 6, 60),
+        StackRow(0, "user", "cat", (7, 8), 1, 1, 1, ("main",)),
     ]
+    assert timeline.window(1).stacks == []
 
 
 def test_user_space_is_below_the_kernel(tmp_path: Path) -> None:
     table = tmp_path / "kallsyms"
     table.write_text("0000000000001000 T entry\n0000000000002000 T handler\n")
-    row = StackRow(0, "user", "cat", (0x2004, 0x1004), 1, 1, 1, ("leaf;x", "main"))
-    assert fold(row, Symbols(table)) == "main;leaf:x;entry;handler"
-    lost = StackRow(0, "user", "cat", (), 1, 1, 1)
-    assert fold(lost, Symbols(table)) == STACK_LOST
+    place = ((0x2004, 0x1004), ("leaf;x", "main"))
+    assert fold(place, Symbols(table)) == "main;leaf:x;entry;handler"
+    assert fold(((), ()), Symbols(table)) == STACK_LOST
+
+
+def test_names_are_of_the_moment_they_are_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A module that is loaded later is known; one that is gone keeps its functions' names."""
+    table, loaded = tmp_path / "kallsyms", ["a"]
+    table.write_text("0000000000001000 t work\t[first]\n")
+    monkeypatch.setattr("livedump.trace.tables.modules", lambda: loaded[0])
+    names = Names(lambda: Symbols(table))
+    assert names[((0x1004,), ())] == "work [first]"
+    table.write_text("0000000000005000 t other\t[second]\n")
+    loaded[0] = "b"
+    assert names[((0x5004,), ())] == "other [second]"
+    assert names[((0x1004,), ())] == "work [first]"
 
 
 def test_sampler_follows_the_rate() -> None:
@@ -133,9 +139,29 @@ class FakePrograms:
         keep(b"event")
 
 
+class FakeKeeper:
+    """Keeps all of it."""
+
+    def __init__(self) -> None:
+        self.cells: Counter[tuple[int, int]] = Counter()
+        self.lost = 0
+        self.events: list[bytes] = []
+
+    def add(self, drained: Drained) -> None:
+        """Added up."""
+        self.cells.update(drained.cells)
+
+    def add_losses(self, slice_: int, losses: list[LossRow]) -> None:
+        """Added up."""
+        self.lost += sum(row.count for row in losses)
+
+    def add_event(self, event: bytes) -> None:
+        """Kept."""
+        self.events.append(event)
+
+
 def test_pump_collects_until_the_end() -> None:
-    programs, timeline, seen = FakePrograms(), Timeline(SLICE_NS), Event()
-    kept: list[bytes] = []
+    programs, timeline, keeper, seen = FakePrograms(), Timeline(SLICE_NS), FakeKeeper(), Event()
 
     def watch(found: Timeline) -> None:
         if found.last >= 19:
@@ -144,32 +170,40 @@ def test_pump_collects_until_the_end() -> None:
     pump = Pump(
         programs,  # type: ignore[arg-type]
         timeline,
-        keep_event=kept.append,
+        keeper=keeper,
+        events=True,
         watchers=(watch,),
         interval_s=0.001,
     )
     pump.start()
     assert seen.wait(10)
     pump.finish()
-    assert not pump.error
+    assert not pump.errors
     assert programs.sampled == {**dict.fromkeys(SAMPLED, 1), Kind.USER: 10}
-    assert sum(int(str(count)) for count in timeline.slices()["count"]) == (
-        programs.rounds * 10 * STACKS_PER_S
-    )
-    # Only what is new each time, at the slice of that time.
-    assert sum(int(str(row["count"])) for row in timeline.losses()) == programs.lost
-    assert len(kept) == programs.rounds
+    assert sum(keeper.cells.values()) == programs.rounds * 10 * STACKS_PER_S
+    # Only what is new each time.
+    assert keeper.lost == programs.lost
+    assert len(keeper.events) == programs.rounds
 
 
-def test_what_ends_the_pump_is_told_and_the_rest_is_kept() -> None:
-    programs, timeline = FakePrograms(), Timeline(SLICE_NS)
+def test_what_fails_is_told_once_and_the_rest_goes_on() -> None:
+    programs, timeline, told, rounds = FakePrograms(), Timeline(SLICE_NS), list[str](), list[int]()
 
-    def watch(_found: Timeline) -> None:
+    def broken(_found: Timeline) -> None:
         raise ValueError("no more")
 
-    pump = Pump(programs, timeline, watchers=(watch,), interval_s=0.001)  # type: ignore[arg-type]
-    pump.start()
-    pump._thread.join(10)
-    assert pump.error == "ValueError: no more"
+    pump = Pump(
+        programs,  # type: ignore[arg-type]
+        timeline,
+        watchers=(broken, lambda found: rounds.append(found.last)),
+        tell=told.append,
+    )
+    for _ in range(3):
+        pump.round()
+    programs.drain = broken  # type: ignore[assignment]
     pump.finish()
-    assert programs.rounds == 2
+    assert told == pump.errors
+    assert told[0] == "watch: ValueError: no more"
+    assert len(told) == 2 and told[1].startswith("take out time slices: TypeError")
+    assert rounds == [9, 19, 29]
+    assert programs.lost == 4

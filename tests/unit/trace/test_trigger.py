@@ -67,6 +67,28 @@ def test_condition_must_hold_all_the_time() -> None:
     assert fired.slice == clock.timeline.last
 
 
+def test_what_was_never_judged_does_not_hold() -> None:
+    """A recorder that was busy for six seconds judges them all, together."""
+    found = trigger("p99(user)>2ms for 5s")
+    clock = Clock(found)
+    clock.go(SLOW)
+    last = clock.timeline.last + 60
+    cells = {(clock.timeline.last + 1 + number, cell(FAST)): 100 for number in range(59)}
+    clock.timeline.add(Drained(last, {**cells, (last, cell(SLOW)): 10}))
+    found.watch(clock.timeline)
+    clock.go(SLOW, 9)
+    assert not found.fired
+    clock.go(SLOW)
+    assert len(found.fired) == 1
+
+
+def test_closed_trigger_begins_nothing() -> None:
+    found = trigger("p50(user)>1ms")
+    found.close()
+    Clock(found).go(SLOW, 4)
+    assert not found.fired
+
+
 def test_any_condition_is_enough_and_nothing_is_judged_twice() -> None:
     found = trigger("rate(kernel)>1", "max(user)>1ms")
     clock = Clock(found)

@@ -40,7 +40,7 @@ def symbols(tmp_path: Path) -> Symbols:
 @pytest.fixture
 def timeline() -> Timeline:
     """Two seconds; what is asked for is in the second one."""
-    found = Timeline(SLICE_NS, whole=False)
+    found = Timeline(SLICE_NS, recent_stacks=True)
     found.add(Drained(9, {(5, cell(Kind.COW, 900)): 1}))
     found.add(
         Drained(
@@ -84,11 +84,6 @@ def test_screen(timeline: Timeline, symbols: Symbols) -> None:
     assert "inner < outer" in shown
     assert max(map(len, shown.splitlines())) <= 80
     json.dumps(look(timeline.window(1.0), SLICE_NS, symbols, by_stalled=False).to_dict())
-
-
-def test_only_what_is_shown_is_kept(timeline: Timeline) -> None:
-    assert not list(timeline.stacks())
-    assert list(timeline.slices()["count"]) == []
 
 
 def test_rounds_end_and_everything_is_detached() -> None:
