@@ -58,7 +58,7 @@ test: test-unit test-vm test-guest test-smoke test-race test-oracle test-dump te
 
 .PHONY: test-unit
 test-unit: setup ## Unit tests, on the host
-	timeout 300 $(PYTEST) tests/unit
+	timeout 480 $(PYTEST) tests/unit
 
 .PHONY: test-vm
 test-vm: setup ## Real boots that prove tools.vm's verdicts
@@ -66,11 +66,11 @@ test-vm: setup ## Real boots that prove tools.vm's verdicts
 
 .PHONY: test-guest
 test-guest: debug kmod ## Guest tests on 6.1, in full
-	$(VM) run --kernel 6.1 --memory 2G --disk build/test/6.1.img:3G --timeout 1200 -- $(GUEST_TEST)
+	$(VM) run --kernel 6.1 --memory 2G --disk build/test/6.1.img:3G --timeout 1700 -- $(GUEST_TEST)
 
 .PHONY: test-smoke
 test-smoke: kmod ## Guest tests marked `smoke`, on 6.12
-	$(VM) run --kernel 6.12 --memory 2G --disk build/test/6.12.img:3G --timeout 600 -- $(GUEST_TEST) -m smoke
+	$(VM) run --kernel 6.12 --memory 2G --disk build/test/6.12.img:3G --timeout 900 -- $(GUEST_TEST) -m smoke
 
 .PHONY: test-race
 test-race: setup ## Races, nested faults, NMIs, failing steps: the module's test build, on 6.1
@@ -87,7 +87,7 @@ test-oracle: debug ## The oracle's short form: one snapshot of 6.1, judged by QE
 
 .PHONY: test-report
 test-report: setup ## The report of the guests' recordings, in a real browser on the host
-	timeout 300 $(PYTEST) tests/report
+	timeout 420 $(PYTEST) tests/report
 
 .PHONY: lint
 lint: setup ## flake8, isort, black, mypy --strict; W=1, sparse, checkpatch, check-ibt on the module
