@@ -49,6 +49,14 @@
 
 #define LD_COMM 16
 
+/*
+ * What the program of a kernel's tracepoint returns: 0 would hide the event from
+ * everybody else who has it in perf (perf_trace_run_bpf_submit() in the kernel).
+ * Not those of livedump's own: what perf writes then might be protected, and a
+ * fault in there is seen by nobody.
+ */
+#define LD_PASS_ON 1
+
 /* What a number is about. */
 enum ld_kind {
 	LD_KIND_USER,		/* fault from user mode */

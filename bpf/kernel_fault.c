@@ -10,7 +10,7 @@ TRACEPOINT_PROBE(exceptions, page_fault_kernel)
 	u32 weight;
 
 	if (!ld_wanted())
-		return 0;
+		return LD_PASS_ON;
 	ld_count(LD_COUNT_KERNEL_EVENTS);
 	if (!(error_code & LD_PF_PROT))
 		ld_count(LD_COUNT_KERNEL_NOT_PRESENT);
@@ -26,5 +26,5 @@ TRACEPOINT_PROBE(exceptions, page_fault_kernel)
 		ld_add_stack(args, LD_KIND_KERNEL, stack, weight, 0);
 	}
 	ld_emit(LD_KIND_KERNEL, 0, args->address, error_code, weight, stack);
-	return 0;
+	return LD_PASS_ON;
 }

@@ -93,9 +93,9 @@ int ld_user_fault_return(struct pt_regs *ctx)
 TRACEPOINT_PROBE(exceptions, page_fault_user)
 {
 	if (!ld_wanted())
-		return 0;
+		return LD_PASS_ON;
 	ld_count(LD_COUNT_USER_EVENTS);
 	ld_add_task(LD_KIND_USER, 1, 0);
-	return 0;
+	return LD_PASS_ON;
 }
 #endif

@@ -117,3 +117,11 @@ def test_only_attach_types_that_may_nest() -> None:
     for file in (ROOT / "bpf").glob("*.c"):
         assert not re.search(r"RAW_TRACEPOINT|KFUNC|KRETFUNC|raw_tp|fentry", file.read_text()), file
         assert "BPF_F_NO_PREALLOC" not in file.read_text()
+
+
+def test_events_are_passed_on_to_perf() -> None:
+    """A tracepoint's program that returns 0 hides the event from everybody else."""
+    for file in (ROOT / "bpf").glob("*.c"):
+        for program in file.read_text().split("TRACEPOINT_PROBE(")[1:]:
+            expected = "LD_PASS_ON" if program.startswith("exceptions") else "0"
+            assert set(re.findall(r"return (\w+);", program)) == {expected}, file
