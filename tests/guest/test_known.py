@@ -126,11 +126,15 @@ def test_stacks_begin_in_user_space(known: Known) -> None:
 
 @pytest.mark.smoke
 def test_perf_counts_the_same(known: Known) -> None:
-    """The tracepoint's count of all processes that perf followed: ours does not hide it."""
+    """The tracepoint's count of all processes that perf followed: ours does not hide it.
+
+    perf begins to count in exec(), a fault or two after the process has its new name.
+    """
     pids = {span["pid"] for span in known.spans}
     own = sum(
         row["count"]
         for row in known.recording.tables["tasks"]
         if row["kind"] == "user" and row["pid"] in pids and row["comm"] != "perf"
     )
-    assert own == known.perf
+    assert known.perf > 7 * PAGES
+    assert 0 <= own - known.perf <= 5
