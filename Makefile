@@ -121,11 +121,6 @@ oracle: setup ## Judge every strategy by QEMU's own dumps of the instant, and th
 	@$(PYTHON) -m tools.oracle
 	@$(PYTHON) -m tools.oracle.rounds
 
-.PHONY: tutorial
-tutorial: kmod ## The commands of docs/tutorial.md, in a guest; recordings in build/tutorial/
-	$(VM) run --kernel 6.1 --memory 2G --disk build/tutorial.img:3G --timeout 900 -- \
-		tools/demo/tutorial.sh
-
 .PHONY: vm
 vm: export VM_COMMAND := $(value CMD)
 vm: setup ## A root shell in the guest, or CMD='...' (also KERNEL=, MEMORY=, CPUS=)
