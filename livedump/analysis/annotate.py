@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,13 @@ from livedump.dump.image import open_image
 from livedump.dump.opened import find_vmlinux
 from livedump.dump.pages import Namer
 from livedump.errors import LivedumpError
+from livedump.sums import add_up
 from livedump.trace.recording import Recording, Row, replace_table
 
 STEP = "annotate"
 
 #: Pages that are named: beyond the hottest ones nobody looks.
 PAGES = 5000
-
-Progress = Callable[[int, int], None]
 
 
 class AnnotateError(LivedumpError):
@@ -50,7 +48,6 @@ def annotate(
     vmlinux: Path | None = None,
     *,
     limit: int = PAGES,
-    progress: Progress = lambda done, total: None,
 ) -> Annotated:
     """Name the hottest pages of copy-on-write faults. The names are kept in the recording when
     there is nothing to remark about them.
@@ -65,10 +62,9 @@ def annotate(
     symbols = vmlinux if vmlinux is not None else find_vmlinux(recording.meta["kernel"]["release"])
     namer = Namer(open_program(vmcore, symbols))
     chosen = rows[:limit]
-    for number, row in enumerate(chosen):
+    for row in chosen:
         found = namer.name(row["pfn"])
         row["was"], row["name"] = found.kind, found.name
-        progress(number + 1, len(chosen))
     if recording.path is not None and not remark:
         replace_table(recording.path, "pages", rows)
     plain = ("pfn", "count", "stalled_ns", "was", "name")
@@ -95,12 +91,9 @@ def _check(recording: Recording, vmcore: Path) -> str:
 
 
 def _by_name(rows: list[Row]) -> list[dict[str, Any]]:
-    totals: dict[tuple[str, str], list[int]] = {}
-    for row in rows:
-        sums = totals.setdefault((row["was"], row["name"]), [0, 0, 0])
-        sums[0] += 1
-        sums[1] += row["count"]
-        sums[2] += row["stalled_ns"]
+    totals = add_up(
+        ((row["was"], row["name"]), (1, row["count"], row["stalled_ns"])) for row in rows
+    )
     heaviest = sorted(totals.items(), key=lambda item: (-item[1][1], item[0]))
     return [
         {"was": was, "name": name, "pages": pages, "count": count, "stalled_ns": stalled_ns}

@@ -13,7 +13,7 @@ from livedump.analysis import assets, stacks
 from livedump.analysis.compare import Comparison, diff_tree
 from livedump.analysis.files import write_file
 from livedump.analysis.latency import KINDS, kind_order
-from livedump.analysis.overtime import over_time
+from livedump.analysis.overtime import STEPS
 from livedump.analysis.summary import summarize
 from livedump.trace.recording import Recording
 
@@ -96,7 +96,7 @@ def _render(
 
 def page_data(recording: Recording, kinds: Sequence[str] = ()) -> dict[str, Any]:
     """What the page's script is given."""
-    summary = summarize(recording, kinds, limit=12)
+    summary = summarize(recording, kinds, limit=12, steps=STEPS, with_stacks=True)
     data = summary.to_dict()
     data["losses_text"] = summary.losses_text
     data["buckets"] = {
@@ -104,9 +104,8 @@ def page_data(recording: Recording, kinds: Sequence[str] = ()) -> dict[str, Any]
         for latency in summary.latencies
     }
     data["flames"], data["flames_cut"] = flames(recording, list(summary.top_stacks))
-    over = over_time(recording, kinds)
-    over.shrink(TIME_BYTES)
-    data["over_time"] = over.to_dict()
+    summary.timeline.shrink(TIME_BYTES)
+    data["over_time"] = summary.timeline.to_dict()
     data["kinds"] = KINDS
     del data["top_stacks"], data["timeline"]
     return data

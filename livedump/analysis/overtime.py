@@ -10,6 +10,7 @@ from typing import Any
 
 from livedump.analysis import stacks
 from livedump.analysis.latency import kind_order
+from livedump.sums import add_up
 from livedump.trace.recording import Recording
 
 #: Steps of time on the page.
@@ -52,7 +53,7 @@ class Stacks:
         while self._bytes() > limit_bytes and self.cells:
             if self.every <= most and len(self.cells) > len(self.paths):
                 self.every *= 2
-                self._merge()
+                self.merge()
             else:
                 self._drop_half()
 
@@ -68,12 +69,11 @@ class Stacks:
     def _bytes(self) -> int:
         return len(json.dumps(self.to_dict(), separators=(",", ":")))
 
-    def _merge(self) -> None:
-        totals: dict[tuple[int, int], list[int]] = {}
-        for step, number, count, stalled_ns in self.cells:
-            sums = totals.setdefault((step // self.every * self.every, number), [0, 0])
-            sums[0] += count
-            sums[1] += stalled_ns
+    def merge(self) -> None:
+        """Add up what has come to be the same stack in the same steps."""
+        totals = add_up(
+            ((step // self.every * self.every, number), sums) for step, number, *sums in self.cells
+        )
         self.cells = [[*key, *sums] for key, sums in sorted(totals.items())]
 
     def _drop_half(self) -> None:
@@ -209,16 +209,12 @@ def _band_low(number: int) -> int:
 
 def _stacks(rows: list[tuple[Any, ...]]) -> Stacks:
     """From (step, comm, stack, count, stalled_ns)."""
-    totals: dict[tuple[int, str, str], list[int]] = {}
-    for step, comm, stack, count, stalled_ns in rows:
-        sums = totals.setdefault((step, comm, stack), [0, 0])
-        sums[0] += count
-        sums[1] += stalled_ns
     found = Stacks()
     numbers: dict[tuple[str, ...], int] = {}
-    for (step, comm, stack), sums in sorted(totals.items()):
+    for step, comm, stack, *sums in sorted(rows):
         path = tuple(stacks.path(comm, stack))
         number = numbers.setdefault(path, len(numbers))
         found.cells.append([step, number, *sums])
     found.paths = [list(path) for path in numbers]
+    found.merge()
     return found

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from livedump.analysis.files import write_file
+from livedump.sums import add_up
 from livedump.trace.recording import Recording, Row
 
 #: How stacks can be weighed: command line name -> column of the table ``stacks``.
@@ -74,11 +75,10 @@ def top(
     recording: Recording, kind: str, weight: str = "count", limit: int = 10
 ) -> list[dict[str, Any]]:
     """Stacks of a kind over all tasks, heaviest first: ``stack``, ``count``, ``stalled_ns``."""
-    totals: dict[str, list[int]] = {}
-    for row in rows(recording, (kind,)):
-        total = totals.setdefault(row["stack"], [0, 0])
-        total[0] += int(row["count"])
-        total[1] += int(row["stalled_ns"])
+    totals = add_up(
+        (row["stack"], (int(row["count"]), int(row["stalled_ns"])))
+        for row in rows(recording, (kind,))
+    )
     found = [
         {"stack": stack, "count": count, "stalled_ns": stalled_ns}
         for stack, (count, stalled_ns) in totals.items()

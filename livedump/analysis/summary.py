@@ -31,7 +31,7 @@ class Summary:
     :param top_stacks: kind -> heaviest stacks
     :param samples: kind -> stacks that were taken, and faults that they stand for
     :param pages: hottest pages, of copy-on-write faults
-    :param timeline: faults over time, in at most :data:`STEPS` steps, without stacks
+    :param timeline: faults over time
     :param cow_check: the module's fault count beside BPF's; None when they cannot be compared
     """
 
@@ -100,13 +100,21 @@ class Summary:
 
 
 def summarize(
-    recording: Recording, kinds: Sequence[str] = (), weight: str = "count", limit: int = TOP
+    recording: Recording,
+    kinds: Sequence[str] = (),
+    weight: str = "count",
+    limit: int = TOP,
+    *,
+    steps: int = STEPS,
+    with_stacks: bool = False,
 ) -> Summary:
     """Sum a recording up.
 
     :param kinds: only these kinds of latencies, stacks, tasks and counters; empty: all
     :param weight: order of stacks and tasks, ``count`` or ``stalled_ns``
     :param limit: rows of each top list
+    :param steps: of the timeline, at most
+    :param with_stacks: the timeline has stacks, too
     :raises KindError: a kind that was not recorded
     """
     check_kinds(recording, kinds)
@@ -129,7 +137,7 @@ def summarize(
         pages=_plain(recording.tables["pages"][:limit]),
         stops=_plain(recording.tables["stops"]),
         receipts=receipts(recording),
-        timeline=over_time(recording, kinds, STEPS, with_stacks=False),
+        timeline=over_time(recording, kinds, steps, with_stacks=with_stacks),
         cow_check=fault_check(recording),
     )
 

@@ -35,6 +35,7 @@ from livedump.cli.trace_trigger import arm
 from livedump.errors import LivedumpError
 from livedump.trace.filters import Filter
 from livedump.trace.layout import QUESTIONS
+from livedump.trace.options import Options
 from livedump.trace.pump import Stacks
 from livedump.trace.trigger import Trigger
 
@@ -163,10 +164,12 @@ def record(
         explicit=frozenset(questions),
         command=command,
         duration_s=duration,
-        chosen=chosen,
-        slice_ns=slice_ms * 1_000_000,
-        events=events,
-        user_stacks=user_stacks,
+        options=Options(
+            chosen=chosen,
+            slice_ns=slice_ms * 1_000_000,
+            events=events,
+            user_stacks=user_stacks,
+        ),
         stacks=Stacks(stacks) if stacks else Stacks.SAMPLED,
         ready_file=ready_file,
         force=force,

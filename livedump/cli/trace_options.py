@@ -7,7 +7,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 
@@ -86,7 +86,7 @@ def chosen_options(function: F) -> F:
         ),
     ):
         command = option(command)
-    return command  # type: ignore[return-value]
+    return cast(F, command)
 
 
 @contextmanager

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from livedump.trace import journal, recording
-from livedump.trace.data import Drained, LossRow
 from livedump.trace.errors import RecordingError
 from livedump.trace.journal import Journal
 from livedump.trace.recording import Row
@@ -80,12 +79,11 @@ class Checkpoints:
         self.folder = folder_of(path)
         self.failed = ""
         self._content = content
-        self._names = names
         self._who = {"recorder": identity(), "force": force}
         self._next = 0.0
         try:
             self.folder.mkdir(mode=0o700)
-            self.journal = Journal(self.folder, events=events)
+            self.journal = Journal(self.folder, names, events=events)
         except OSError as error:
             raise RecordingError(
                 f"{self.folder}: {error.strerror}", step="write recording"
@@ -95,18 +93,6 @@ class Checkpoints:
     def exists(self) -> bool:
         """Whether there is one that :func:`recover` finds."""
         return (self.folder / FILE).exists()
-
-    def add(self, drained: Drained) -> None:
-        """See :class:`livedump.trace.pump.Keeper`."""
-        self.journal.add(drained, self._names)
-
-    def add_losses(self, slice_: int, losses: list[LossRow]) -> None:
-        """See :class:`livedump.trace.pump.Keeper`."""
-        self.journal.add_losses(slice_, losses)
-
-    def add_event(self, event: bytes) -> None:
-        """See :class:`livedump.trace.pump.Keeper`."""
-        self.journal.add_event(event)
 
     def watch(self, _timeline: Timeline) -> None:
         """Called again and again while recording goes on."""
@@ -186,9 +172,7 @@ def recover(path: Path) -> bool:
         if not (folder / FILE).is_file():
             continue
         who = _who(folder)
-        if os.path.lexists(path) and not who.get("force"):
-            continue
-        if os.path.lexists(path) and _why_alive(folder, who):
+        if os.path.lexists(path) and (not who.get("force") or _why_alive(folder, who)):
             continue
         _check_dead(path, folder, who)
         _finish(path, folder, force=bool(who.get("force")))

@@ -12,9 +12,9 @@ import struct
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
+from livedump.sums import add_up
 from livedump.trace.buckets import BUCKETS, bounds
 from livedump.trace.data import Drained, LossRow
 from livedump.trace.layout import CELL_KINDS, LOSS_NAMES, Kind, Loss, kind_name
@@ -87,34 +87,42 @@ class _File:
 class Journal:
     """The files of one recording, in *folder*.
 
+    :param names: (addresses, user) of each stack -> its functions, root first
     :param events: faults one by one, too
+    :ivar stacks: (kind, comm, functions) -> samples, count and stalled_ns, in all
     :ivar failed: why something could not be written, the last time; empty: everything was
     :raises OSError: a file cannot be made
     """
 
-    def __init__(self, folder: Path, *, events: bool) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, names: Mapping[Place, str], *, events: bool) -> None:
+        self.stacks: dict[tuple[str, str, str], list[int]] = {}
         self.failed = ""
-        names = (CELLS, STACKS, NAMES, LOSSES, *([EVENTS] if events else []))
-        self._files = {name: _File(folder / name) for name in names}
+        self._names = names
+        files = (CELLS, STACKS, NAMES, LOSSES, *([EVENTS] if events else []))
+        self._files = {name: _File(folder / name) for name in files}
         self._numbers: dict[str, int] = {}
         self._fresh: list[str] = []
         self._events = bytearray()
         self._event_stacks: set[bytes] = set()
         self._lost: Counter[str] = Counter()
 
-    def add(self, drained: Drained, names: Mapping[Place, str]) -> None:
-        """What a round has taken out.
-
-        :param names: (addresses, user) of each stack -> its functions, root first
-        """
+    def add(self, drained: Drained) -> None:
+        """What a round has taken out."""
+        named = (
+            (
+                (row.kind, row.comm, self._names[(row.addresses, row.user)]),
+                (row.samples, row.count, row.stalled_ns),
+            )
+            for row in drained.stacks
+        )
+        add_up(named, self.stacks)
         cells = b"".join(CELL.pack(*key, count) for key, count in drained.cells.items())
         stacks = b"".join(
             STACK.pack(
                 row.slice,
                 _KINDS.index(row.kind),
                 self._number(row.comm),
-                self._number(names[(row.addresses, row.user)]),
+                self._number(self._names[(row.addresses, row.user)]),
                 row.samples,
                 row.count,
                 row.stalled_ns,
@@ -164,17 +172,6 @@ class Journal:
         """Safe to repeat."""
         for file in self._files.values():
             file.close()
-
-    def __enter__(self) -> Journal:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _number(self, name: str) -> int:
         if name not in self._numbers:

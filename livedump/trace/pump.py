@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from enum import Enum
+from functools import partial
 from typing import Protocol
 
 from livedump.trace.data import Drained, LossRow
@@ -53,7 +54,7 @@ class Sampler:
 
 
 class Keeper(Protocol):
-    """Where goes what was taken out, see :class:`livedump.trace.checkpoint.Checkpoints`."""
+    """Where goes what was taken out, see :class:`livedump.trace.journal.Journal`."""
 
     def add(self, drained: Drained) -> None:
         """Time slices that are over."""
@@ -122,14 +123,14 @@ class Pump:
         """Once all of it."""
         self.drain()
         for watch in self._watchers:
-            self._try("watch", lambda watch=watch: watch(self._timeline))  # type: ignore[misc]
+            self._try("watch", partial(watch, self._timeline))
 
     def drain(self) -> None:
         """Take out what is over."""
         self._try("take out time slices", self._drain)
         if self._events and self._keeper:
-            keeper = self._keeper
-            self._try("take out events", lambda: self._programs.events(keeper.add_event))
+            add = self._keeper.add_event
+            self._try("take out events", partial(self._programs.events, add))
         self._try("count losses", self._count_losses)
 
     def _drain(self) -> None:

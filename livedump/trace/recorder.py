@@ -6,8 +6,8 @@ import os
 import shutil
 import subprocess
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,11 +16,10 @@ from livedump.trace import bpf, checkpoint, recording, stale
 from livedump.trace.checkpoint import Checkpoints, Content
 from livedump.trace.data import RawData, as_row
 from livedump.trace.errors import CommandError, RecordingError, TraceError
-from livedump.trace.filters import Filter
 from livedump.trace.layout import QUESTIONS
 from livedump.trace.machine import clocks, machine, versions
 from livedump.trace.maps import Programs
-from livedump.trace.options import EVERYBODY, SLICE_NS, Options
+from livedump.trace.options import Options
 from livedump.trace.probes import Plan, resolve
 from livedump.trace.pump import STACKS_PER_S, Pump, Stacks, Watcher
 from livedump.trace.symbols import Symbols
@@ -42,12 +41,8 @@ class RecordConfig:
     :param command: to run; the recording ends with it
     :param duration_s: how long to record without a command; None: until told to stop
     :param ready_file: created when everything is attached
-    :param limits: entries of maps by name, see :data:`livedump.trace.options.LIMITS`
-    :param chosen: whose faults
-    :param slice_ns: length of a time slice
-    :param events: keep every fault, not only sums
+    :param options: whose faults, and what is kept of them
     :param stacks: of which faults the stack is taken
-    :param user_stacks: user space's part of it, too
     """
 
     output: Path
@@ -57,17 +52,8 @@ class RecordConfig:
     duration_s: float | None = None
     ready_file: Path | None = None
     force: bool = False
-    limits: Mapping[str, int] = field(default_factory=dict)
-    chosen: Filter = EVERYBODY
-    slice_ns: int = SLICE_NS
-    events: bool = False
+    options: Options = Options()
     stacks: Stacks = Stacks.SAMPLED
-    user_stacks: bool = False
-
-    @property
-    def options(self) -> Options:
-        """What the programs are compiled for."""
-        return Options(self.chosen, self.limits, self.slice_ns, self.events, self.user_stacks)
 
 
 @dataclass(frozen=True)
@@ -106,7 +92,7 @@ class Recorder:
         tell: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.config = config
-        self.timeline = Timeline(config.slice_ns)
+        self.timeline = Timeline(config.options.slice_ns)
         self._load = load
         self._plan = plan
         self._trigger = trigger
@@ -147,7 +133,7 @@ class Recorder:
         """
         self._remove_ready_file()
         check_command(self.config.command)
-        self.config.chosen.check()
+        self.config.options.chosen.check()
         recording.check_output(self.config.output, force=self.config.force)
         checkpoint.check_output(self.config.output, force=self.config.force)
         stale.remove_partials(self.config.output.parent)
@@ -157,15 +143,15 @@ class Recorder:
             self.config.output,
             self._killed,
             names=self._names,
-            events=self.config.events,
+            events=self.config.options.events,
             force=self.config.force,
         )
         self._pump = Pump(
             self._programs,
             self.timeline,
             stacks=self.config.stacks,
-            keeper=self._checkpoints,
-            events=self.config.events,
+            keeper=self._checkpoints.journal,
+            events=self.config.options.events,
             watchers=(*self._watchers, self._checkpoints.watch),
             tell=self._tell,
         )
@@ -195,7 +181,7 @@ class Recorder:
             recording.write(
                 self.config.output,
                 meta,
-                {**rows, **journal_tables(kept.folder, self.config.slice_ns, names)},
+                {**rows, **journal_tables(kept.folder, self.config.options.slice_ns, names)},
                 force=self.config.force,
             )
         except RecordingError as error:
@@ -238,8 +224,10 @@ class Recorder:
         assert self._programs and self._pump and self._checkpoints and self._names is not None
         end = clocks()
         data = self._programs.read()
-        data.losses += self._checkpoints.journal.losses()
-        rows = tables(data, self.timeline, self._names)
+        kept = self._checkpoints.journal
+        data.losses += kept.losses()
+        symbols = self._names.symbols
+        rows = tables(data, kept.stacks, symbols)
         meta = {
             **machine(),
             "clocks": {"start": self._start, "end": end},
@@ -247,18 +235,18 @@ class Recorder:
             "questions": list(self.plan.questions),
             "probes": [probe.to_dict() for probe in self.plan.probes],
             "absent": [absent.to_dict() for absent in self.plan.absent],
-            "unmeasured": unmeasured(data, self._names.symbols, self._pump.errors),
-            "slice_ns": self.config.slice_ns,
+            "unmeasured": unmeasured(data, symbols, self._pump.errors),
+            "slice_ns": self.config.options.slice_ns,
             "stacks_per_s": STACKS_PER_S if self.config.stacks is Stacks.SAMPLED else None,
             **recording.count_losses([as_row(row) for row in data.losses]),
             "options": {
                 "questions": list(self.config.questions),
                 "duration_s": self.config.duration_s,
-                "limits": dict(self.config.limits),
-                "filter": self.config.chosen.to_dict(),
-                "events": self.config.events,
+                "limits": dict(self.config.options.limits),
+                "filter": self.config.options.chosen.to_dict(),
+                "events": self.config.options.events,
                 "stacks": self.config.stacks.value,
-                "user_stacks": self.config.user_stacks,
+                "user_stacks": self.config.options.user_stacks,
             },
             "command": (
                 {"argv": list(self.config.command), "status": command_status}

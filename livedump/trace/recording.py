@@ -148,8 +148,8 @@ LARGE = frozenset({"slices", "stack_slices", "events"})
 
 Row = dict[str, Any]
 
-#: Rows, columns of equal length, or parts as pyarrow has them, made when they are asked for.
-Table = Sequence[Row] | Mapping[str, Sequence[Any]] | Callable[[], Iterator[Any]]
+#: Rows, or parts as pyarrow has them, made when they are asked for.
+Table = Sequence[Row] | Callable[[], Iterator[Any]]
 
 
 @dataclass(frozen=True)
@@ -238,8 +238,8 @@ def replace_table(path: Path, name: str, content: Sequence[Row]) -> None:
     :raises RecordingError: it cannot be written; the old one stays then
     """
     meta = read_meta(path)
-    if length(content) != meta["tables"].get(name):
-        raise ValueError(f"{name} has {meta['tables'].get(name)} rows, not {length(content)}")
+    if len(content) != meta["tables"].get(name):
+        raise ValueError(f"{name} has {meta['tables'].get(name)} rows, not {len(content)}")
     fresh = path / f".{name}.parquet.new"
     try:
         _write_table(fresh, name, content, meta)
@@ -376,13 +376,6 @@ def _checked(path: Path, name: str, meta: Mapping[str, Any], read: Callable[[Any
     return found
 
 
-def length(table: Sequence[Row] | Mapping[str, Sequence[Any]]) -> int:
-    """Rows of a table."""
-    if isinstance(table, Mapping):
-        return len(next(iter(table.values()), ()))
-    return len(table)
-
-
 def _schema(name: str) -> Any:
     import pyarrow
 
@@ -404,19 +397,14 @@ def _write_table(file: Path, name: str, content: Table, meta: Mapping[str, Any])
     return rows
 
 
-def _part(name: str, content: Sequence[Row] | Mapping[str, Sequence[Any]]) -> Any:
+def _part(name: str, rows: Sequence[Row]) -> Any:
     import pyarrow
 
-    rows = length(content)
-    if isinstance(content, Mapping):
-        values = {column: content.get(column, [None] * rows) for column in TABLES[name]}
-    else:
-        values = {column: [row.get(column) for row in content] for column in TABLES[name]}
     schema = _schema(name)
     return pyarrow.table(
         {
-            column: pyarrow.array(value, schema.field(column).type)
-            for column, value in values.items()
+            column: pyarrow.array([row.get(column) for row in rows], schema.field(column).type)
+            for column in TABLES[name]
         }
     )
 

@@ -11,7 +11,7 @@ from livedump.trace.buckets import bounds
 from livedump.trace.data import RawData, ReleaseEvent, SnapshotEvent, as_row
 from livedump.trace.recording import Row, Table
 from livedump.trace.symbols import Symbols
-from livedump.trace.timeline import Place, Timeline
+from livedump.trace.timeline import Place
 
 STACK_LOST = "[stack lost]"
 
@@ -31,8 +31,13 @@ def journal_tables(
     }
 
 
-def tables(data: RawData, timeline: Timeline, names: Names) -> dict[str, list[Row]]:
-    """The other tables of :data:`livedump.trace.recording.TABLES`."""
+def tables(
+    data: RawData, stacks: Mapping[tuple[str, str, str], list[int]], symbols: Symbols
+) -> dict[str, list[Row]]:
+    """The other tables of :data:`livedump.trace.recording.TABLES`.
+
+    :param stacks: see :attr:`livedump.trace.journal.Journal.stacks`
+    """
     histograms = []
     counters = [
         {"kind": kind, "name": name, "count": count}
@@ -53,7 +58,7 @@ def tables(data: RawData, timeline: Timeline, names: Names) -> dict[str, list[Ro
         counters.append({"kind": kind, "name": "max_ns", "count": histogram.max_ns})
     return {
         "histograms": histograms,
-        "stacks": _stacks(timeline, names),
+        "stacks": _stacks(stacks),
         "tasks": [as_row(row) for row in sorted(data.tasks, key=lambda r: -r.count)],
         "pages": [as_row(row) for row in sorted(data.pages, key=lambda r: (-r.count, r.pfn))],
         "stops": [
@@ -64,7 +69,7 @@ def tables(data: RawData, timeline: Timeline, names: Names) -> dict[str, list[Ro
                 "comm": stop.comm,
                 "site": stop.site,
                 "nested": stop.nested,
-                "symbol": names.symbols.name(stop.function),
+                "symbol": symbols.name(stop.function),
             }
             for stop in sorted(data.stops, key=lambda s: s.start_monotonic_ns)
         ],
@@ -74,16 +79,9 @@ def tables(data: RawData, timeline: Timeline, names: Names) -> dict[str, list[Ro
     }
 
 
-def _stacks(timeline: Timeline, names: Names) -> list[Row]:
-    """Rows of stacks; what differs only in offsets is added up."""
-    total: dict[tuple[str, str, str], list[int]] = {}
-    for row in timeline.stacks():
-        key = (row.kind, row.comm, names[(row.addresses, row.user)])
-        sums = total.setdefault(key, [0, 0, 0])
-        sums[0] += row.samples
-        sums[1] += row.count
-        sums[2] += row.stalled_ns
-    heaviest = sorted(total.items(), key=lambda item: (item[0][0], -item[1][1], item[0]))
+def _stacks(stacks: Mapping[tuple[str, str, str], list[int]]) -> list[Row]:
+    """The heaviest of a kind first."""
+    heaviest = sorted(stacks.items(), key=lambda item: (item[0][0], -item[1][1], item[0]))
     columns = ("kind", "comm", "stack", "samples", "count", "stalled_ns")
     return [dict(zip(columns, (*key, *sums), strict=True)) for key, sums in heaviest]
 

@@ -1,9 +1,9 @@
-"""What has just happened, for those who watch while recording goes on; and stacks in all."""
+"""What has just happened, for those who watch while recording goes on."""
 
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from livedump.trace.data import Drained, LossRow, StackRow
@@ -51,7 +51,6 @@ class Timeline:
         self._cells: deque[tuple[int, int, int]] = deque()
         self._stacks: deque[StackRow] = deque()
         self._losses: deque[tuple[int, LossRow]] = deque()
-        self._totals: dict[tuple[str, str, Place], list[int]] = {}
         self._last = -1
 
     @property
@@ -59,19 +58,18 @@ class Timeline:
         """The last slice that is known to be over; -1: none."""
         return self._last
 
+    @property
+    def _oldest(self) -> int:
+        """The first slice that is kept."""
+        return self._last - RECENT_S * 1_000_000_000 // self.slice_ns
+
     def add(self, drained: Drained) -> None:
         """Take in what was drained."""
         self._cells += [(slice_, what, count) for (slice_, what), count in drained.cells.items()]
         if self._recent_stacks:
             self._stacks += drained.stacks
-        for row in drained.stacks:
-            key = (row.kind, row.comm, (row.addresses, row.user))
-            sums = self._totals.setdefault(key, [0, 0, 0])
-            sums[0] += row.samples
-            sums[1] += row.count
-            sums[2] += row.stalled_ns
         self._last = max(self._last, drained.last)
-        oldest = self._last - RECENT_S * 1_000_000_000 // self.slice_ns
+        oldest = self._oldest
         while self._cells and self._cells[0][0] < oldest:
             self._cells.popleft()
         while self._stacks and self._stacks[0].slice < oldest:
@@ -89,8 +87,7 @@ class Timeline:
 
     def since(self, first: int) -> Window:
         """The slices from *first* on that are over, as far as they are kept."""
-        kept = self._last - RECENT_S * 1_000_000_000 // self.slice_ns
-        first = max(0, first, kept)
+        first = max(0, first, self._oldest)
         found = Window(first, self._last + 1 - first)
         for slice_, what, count in self._cells:
             if first <= slice_ <= self._last:
@@ -106,9 +103,3 @@ class Timeline:
                 found.losses[row.what] += row.count
         found.stacks = [row for row in self._stacks if first <= row.slice <= self._last]
         return found
-
-    def stacks(self) -> Iterator[StackRow]:
-        """One row for each stack of a task's name; their slice says nothing."""
-        for (kind, comm, (addresses, user)), sums in self._totals.items():
-            samples, count, stalled_ns = sums
-            yield StackRow(0, kind, comm, addresses, samples, count, stalled_ns, user)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from typing import Any
 
+from livedump.sums import add_up
 from livedump.trace import bpf
 from livedump.trace.buckets import bounds, value_at
 from livedump.trace.layout import Kind, kind_name
@@ -42,12 +43,7 @@ class View:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return {
-            "seconds": self.seconds,
-            "kinds": self.kinds,
-            "stacks": self.stacks,
-            "losses": self.losses,
-        }
+        return asdict(self)
 
 
 def look(window: Window, slice_ns: int, symbols: Symbols, *, by_stalled: bool) -> View:
@@ -59,12 +55,13 @@ def look(window: Window, slice_ns: int, symbols: Symbols, *, by_stalled: bool) -
             view.kinds.append(
                 {"kind": kind_name(kind), "rate": count / seconds, **_times(window, kind)}
             )
-    totals: dict[tuple[str, str, str], list[int]] = {}
-    for row in window.stacks:
-        key = (row.kind, row.comm, fold((row.addresses, row.user), symbols))
-        sums = totals.setdefault(key, [0, 0])
-        sums[0] += row.count
-        sums[1] += row.stalled_ns
+    totals = add_up(
+        (
+            (row.kind, row.comm, fold((row.addresses, row.user), symbols)),
+            (row.count, row.stalled_ns),
+        )
+        for row in window.stacks
+    )
     heaviest = sorted(totals.items(), key=lambda item: item[1][by_stalled], reverse=True)
     view.stacks = [
         {

@@ -17,6 +17,7 @@ import pytest
 
 from livedump import analysis, trace
 from livedump.trace import maps
+from livedump.trace.options import Options
 from livedump.trace.pump import Stacks
 from livedump.trace.recording import Recording
 from tests.guest.faults import TOUCHER
@@ -230,7 +231,7 @@ def test_full_tables_are_counted_as_losses(tmp_path: Path) -> None:
         output=tmp_path / "small",
         questions=("user",),
         command=(sys.executable, "-c", "import json, os; os.system('true; true; true')"),
-        limits={"folds": 1, "tasks": 1, "stacks": 1, "inflight": 1},
+        options=Options(limits={"folds": 1, "tasks": 1, "stacks": 1, "inflight": 1}),
         stacks=Stacks.ALL,
     )
     result = trace.record(config, threading.Event())

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy
+import pyarrow
 import pytest
 
 from livedump.trace import journal, recording
@@ -62,7 +63,7 @@ def tables() -> dict[str, Any]:
     found: dict[str, Any] = samples.tables()
     cells = [row for row in found["slices"] if row["kind"] in KINDS][:60]
     numbers = range(SLICES)
-    found["slices"] = {
+    slices = {
         "slice": [number for number in numbers for _ in cells],
         "start_ns": [number * samples.SLICE_NS for number in numbers for _ in cells],
         **{
@@ -73,7 +74,8 @@ def tables() -> dict[str, Any]:
     names = [stack(number) for number in range(STACKS)]
     chosen = [number * 31 % STACKS for number in range(SLICES * STACKS_IN_SLICE)]
     rows = len(chosen)
-    found["stack_slices"] = {
+    found["slices"] = lambda: [pyarrow.table(slices)]
+    stack_slices = {
         "slice": [number // STACKS_IN_SLICE for number in range(rows)],
         "start_ns": [number // STACKS_IN_SLICE * samples.SLICE_NS for number in range(rows)],
         "kind": [KINDS[number % len(KINDS)] for number in range(rows)],
@@ -81,6 +83,7 @@ def tables() -> dict[str, Any]:
         "stack": [names[number] for number in chosen],
         **{name: [5] * rows for name in ("samples", "count", "stalled_ns")},
     }
+    found["stack_slices"] = lambda: [pyarrow.table(stack_slices)]
     found["stacks"] = [
         {
             "kind": kind,

@@ -86,7 +86,7 @@ def test_record_of_chosen_tasks(
     fake: type[FakeRecorder], arguments: tuple[str, ...], expected: dict[str, object]
 ) -> None:
     assert run("record", "--duration", "1", *arguments) == 0
-    assert fake.config.chosen.to_dict() == expected
+    assert fake.config.options.chosen.to_dict() == expected
 
 
 @pytest.mark.parametrize("pids", ["x", "", "0", "7,-1"])

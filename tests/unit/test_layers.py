@@ -18,14 +18,15 @@ ALLOWED = {
     "abi": {"errors"},
     "receipt": {"errors", "abi"},
     "conditions": {"errors"},
+    "sums": set(),
     "control": BASE,
     "kmod": BASE,
     "dump": BASE,
     "session": BASE | {"control", "kmod", "dump"},
     "doctor": BASE | {"control", "kmod", "dump"},
     "selftest": BASE | {"control", "kmod", "dump", "session"},
-    "trace": BASE | {"control", "kmod", "dump"},
-    "analysis": BASE | {"dump"},
+    "trace": BASE | {"sums", "control", "kmod", "dump"},
+    "analysis": BASE | {"sums", "dump"},
     "cli": BASE | {"control", "kmod", "dump", "session", "doctor", "selftest", "trace", "analysis"},
 }
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from livedump.trace.journal import Journal
 from livedump.trace.layout import CELL_KINDS, Kind, Loss
 from livedump.trace.recorder import Recorder
 from livedump.trace.tables import Names, journal_tables
+from livedump.trace.timeline import Place
 from tests.unit import samples
 from tests.unit.trace.test_recorder import PLAN, FakePrograms
 
@@ -78,9 +80,9 @@ def left(path: Path, pid: int, *, force: bool = False, who: dict[str, Any] | Non
     """
     kept = Checkpoints(path, content, names=Names(), events=True, force=force)
     for drained in DRAINED:
-        kept.add(drained)
+        kept.journal.add(drained)
     for each in (event(), event(stack=9), event(Kind.KERNEL, -1, 0, 0)):
-        kept.add_event(each)
+        kept.journal.add_event(each)
     kept.write(content())
     kept.end()
     file = kept.folder / checkpoint.FILE
@@ -240,7 +242,7 @@ def test_full_disk_loses_events_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was written before stays whole, and what comes when there is room again follows it."""
-    kept, room, write = Journal(tmp_path, events=True), True, os.write
+    kept, room, write = Journal(tmp_path, Names(), events=True), True, os.write
 
     def sometimes(fd: int, data: Any) -> int:
         if room:
@@ -252,7 +254,7 @@ def test_full_disk_loses_events_and_says_so(
     monkeypatch.setattr(os, "write", sometimes)
     for room in (True, False, True):
         for drained in DRAINED:
-            kept.add(drained, Names())
+            kept.add(drained)
         kept.add_event(event())
         kept.flush()
     kept.close()
@@ -344,7 +346,7 @@ def test_event_is_the_header_s() -> None:
 
 
 def test_events_become_rows(tmp_path: Path) -> None:
-    with Journal(tmp_path, events=True) as kept:
+    with closing(Journal(tmp_path, Names(), events=True)) as kept:
         for each in (event(), event(stack=9, weight=4), event(Kind.KERNEL, 9, 0, 0)):
             kept.add_event(each + b"padding!")
         assert kept.event_stacks() == [7, 9]
@@ -372,10 +374,28 @@ def test_events_become_rows(tmp_path: Path) -> None:
     }
 
 
+def test_stacks_are_added_up_over_slices(tmp_path: Path) -> None:
+    """By task's name and functions; what differs only in offsets is the same."""
+    names: dict[Place, str] = {
+        ((7, 8), ()): "a;b",
+        ((7, 9), ()): "a;b",
+        ((7, 8), ("main",)): "main;a;b",
+    }
+    with closing(Journal(tmp_path, names, events=False)) as kept:
+        for number, addresses in enumerate(((7, 8), (7, 9))):
+            row = StackRow(number, "user", "cat", addresses, 1, 3, 30)
+            kept.add(Drained(number, {}, [row]))
+        kept.add(Drained(3, {}, [StackRow(2, "user", "cat", (7, 8), 1, 1, 1, ("main",))]))
+    assert kept.stacks == {
+        ("user", "cat", "a;b"): [2, 6, 60],
+        ("user", "cat", "main;a;b"): [1, 1, 1],
+    }
+
+
 def test_tables_have_everything_that_was_drained(tmp_path: Path) -> None:
-    with Journal(tmp_path, events=False) as kept:
+    with closing(Journal(tmp_path, Names(), events=False)) as kept:
         for drained in DRAINED:
-            kept.add(drained, Names())
+            kept.add(drained)
         kept.add_losses(9, [LossRow("ld_program", "program skipped", 5)])
     with (tmp_path / journal.LOSSES).open("a") as lines:
         lines.write('[9, "cut')

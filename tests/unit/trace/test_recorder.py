@@ -141,7 +141,7 @@ def test_around_a_command(tmp_path: Path, fake: FakePrograms) -> None:
     code = f"import os, sys; sys.exit(3 if os.path.exists({str(ready)!r}) else 4)"
     command = (sys.executable, "-c", code)
     config = trace.RecordConfig(
-        tmp_path / "r", command=command, ready_file=ready, limits={"pages": 5}
+        tmp_path / "r", command=command, ready_file=ready, options=Options(limits={"pages": 5})
     )
     result = run(fake, config, threading.Event())
     assert (result.status, result.ended_by) == (3, "command")

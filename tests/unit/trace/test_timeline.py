@@ -65,16 +65,12 @@ def test_only_the_last_minutes_are_at_hand() -> None:
     assert window.slices == RECENT_S * 10 + 1  # what rates are divided by
 
 
-def test_stacks_are_added_up_over_slices() -> None:
-    timeline = Timeline(SLICE_NS)
-    for number in range(2):
-        timeline.add(Drained(number, {}, [StackRow(number, "user", "cat", (7, 8), 1, 3, 30)]))
-    timeline.add(Drained(3, {}, [StackRow(2, "user", "cat", (7, 8), 1, 1, 1, ("main",))]))
-    assert list(timeline.stacks()) == [
-        StackRow(0, "user", "cat", (7, 8), 2, 6, 60),
-        StackRow(0, "user", "cat", (7, 8), 1, 1, 1, ("main",)),
-    ]
-    assert timeline.window(1).stacks == []
+def test_stacks_are_kept_where_they_are_asked_for() -> None:
+    row = StackRow(1, "user", "cat", (7, 8), 1, 3, 30)
+    for asked in (True, False):
+        timeline = Timeline(SLICE_NS, recent_stacks=asked)
+        timeline.add(Drained(1, {}, [row]))
+        assert timeline.window(1).stacks == [row] * asked
 
 
 def test_user_space_is_below_the_kernel(tmp_path: Path) -> None:
