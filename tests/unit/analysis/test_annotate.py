@@ -89,6 +89,8 @@ def test_dump_of_another_snapshot_is_remarked(
     with open_image(other) as image:
         recording.meta["kernel"]["release"] = image.release
     assert "not in the recording" in annotate(recording, other, Path("vmlinux")).remark
+    assert recording.path
+    assert not any(row["was"] for row in trace.read(recording.path).tables["pages"])
 
 
 def test_other_kernel_and_nothing_to_name(recording: Recording, vmcore: Path) -> None:

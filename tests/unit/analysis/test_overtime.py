@@ -66,6 +66,12 @@ def test_stacks_by_step_come_to_the_whole(recording: Recording) -> None:
     assert not any("asm_exc_page_fault" in path for path in paths)
 
 
+def test_stacks_that_differ_in_the_fault_s_own_functions_are_one() -> None:
+    entry = "sys_write;asm_exc_page_fault"
+    found = overtime._stacks([(5, "cat", f"{entry};a", 2, 30), (5, "cat", f"{entry};b", 1, 4)])
+    assert (found.paths, found.cells) == ([["cat", "sys_write"]], [[5, 0, 3, 34]])
+
+
 def test_stacks_are_kept_few() -> None:
     """First by longer steps; where that is not enough, rare ones go, and it is said."""
     rows = [(step, "cat", f"a;b{step % 7}", 2, 3) for step in range(1000)]

@@ -130,6 +130,7 @@ def test_recorder_that_is_killed(tmp_path: Path) -> None:
     with Recorder(trace.RecordConfig(path), load=fake.load, plan=PLAN) as recorder:
         recorder.start()
         await_checkpoint(path)
+        assert folder_of(path).stat().st_mode & 0o777 == 0o700
         with pytest.raises(RecordingError, match=f"still being recorded by process {os.getpid()}"):
             trace.read(path)
         shutil.copytree(folder_of(path), tmp_path / "copy")
@@ -269,6 +270,22 @@ def test_full_disk_loses_events_and_says_so(
     counts = recording.count_losses([{"what": what, "count": n} for what, n in lost.items()])
     assert (counts["events_lost"], counts["rows_lost"]) == (0, 1)
     assert "1 not kept as rows" in recording.losses_text(counts)
+
+
+def test_name_that_is_not_written_shifts_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names are known by their place in the file: without theirs, rows go, until there is room."""
+    names: dict[Place, str] = {((1,), ()): "first", ((2,), ()): "second"}
+    rows = [StackRow(0, "user", "cat", (number,), 1, 1, 1) for number in (1, 2)]
+    with closing(Journal(tmp_path, names, events=False)) as kept:
+        with monkeypatch.context() as patched:
+            patched.setattr(kept._files[journal.NAMES], "append", lambda data: "no room")
+            kept.add(Drained(0, {}, rows[:1]))
+        kept.add(Drained(1, {}, rows[1:]))
+    assert [(row.what, row.count) for row in kept.losses()] == [(recording.NOT_WRITTEN_SLICES, 1)]
+    [table] = journal.stack_slices(tmp_path, SLICE_NS)
+    assert table["stack"].to_pylist() == ["second"]
 
 
 def test_recording_that_cannot_be_written_is_kept(
