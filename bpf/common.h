@@ -200,6 +200,7 @@ BPF_HASH(cells, struct ld_cell, u64, LD_MAX_CELLS);
 #ifdef LD_USER_STACKS
 /* Of their own: each process has other addresses, and would fill the kernel's. */
 BPF_STACK_TRACE(user_stacks, LD_MAX_STACKS);
+BPF_STACK_TRACE(user_spilled, LD_MAX_SPILLED);
 #endif
 #ifdef LD_EVENTS
 BPF_RINGBUF_OUTPUT(ring, LD_RING_PAGES);
@@ -386,7 +387,27 @@ static __always_inline s32 ld_stack(void *ctx, enum ld_kind kind, u32 weight)
 	return stack;
 }
 
-/* weight: of ld_sample(), not 0. Kernel threads have no stack of user space. */
+#ifdef LD_USER_STACKS
+/* Return: its number; -1 where there is none, as in kernel threads. */
+static __always_inline s32 ld_user_stack(void *ctx, enum ld_kind kind,
+					 u32 weight)
+{
+	s32 stack = user_stacks.get_stackid(ctx, BPF_F_USER_STACK);
+
+	if (stack == -EEXIST) {
+		stack = user_spilled.get_stackid(ctx, BPF_F_USER_STACK);
+		if (stack >= 0)
+			stack |= LD_SPILLED;
+	}
+	if (stack >= 0)
+		return stack;
+	if (stack != -EFAULT)
+		ld_lost_events(kind, LD_LOSS_USER_STACK, weight);
+	return -1;
+}
+#endif
+
+/* weight: of ld_sample(), not 0. */
 static __always_inline void ld_add_stack(void *ctx, enum ld_kind kind,
 					 s32 stack, u32 weight, u64 stalled_ns)
 {
@@ -395,13 +416,9 @@ static __always_inline void ld_add_stack(void *ctx, enum ld_kind kind,
 	struct ld_fold *fold;
 
 #ifdef LD_USER_STACKS
-	key.user = user_stacks.get_stackid(ctx, BPF_F_USER_STACK);
+	key.user = ld_user_stack(ctx, kind, weight);
 	if (key.user >= 0)
 		key.pid = bpf_get_current_pid_tgid() >> 32;
-	else if (key.user != -EFAULT)
-		ld_lost_events(kind, LD_LOSS_USER_STACK, weight);
-	if (key.user < 0)
-		key.user = -1;
 #endif
 	key.slice = ld_slice();
 	bpf_get_current_comm(&key.comm, sizeof(key.comm));

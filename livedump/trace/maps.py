@@ -204,10 +204,9 @@ class BccPrograms:
             return ()
         if (stack, pid) not in self._user:
             self._forget_dead()
-            table = self._bpf[b"user_stacks"]
             self._user[(stack, pid)] = tuple(
                 self._bpf.sym(address, pid, show_module=True).decode("utf-8", "replace")
-                for address in table.walk(stack)
+                for address in self._walk(b"user_stacks", b"user_spilled", stack)
             )
         return self._user[(stack, pid)]
 
@@ -254,12 +253,16 @@ class BccPrograms:
         if stack < 0:
             return ()
         if stack not in self._walked:
-            table = self._bpf[b"spilled" if stack & SPILLED else b"stacks"]
-            try:
-                self._walked[stack] = tuple(map(int, table.walk(stack & ~SPILLED)))
-            except KeyError:
-                self._walked[stack] = ()
+            self._walked[stack] = self._walk(b"stacks", b"spilled", stack)
         return self._walked[stack]
+
+    def _walk(self, first: bytes, spilled: bytes, stack: int) -> tuple[int, ...]:
+        """A stack is in the second map where another one has its place in the first."""
+        table = self._bpf[spilled if stack & SPILLED else first]
+        try:
+            return tuple(map(int, table.walk(stack & ~SPILLED)))
+        except KeyError:
+            return ()
 
     def _event(self, _context: object, data: int, size: int) -> int:
         if self._keep:
