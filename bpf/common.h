@@ -31,6 +31,9 @@
 #ifndef LD_MAX_INFLIGHT
 #define LD_MAX_INFLIGHT 8192
 #endif
+#ifndef LD_MAX_CROWDED
+#define LD_MAX_CROWDED 4096
+#endif
 #ifndef LD_MAX_PAGES
 #define LD_MAX_PAGES 65536
 #endif
@@ -46,6 +49,22 @@
 #ifndef LD_SLICE_NS
 #define LD_SLICE_NS 100000000
 #endif
+
+/* Of which events the stack is taken. */
+#define LD_STACKS_NONE 0
+#define LD_STACKS_SAMPLED 1
+#define LD_STACKS_ALL 2
+#ifndef LD_STACKS
+#define LD_STACKS LD_STACKS_SAMPLED
+#endif
+/*
+ * Sampled: so many in a row, of a kind, on a CPU, in 2^LD_PERIOD_BITS ns
+ * (0.13 s), and from then on half as often after every half as many. To take
+ * one costs some microseconds, a fault less than one.
+ */
+#define LD_STACKS_BURST 32
+#define LD_PERIOD_BITS 27
+#define LD_RAREST (1 << 20)
 
 #define LD_COMM 16
 
@@ -131,13 +150,13 @@ struct ld_cell {
 #define LD_CELL_KINDS 2048
 #define LD_CELL_UNTIMED (LD_BUCKETS + LD_LOSSES)
 
-/* In the map `sampling`: no stack is taken. */
-#define LD_NO_STACKS 0xffffffff
-
 /* One stack is taken of so many events, by chance. */
 struct ld_turn {
 	u32 events;		/* since the last one */
 	u32 next;		/* the event to take */
+	u32 every;		/* of so many, on average */
+	u32 burst;		/* taken since `every` has changed */
+	u64 period;
 };
 
 /* One fault, where they are kept one by one. */
@@ -179,6 +198,12 @@ struct ld_task_key {
 	char comm[LD_COMM];
 };
 
+/* Sums that are not in `tasks` yet. */
+struct ld_tally {
+	struct ld_task_key key;
+	struct ld_sum sum;
+};
+
 struct ld_name {
 	u64 word[2];		/* LD_COMM bytes, to be compared */
 };
@@ -193,7 +218,6 @@ BPF_PERCPU_ARRAY(counters, u64, LD_COUNTERS);
 BPF_PERCPU_ARRAY(losses, u64, LD_KINDS * LD_LOSSES);
 BPF_STACK_TRACE(stacks, LD_MAX_STACKS);
 BPF_STACK_TRACE(spilled, LD_MAX_SPILLED);
-BPF_ARRAY(sampling, u32, LD_KINDS);	/* one stack of so many events */
 BPF_PERCPU_ARRAY(turns, struct ld_turn, LD_KINDS);
 BPF_HASH(folds, struct ld_stack_key, struct ld_fold, LD_MAX_FOLDS);
 BPF_HASH(cells, struct ld_cell, u64, LD_MAX_CELLS);
@@ -205,7 +229,9 @@ BPF_STACK_TRACE(user_spilled, LD_MAX_SPILLED);
 #ifdef LD_EVENTS
 BPF_RINGBUF_OUTPUT(ring, LD_RING_PAGES);
 #endif
+/* A CPU's events are mostly one task's for a while: they get there in one go. */
 BPF_HASH(tasks, struct ld_task_key, struct ld_sum, LD_MAX_TASKS);
+BPF_PERCPU_ARRAY(tallies, struct ld_tally, LD_KINDS);
 
 /* Return: when recording began, or 0. */
 static __always_inline u64 ld_recording(void)
@@ -216,9 +242,9 @@ static __always_inline u64 ld_recording(void)
 	return start_ns ? *start_ns : 0;
 }
 
-static __always_inline u32 ld_slice(void)
+static __always_inline u32 ld_slice(u64 now_ns)
 {
-	return (bpf_ktime_get_ns() - ld_recording()) / LD_SLICE_NS;
+	return (now_ns - ld_recording()) / LD_SLICE_NS;
 }
 
 /* Whose faults are recorded, where not everybody's are; filled before. */
@@ -283,12 +309,13 @@ static __always_inline void ld_add_loss(enum ld_kind kind, enum ld_loss what,
 		*count += events;
 }
 
-static __always_inline void ld_add_cell(enum ld_kind kind, u32 what, u64 events)
+static __always_inline void ld_add_cell(enum ld_kind kind, u32 what, u64 events,
+					u64 now_ns)
 {
 	struct ld_cell key = {};
 	u64 zero = 0, *count;
 
-	key.slice = ld_slice();
+	key.slice = ld_slice(now_ns);
 	key.cpu = bpf_get_smp_processor_id();
 	key.what = kind * LD_CELL_KINDS + what;
 	count = cells.lookup_or_try_init(&key, &zero);
@@ -302,7 +329,7 @@ static __always_inline void ld_lost_events(enum ld_kind kind, enum ld_loss what,
 					   u64 events)
 {
 	ld_add_loss(kind, what, events);
-	ld_add_cell(kind, LD_BUCKETS + what, events);
+	ld_add_cell(kind, LD_BUCKETS + what, events, bpf_ktime_get_ns());
 }
 
 static __always_inline void ld_lost(enum ld_kind kind, enum ld_loss what)
@@ -319,7 +346,8 @@ static __always_inline void ld_count(enum ld_counter what)
 		*count += 1;
 }
 
-static __always_inline void ld_observe(enum ld_kind kind, u64 value_ns)
+static __always_inline void ld_observe(enum ld_kind kind, u64 value_ns,
+				       u64 now_ns)
 {
 	int index = kind;
 	u32 bucket = ld_bucket(value_ns);
@@ -333,37 +361,58 @@ static __always_inline void ld_observe(enum ld_kind kind, u64 value_ns)
 		hist->max_ns = value_ns;
 	if (bucket < LD_BUCKETS) {
 		hist->slots[bucket] += 1;
-		ld_add_cell(kind, bucket, 1);
+		ld_add_cell(kind, bucket, 1, now_ns);
 	}
+}
+
+static __always_inline u32 ld_gap(u32 every)
+{
+	return every > 1 ? 1 + bpf_get_prandom_u32() % (2 * every - 1) : 1;
 }
 
 /*
  * Whether this event's stack is to be taken. Gaps are random, so that a load
- * with a rhythm of its own does not hide half of its stacks.
+ * with a rhythm of its own does not hide half of its stacks; they follow the
+ * rate at once when it grows, and in the next period when it falls.
  * Return: 0, or the number of events that the stack stands for: those since the
  * last one on this CPU, so that sums are short of the totals only by those since
  * the very last one.
  */
-static __always_inline u32 ld_sample(enum ld_kind kind)
+static __always_inline u32 ld_sample(enum ld_kind kind, u64 now_ns)
 {
+#if LD_STACKS == LD_STACKS_SAMPLED
 	int index = kind;
-	u32 *every = sampling.lookup(&index);
 	struct ld_turn *turn = turns.lookup(&index);
-	u32 events;
+	u64 period = now_ns >> LD_PERIOD_BITS, passed;
+	u32 events, every;
 
-	if (!every || !turn)
+	if (!turn)
 		return 1;
-	if (*every == LD_NO_STACKS)
-		return 0;
 	events = turn->events + 1;
-	if (*every > 1 && events < turn->next) {
+	if (period != turn->period) {
+		passed = period - turn->period;
+		turn->period = period;
+		turn->burst = 0;
+		every = passed < 32 ? turn->every >> passed : 0;
+		turn->every = every ? every : 1;
+		if (turn->next > events + 2 * turn->every)
+			turn->next = events + ld_gap(turn->every);
+	}
+	if (events < turn->next) {
 		turn->events = events;
 		return 0;
 	}
 	turn->events = 0;
-	if (*every > 1)
-		turn->next = 1 + bpf_get_prandom_u32() % (2 * *every - 1);
+	turn->burst += 1;
+	if (turn->burst >= LD_STACKS_BURST && turn->every < LD_RAREST) {
+		turn->burst = LD_STACKS_BURST / 2;
+		turn->every *= 2;
+	}
+	turn->next = ld_gap(turn->every);
 	return events;
+#else
+	return LD_STACKS == LD_STACKS_ALL;
+#endif
 }
 
 /*
@@ -409,7 +458,8 @@ static __always_inline s32 ld_user_stack(void *ctx, enum ld_kind kind,
 
 /* weight: of ld_sample(), not 0. */
 static __always_inline void ld_add_stack(void *ctx, enum ld_kind kind,
-					 s32 stack, u32 weight, u64 stalled_ns)
+					 s32 stack, u32 weight, u64 stalled_ns,
+					 u64 now_ns)
 {
 	struct ld_stack_key key = { .kind = kind, .stack = stack, .user = -1 };
 	struct ld_fold zero = {};
@@ -420,7 +470,7 @@ static __always_inline void ld_add_stack(void *ctx, enum ld_kind kind,
 	if (key.user >= 0)
 		key.pid = bpf_get_current_pid_tgid() >> 32;
 #endif
-	key.slice = ld_slice();
+	key.slice = ld_slice(now_ns);
 	bpf_get_current_comm(&key.comm, sizeof(key.comm));
 	fold = folds.lookup_or_try_init(&key, &zero);
 	if (!fold) {
@@ -432,33 +482,63 @@ static __always_inline void ld_add_stack(void *ctx, enum ld_kind kind,
 	__sync_fetch_and_add(&fold->samples, 1);
 }
 
+/* Nothing else of ours runs on this CPU meanwhile: bpf_prog_active sees to it. */
+static __always_inline void ld_flush_tally(enum ld_kind kind,
+					   struct ld_tally *tally)
+{
+	struct ld_task_key key = tally->key;
+	struct ld_sum zero = {};
+	struct ld_sum *sum;
+
+	if (!tally->sum.count && !tally->sum.stalled_ns)
+		return;
+	sum = tasks.lookup_or_try_init(&key, &zero);
+	if (sum) {
+		__sync_fetch_and_add(&sum->count, tally->sum.count);
+		__sync_fetch_and_add(&sum->stalled_ns, tally->sum.stalled_ns);
+	} else {
+		ld_lost_events(kind, LD_LOSS_TASKS_FULL, tally->sum.count);
+	}
+	tally->sum.count = 0;
+	tally->sum.stalled_ns = 0;
+}
+
+static __always_inline bool ld_same_task(const struct ld_task_key *a,
+					 const struct ld_task_key *b)
+{
+	const u64 *x = (const u64 *)a, *y = (const u64 *)b;
+
+	return x[0] == y[0] && x[1] == y[1] && x[2] == y[2];
+}
+
 static __always_inline void ld_add_task(enum ld_kind kind, u64 count,
 					u64 stalled_ns)
 {
 	struct ld_task_key key = { .kind = kind };
-	struct ld_sum zero = {};
-	struct ld_sum *sum;
+	int index = kind;
+	struct ld_tally *tally = tallies.lookup(&index);
 
+	if (!tally)
+		return;
 	key.pid = bpf_get_current_pid_tgid() >> 32;
 	bpf_get_current_comm(&key.comm, sizeof(key.comm));
-	sum = tasks.lookup_or_try_init(&key, &zero);
-	if (!sum) {
-		ld_lost(kind, LD_LOSS_TASKS_FULL);
-		return;
+	if (!ld_same_task(&tally->key, &key)) {
+		ld_flush_tally(kind, tally);
+		tally->key = key;
 	}
-	__sync_fetch_and_add(&sum->count, count);
-	__sync_fetch_and_add(&sum->stalled_ns, stalled_ns);
+	tally->sum.count += count;
+	tally->sum.stalled_ns += stalled_ns;
 }
 
 /* The recorder looks by itself, so nobody is woken. */
 static __always_inline void ld_emit(enum ld_kind kind, u64 latency_ns,
 				    u64 address, u32 detail, u32 weight,
-				    s32 stack)
+				    s32 stack, u64 now_ns)
 {
 #ifdef LD_EVENTS
 	u64 task = bpf_get_current_pid_tgid();
 	struct ld_event event = {
-		.time_ns = bpf_ktime_get_ns(),
+		.time_ns = now_ns,
 		.latency_ns = latency_ns,
 		.address = address,
 		.pid = task >> 32,

@@ -11,7 +11,7 @@ TRACEPOINT_PROBE(livedump, livedump_fault)
 	struct ld_sum zero = {};
 	u64 pfn = args->pfn;
 	u64 demote_ns = args->demote_ns;
-	u64 total_ns = args->total_ns;
+	u64 total_ns = args->total_ns, now_ns;
 	u32 outcome = args->outcome;
 	struct ld_sum *sum;
 	s32 stack = -1;
@@ -19,6 +19,7 @@ TRACEPOINT_PROBE(livedump, livedump_fault)
 
 	if (!ld_wanted())
 		return 0;
+	now_ns = bpf_ktime_get_ns();
 	if (outcome == 0)
 		ld_count(LD_COUNT_COW_SAVED);
 	else if (outcome == 1)
@@ -30,18 +31,19 @@ TRACEPOINT_PROBE(livedump, livedump_fault)
 	else
 		ld_count(LD_COUNT_COW_OTHER);
 
-	ld_observe(LD_KIND_COW, total_ns);
+	ld_observe(LD_KIND_COW, total_ns, now_ns);
 	if (demote_ns)
-		ld_observe(LD_KIND_COW_DEMOTE, demote_ns);
+		ld_observe(LD_KIND_COW_DEMOTE, demote_ns, now_ns);
 	if (outcome == 0)
-		ld_observe(LD_KIND_COW_COPY, args->copy_ns);
+		ld_observe(LD_KIND_COW_COPY, args->copy_ns, now_ns);
 	ld_add_task(LD_KIND_COW, 1, total_ns);
-	weight = ld_sample(LD_KIND_COW);
+	weight = ld_sample(LD_KIND_COW, now_ns);
 	if (weight) {
 		stack = ld_stack(args, LD_KIND_COW, weight);
-		ld_add_stack(args, LD_KIND_COW, stack, weight, total_ns);
+		ld_add_stack(args, LD_KIND_COW, stack, weight, total_ns,
+			     now_ns);
 	}
-	ld_emit(LD_KIND_COW, total_ns, pfn, outcome, weight, stack);
+	ld_emit(LD_KIND_COW, total_ns, pfn, outcome, weight, stack, now_ns);
 
 	sum = pages.lookup_or_try_init(&pfn, &zero);
 	if (!sum) {

@@ -86,7 +86,7 @@ static __always_inline int ld_stop_exit(u64 site)
 	stop_open.delete(&key);
 
 	if (!stop.nested)
-		ld_observe(LD_KIND_STOP, stop.duration_ns);
+		ld_observe(LD_KIND_STOP, stop.duration_ns, now_ns);
 	event.time_ns = stop.start_ns;
 	event.task = key.task;
 	if (stops.update(&event, &stop))

@@ -35,8 +35,7 @@ from livedump.cli.trace_trigger import arm
 from livedump.errors import LivedumpError
 from livedump.trace.filters import Filter
 from livedump.trace.layout import QUESTIONS
-from livedump.trace.options import Options
-from livedump.trace.pump import Stacks
+from livedump.trace.options import Options, Stacks
 from livedump.trace.trigger import Trigger
 
 #: Exit status when recording itself failed, so that it is not taken for the command's: as env(1)
@@ -88,7 +87,7 @@ def cli() -> None:
     "--all-stacks",
     "stacks",
     flag_value=Stacks.ALL.value,
-    help="Take every fault's stack. Default: about 2,000 a second of each kind, by chance.",
+    help="Take every fault's stack. Default: some hundreds a second and CPU, by chance.",
 )
 @click.option(
     "--user-stacks",
@@ -168,9 +167,9 @@ def record(
             chosen=chosen,
             slice_ns=slice_ms * 1_000_000,
             events=events,
+            stacks=Stacks(stacks) if stacks else Stacks.SAMPLED,
             user_stacks=user_stacks,
         ),
-        stacks=Stacks(stacks) if stacks else Stacks.SAMPLED,
         ready_file=ready_file,
         force=force,
     )

@@ -16,9 +16,6 @@ COMM_BYTES = 16
 #: Of ``struct ld_cell``'s ``what``: the kind is multiplied by this.
 CELL_KINDS = 2048
 
-#: LD_NO_STACKS: instead of one fault of so many.
-NO_STACKS = 0xFFFFFFFF
-
 #: LD_SPILLED: this bit of a stack's number says that it is in the map ``spilled``.
 SPILLED = 1 << 30
 

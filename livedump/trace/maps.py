@@ -9,10 +9,11 @@ import os
 import re
 import time
 from collections import Counter as Tally
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
+from livedump.sums import add_up
 from livedump.trace.buckets import BUCKETS
 from livedump.trace.data import (
     Drained,
@@ -83,9 +84,6 @@ class Programs(Protocol):
 
     def drain(self) -> Drained:
         """Take out the time slices that are over; after :meth:`end`, all."""
-
-    def sample(self, every: Mapping[Kind, int]) -> None:
-        """Take the stack of one fault of so many."""
 
     def losses(self) -> list[LossRow]:
         """What was lost so far, as far as no time slice has it."""
@@ -219,11 +217,6 @@ class BccPrograms:
             del caches[pid]
         self._user = {key: names for key, names in self._user.items() if key[1] in caches}
 
-    def sample(self, every: Mapping[Kind, int]) -> None:
-        """See :class:`Programs`."""
-        for kind, number in every.items():
-            self._bpf[b"sampling"][ctypes.c_int(kind)] = ctypes.c_uint32(number)
-
     def losses(self) -> list[LossRow]:
         """See :class:`Programs`. The kernel counts from attaching on, and after the end, too."""
         if self._final is not None:
@@ -277,22 +270,13 @@ class BccPrograms:
         questions = self._plan.questions
         data = RawData()
         data.histograms = self._histograms()
-        data.tasks = [
-            TaskRow(
-                kind_name(key.kind),
-                int(key.pid),
-                _comm(key.comm),
-                int(value.count),
-                int(value.stalled_ns),
-            )
-            for key, value in _items(bpf[b"tasks"])
-        ]
+        data.tasks = self._tasks()
         for counter in Counter:
             kind, name = COUNTER_NAMES[counter]
             if kind in questions:
                 data.counters[(kind, name)] = _sum_percpu(bpf[b"counters"], counter)
-        if "user" in questions:
-            data.counters[("user", "unfinished")] = sum(1 for _ in _items(bpf[b"inflight"]))
+        if "user" in questions and self._ended:
+            data.counters[("user", "unfinished")] = self._unfinished()
         if "cow" in questions:
             data.pages = [
                 PageRow(_number(key), int(value.count), int(value.stalled_ns))
@@ -330,6 +314,28 @@ class BccPrograms:
             for key in keys:
                 with contextlib.suppress(KeyError):
                     del table[key]
+
+    def _unfinished(self) -> int:
+        """Faults that were under way at the end."""
+        places = [entry for _, entry in _items(self._bpf[b"inflight"]) if entry.task]
+        return len(places) + sum(1 for _ in _items(self._bpf[b"crowded"]))
+
+    def _tasks(self) -> list[TaskRow]:
+        """Those of the map before those that each CPU still keeps for itself: while recording goes
+        on, what moves meanwhile is missed, not doubled."""
+        found = list(_items(self._bpf[b"tasks"]))
+        for kind in Kind:
+            own = self._bpf[b"tallies"][ctypes.c_int(kind)]
+            found += [(tally.key, tally.sum) for tally in own]
+        sums = add_up(
+            (
+                (kind_name(key.kind), int(key.pid), _comm(key.comm)),
+                (int(value.count), int(value.stalled_ns)),
+            )
+            for key, value in found
+            if value.count or value.stalled_ns
+        )
+        return [TaskRow(*task, *values) for task, values in sums.items()]
 
     def _histograms(self) -> dict[str, Histogram]:
         histograms = {}

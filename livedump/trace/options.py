@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 
 from livedump.trace.filters import Filter
 
@@ -19,10 +20,22 @@ LIMITS = {
     "folds": "LD_MAX_FOLDS",
     "tasks": "LD_MAX_TASKS",
     "inflight": "LD_MAX_INFLIGHT",
+    "crowded": "LD_MAX_CROWDED",
     "pages": "LD_MAX_PAGES",
     "events": "LD_MAX_EVENTS",
     "cells": "LD_MAX_CELLS",
 }
+
+
+class Stacks(Enum):
+    """Of which faults the stack is taken; LD_STACKS_* in bpf/common.h.
+
+    SAMPLED: of each kind a few hundred a second on a CPU, by chance.
+    """
+
+    NONE = "none"
+    SAMPLED = "sampled"
+    ALL = "all"
 
 
 @dataclass(frozen=True)
@@ -33,6 +46,7 @@ class Options:
     :ivar limits: entries of maps by name, see :data:`LIMITS`
     :ivar slice_ns: length of a time slice
     :ivar events: keep every fault, not only sums
+    :ivar stacks: of which faults
     :ivar user_stacks: take user space's part of stacks, too
     """
 
@@ -40,6 +54,7 @@ class Options:
     limits: Mapping[str, int] = field(default_factory=dict)
     slice_ns: int = SLICE_NS
     events: bool = False
+    stacks: Stacks = Stacks.SAMPLED
     user_stacks: bool = False
 
     def flags(self) -> list[str]:
@@ -47,6 +62,7 @@ class Options:
         found = [*self.chosen.flags(), f"-DLD_SLICE_NS={self.slice_ns}"]
         # The CPU is in a cell's key.
         limits = {"cells": max(65536, 4096 * (os.cpu_count() or 1)), **self.limits}
+        found.append(f"-DLD_STACKS=LD_STACKS_{self.stacks.name}")
         found += [f"-D{LIMITS[name]}={int(size)}" for name, size in sorted(limits.items())]
         switches = {"LD_EVENTS": self.events, "LD_USER_STACKS": self.user_stacks}
         return found + [f"-D{name}" for name, on in switches.items() if on]

@@ -1,56 +1,22 @@
-"""While recording goes on: take out what is over, keep stacks cheap, tell those who watch."""
+"""While recording goes on: take out what is over, tell those who watch."""
 
 from __future__ import annotations
 
 import threading
 from collections import Counter
 from collections.abc import Callable
-from enum import Enum
 from functools import partial
 from typing import Protocol
 
 from livedump.trace.data import Drained, LossRow
-from livedump.trace.layout import NO_STACKS, Kind, cell_what
 from livedump.trace.maps import Programs
 from livedump.trace.timeline import Timeline
 
 #: How often, seconds.
 INTERVAL_S = 0.5
 
-#: Stacks of one kind that are taken in a second, about. Taking one costs some microseconds.
-STACKS_PER_S = 2000
-
-#: Kinds that have stacks.
-SAMPLED = (Kind.USER, Kind.UACCESS, Kind.GUP, Kind.KERNEL, Kind.COW)
-
-
-class Stacks(Enum):
-    """Of which faults the stack is taken."""
-
-    SAMPLED = "sampled"
-    ALL = "all"
-    NONE = "none"
-
-
 #: Called after each round, in the pump's thread.
 Watcher = Callable[[Timeline], None]
-
-
-class Sampler:
-    """One stack of how many faults: as many as it takes to stay at :data:`STACKS_PER_S`."""
-
-    def __init__(self, stacks: Stacks) -> None:
-        self._stacks = stacks
-        self.every = dict.fromkeys(SAMPLED, NO_STACKS if stacks is Stacks.NONE else 1)
-
-    def changes(self, events: Counter[Kind], seconds: float) -> dict[Kind, int]:
-        """What is to be set anew after *events* in *seconds*."""
-        if self._stacks is not Stacks.SAMPLED or seconds <= 0:
-            return {}
-        wanted = {kind: max(1, round(events[kind] / seconds / STACKS_PER_S)) for kind in SAMPLED}
-        found = {kind: every for kind, every in wanted.items() if every != self.every[kind]}
-        self.every.update(found)
-        return found
 
 
 class Keeper(Protocol):
@@ -83,7 +49,6 @@ class Pump:
         programs: Programs,
         timeline: Timeline,
         *,
-        stacks: Stacks = Stacks.SAMPLED,
         keeper: Keeper | None = None,
         events: bool = False,
         watchers: tuple[Watcher, ...] = (),
@@ -92,8 +57,6 @@ class Pump:
     ) -> None:
         self._programs = programs
         self._timeline = timeline
-        self._sampler = Sampler(stacks)
-        programs.sample(self._sampler.every)
         self._keeper = keeper
         self._events = events
         self._watchers = watchers
@@ -134,19 +97,10 @@ class Pump:
         self._try("count losses", self._count_losses)
 
     def _drain(self) -> None:
-        before = self._timeline.last
         drained = self._programs.drain()
         self._timeline.add(drained)
         if self._keeper:
             self._keeper.add(drained)
-        events: Counter[Kind] = Counter()
-        for (_, what), count in drained.cells.items():
-            cell = cell_what(what)
-            if cell.loss is None:
-                events[cell.kind] += count
-        seconds = (self._timeline.last - before) * self._timeline.slice_ns / 1e9
-        if changes := self._sampler.changes(events, seconds):
-            self._programs.sample(changes)
 
     def _count_losses(self) -> None:
         now = Counter({(row.probe, row.what): row.count for row in self._programs.losses()})

@@ -21,7 +21,7 @@ from livedump.trace.machine import clocks, machine, versions
 from livedump.trace.maps import Programs
 from livedump.trace.options import Options
 from livedump.trace.probes import Plan, resolve
-from livedump.trace.pump import STACKS_PER_S, Pump, Stacks, Watcher
+from livedump.trace.pump import Pump, Watcher
 from livedump.trace.symbols import Symbols
 from livedump.trace.tables import Names, journal_tables, tables
 from livedump.trace.timeline import Timeline
@@ -42,7 +42,6 @@ class RecordConfig:
     :param duration_s: how long to record without a command; None: until told to stop
     :param ready_file: created when everything is attached
     :param options: whose faults, and what is kept of them
-    :param stacks: of which faults the stack is taken
     """
 
     output: Path
@@ -53,7 +52,6 @@ class RecordConfig:
     ready_file: Path | None = None
     force: bool = False
     options: Options = Options()
-    stacks: Stacks = Stacks.SAMPLED
 
 
 @dataclass(frozen=True)
@@ -149,7 +147,6 @@ class Recorder:
         self._pump = Pump(
             self._programs,
             self.timeline,
-            stacks=self.config.stacks,
             keeper=self._checkpoints.journal,
             events=self.config.options.events,
             watchers=(*self._watchers, self._checkpoints.watch),
@@ -237,7 +234,6 @@ class Recorder:
             "absent": [absent.to_dict() for absent in self.plan.absent],
             "unmeasured": unmeasured(data, symbols, self._pump.errors),
             "slice_ns": self.config.options.slice_ns,
-            "stacks_per_s": STACKS_PER_S if self.config.stacks is Stacks.SAMPLED else None,
             **recording.count_losses([as_row(row) for row in data.losses]),
             "options": {
                 "questions": list(self.config.questions),
@@ -245,7 +241,7 @@ class Recorder:
                 "limits": dict(self.config.options.limits),
                 "filter": self.config.options.chosen.to_dict(),
                 "events": self.config.options.events,
-                "stacks": self.config.stacks.value,
+                "stacks": self.config.options.stacks.value,
                 "user_stacks": self.config.options.user_stacks,
             },
             "command": (

@@ -61,7 +61,6 @@ def meta() -> dict[str, Any]:
         "absent": [],
         "unmeasured": ["skipped events"],
         "slice_ns": SLICE_NS,
-        "stacks_per_s": 2000,
         "triggers": [],
         "losses_total": 7,
         "options": {},

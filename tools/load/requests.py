@@ -31,7 +31,7 @@ def serve(advice: int) -> None:
 
 
 def _address(memory: mmap.mmap) -> int:
-    """Where it begins; what is borrowed for this is given back at once, else it cannot be closed."""
+    """Where it begins. What is borrowed for this is given back: else it cannot be closed."""
     return ctypes.addressof(ctypes.c_char.from_buffer(memory))
 
 

@@ -18,7 +18,7 @@ import pytest
 
 from livedump.trace import bpf, maps
 from livedump.trace.filters import Filter
-from livedump.trace.options import Options
+from livedump.trace.options import Options, Stacks
 from livedump.trace.probes import NEEDS, Attach, Plan, Probe
 from tools.vm.config import SERIES
 from tools.vm.kernels import series_of
@@ -132,7 +132,14 @@ def namespace() -> tuple[str, ...]:
     "options",
     [
         Options(limits={"pages": 128}),
-        Options(Filter((1,), "name", Path("/")), slice_ns=1_000_000, events=True, user_stacks=True),
+        Options(stacks=Stacks.NONE),
+        Options(
+            Filter((1,), "name", Path("/")),
+            slice_ns=1_000_000,
+            events=True,
+            stacks=Stacks.ALL,
+            user_stacks=True,
+        ),
     ],
 )
 def test_everything_compiles(release: str, options: Options, tmp_path: Path) -> None:

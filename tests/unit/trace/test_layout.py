@@ -70,11 +70,19 @@ def test_every_loss_is_what_the_header_says() -> None:
 
 def test_constants_of_the_header() -> None:
     header = (ROOT / "bpf" / "common.h").read_text()
-    for name, value in (("NO_STACKS", layout.NO_STACKS), ("CELL_KINDS", layout.CELL_KINDS)):
-        found = re.search(rf"#define LD_{name} (\w+)", header)
-        assert found and int(found[1], 0) == value
+    found = re.search(r"#define LD_CELL_KINDS (\w+)", header)
+    assert found and int(found[1]) == layout.CELL_KINDS
     found = re.search(r"#define LD_SPILLED \(1 << (\d+)\)", header)
     assert found and layout.SPILLED == 1 << int(found[1])
+
+
+def test_choices_of_stacks_are_the_header_s() -> None:
+    header = (ROOT / "bpf" / "common.h").read_text()
+    found = dict(re.findall(r"#define LD_STACKS_(\w+) (\d+)\n", header))
+    assert {stacks.name for stacks in options.Stacks} <= set(found)
+    for stacks in options.Stacks:
+        flags = options.Options(stacks=stacks).flags()
+        assert f"-DLD_STACKS=LD_STACKS_{stacks.name}" in flags
 
 
 def test_limits_exist_in_the_header() -> None:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -74,7 +74,6 @@ class FakePrograms:
                 ],
             )
         ]
-        self.sampled: dict[Kind, int] = {}
 
     def load(self, plan: Plan, options: Options) -> FakePrograms:
         """Stands in for livedump.trace.bpf.load."""
@@ -93,10 +92,6 @@ class FakePrograms:
     def drain(self) -> Drained:
         """What was made ready; then nothing more."""
         return self.drained.pop(0) if self.drained else Drained()
-
-    def sample(self, every: Mapping[Kind, int]) -> None:
-        """Kept."""
-        self.sampled.update(every)
 
     def losses(self) -> list[LossRow]:
         """Of the kernel's own: none."""
@@ -189,9 +184,16 @@ def test_signalled_command_and_duration(tmp_path: Path, fake: FakePrograms) -> N
 def test_interrupt_ends_the_command_and_keeps_the_recording(
     tmp_path: Path, fake: FakePrograms
 ) -> None:
-    stop = threading.Event()
-    threading.Timer(0.3, stop.set).start()
-    config = trace.RecordConfig(tmp_path / "r", command=("sleep", "60"))
+    stop, running = threading.Event(), tmp_path / "running"
+
+    def interrupt() -> None:
+        while not running.exists():
+            time.sleep(0.01)
+        stop.set()
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    command = ("sh", "-c", f"touch {running}; exec sleep 60")
+    config = trace.RecordConfig(tmp_path / "r", command=command)
     result = run(fake, config, stop)
     assert (result.status, result.ended_by) == (143, "interrupt")
     assert trace.read(tmp_path / "r").meta["ended_by"] == "interrupt"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
@@ -12,8 +12,8 @@ import pytest
 
 from livedump.trace.buckets import BUCKETS, bucket_of
 from livedump.trace.data import Drained, LossRow, StackRow
-from livedump.trace.layout import CELL_KINDS, NO_STACKS, Kind, Loss, cell_what
-from livedump.trace.pump import SAMPLED, STACKS_PER_S, Pump, Sampler, Stacks
+from livedump.trace.layout import CELL_KINDS, Kind, Loss, cell_what
+from livedump.trace.pump import Pump
 from livedump.trace.symbols import Symbols
 from livedump.trace.tables import STACK_LOST, Names, fold
 from livedump.trace.timeline import RECENT_S, Timeline
@@ -96,34 +96,18 @@ def test_names_are_of_the_moment_they_are_seen(
     assert names[((0x1004,), ())] == "work [first]"
 
 
-def test_sampler_follows_the_rate() -> None:
-    sampler = Sampler(Stacks.SAMPLED)
-    busy = Counter({Kind.USER: 10 * STACKS_PER_S, Kind.COW: STACKS_PER_S})
-    assert sampler.changes(busy, 1.0) == {Kind.USER: 10}
-    assert sampler.changes(busy, 1.0) == {}
-    assert sampler.changes(Counter(), 1.0) == {Kind.USER: 1}
-    assert sampler.changes(busy, 0.0) == {}
-    assert Sampler(Stacks.ALL).changes(busy, 1.0) == {}
-    assert set(Sampler(Stacks.NONE).every.values()) == {NO_STACKS}
-
-
 class FakePrograms:
     """Hands over the same again and again."""
 
     def __init__(self) -> None:
         self.rounds = 0
         self.lost = 0
-        self.sampled: dict[Kind, int] = {}
 
     def drain(self) -> Drained:
         """Ten slices with many faults."""
         last = self.rounds * 10 + 9
         self.rounds += 1
-        return Drained(last, {(last, USER): 10 * STACKS_PER_S})
-
-    def sample(self, every: Mapping[Kind, int]) -> None:
-        """Kept."""
-        self.sampled.update(every)
+        return Drained(last, {(last, USER): 20_000})
 
     def losses(self) -> list[LossRow]:
         """One more each time."""
@@ -175,8 +159,7 @@ def test_pump_collects_until_the_end() -> None:
     assert seen.wait(10)
     pump.finish()
     assert not pump.errors
-    assert programs.sampled == {**dict.fromkeys(SAMPLED, 1), Kind.USER: 10}
-    assert sum(keeper.cells.values()) == programs.rounds * 10 * STACKS_PER_S
+    assert sum(keeper.cells.values()) == programs.rounds * 20_000
     # Only what is new each time.
     assert keeper.lost == programs.lost
     assert len(keeper.events) == programs.rounds
