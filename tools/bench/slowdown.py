@@ -7,7 +7,6 @@ steps; a phase is counted second by second, because first writes come first.
 from __future__ import annotations
 
 import json
-import multiprocessing
 import platform
 import sys
 import time
@@ -58,15 +57,10 @@ def main() -> None:
     """All loads, one after the other."""
     target, rounds = Path(sys.argv[1]), int(sys.argv[2])
     found: dict[str, Any] = {"kernel": platform.release(), "phase_seconds": PHASE_SECONDS}
-    with module.loaded(), network.namespace():
-        server = multiprocessing.Process(target=network.serve, daemon=True)
-        server.start()
-        time.sleep(1)
+    with module.loaded(), network.namespace(), network.server():
         for name, load in LOADS.items():
             found[name] = alternate(load(), rounds)
             print(f"bench: slowdown: {name} done", file=sys.stderr, flush=True)
-        server.kill()
-        server.join()
     target.write_text(json.dumps(found))
 
 

@@ -1,7 +1,8 @@
 """Loads whose number of faults is known: ``python -m tools.load.known PAGES``.
 
 Each prepares memory, touches every page of it once, and says where it was and how often the kernel
-had to be asked. Large pages and reading around are kept out, so the numbers are exact.
+had to be asked. Large pages and reading around are kept out, so the numbers are exact. Root only:
+one of them makes a network.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ import mmap
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import click
+
+from tools.load import network
 
 MADV_NOHUGEPAGE = 15
 
@@ -26,7 +29,8 @@ _KEPT: list[mmap.mmap] = []
 class Span:
     """Memory of a process, and the faults that touching it took.
 
-    :ivar faults: from user mode, in [start, end)
+    :ivar kind: of its faults: ``user`` from user mode, ``uaccess`` from within a system call
+    :ivar faults: in [start, end)
     :ivar minor: of the whole process, by getrusage(); None while it lives
     """
 
@@ -35,6 +39,7 @@ class Span:
     start: int
     end: int
     faults: int
+    kind: str = "user"
     minor: int | None = None
     major: int | None = None
 
@@ -53,10 +58,10 @@ def touch(memory: mmap.mmap, value: int) -> None:
         memory[offset] = value
 
 
-def span(load: str, memory: mmap.mmap, faults: int) -> Span:
+def span(load: str, memory: mmap.mmap, faults: int, kind: str = "user") -> Span:
     """Of this process."""
     start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-    return Span(load, os.getpid(), start, start + len(memory), faults)
+    return Span(load, os.getpid(), start, start + len(memory), faults, kind)
 
 
 def anonymous(pages: int) -> Iterator[Span]:
@@ -95,6 +100,26 @@ def forked(pages: int) -> Iterator[Span]:
         yield _in_child(lambda: touch(memory, 2), span("forked", memory, pages))
 
 
+def received(pages: int) -> Iterator[Span]:
+    """What comes through a network is copied to where nobody has been: the kernel touches it."""
+    memory = private(pages)
+    with network.namespace(), network.server():
+        network.receive(memory)
+    yield span("received", memory, pages, "uaccess")
+
+
+def churned(pages: int) -> Iterator[Span]:
+    """Kernel objects made and freed, as many as pages: slabs are no user memory."""
+    memory = private(pages)
+
+    def pipes() -> None:
+        for _ in range(pages):
+            for end in os.pipe():
+                os.close(end)
+
+    yield _in_child(pipes, span("churned", memory, 0))
+
+
 def _in_child(work: Callable[[], None], here: Span) -> Span:
     """Do it in a child, which ends; its span, with all its faults."""
     pid = os.fork()
@@ -108,10 +133,10 @@ def _in_child(work: Callable[[], None], here: Span) -> Span:
     _pid, status, usage = os.wait4(pid, 0)
     if status:
         raise RuntimeError(f"{here.load}: the child failed ({status})")
-    return Span(here.load, pid, here.start, here.end, here.faults, usage.ru_minflt, usage.ru_majflt)
+    return replace(here, pid=pid, minor=usage.ru_minflt, major=usage.ru_majflt)
 
 
-LOADS = (anonymous, private_file, shared, forked)
+LOADS = (anonymous, private_file, shared, forked, received, churned)
 
 
 @click.command()

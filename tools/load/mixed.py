@@ -106,11 +106,8 @@ def run(seconds: float | None, pause_s: float, ready: Callable[[], None]) -> dic
     """
     reader, writer = os.pipe()
     children: list[int] = []
-    server = 0
-    with network.namespace():
+    with network.namespace(), network.server():
         try:
-            server = _child(network.serve)
-            time.sleep(0.5)
             for name in GENERATORS:
                 children.append(_child(partial(_repeat, name, pause_s, writer)))
             stop = _Stop()
@@ -118,9 +115,6 @@ def run(seconds: float | None, pause_s: float, ready: Callable[[], None]) -> dic
             _wait(stop, seconds)
         finally:
             failed = _end(children)
-            if server:
-                os.kill(server, signal.SIGKILL)
-                os.waitpid(server, 0)
     os.close(writer)
     with os.fdopen(reader) as results:
         steps = {name: int(count) for name, count in (line.split() for line in results)}

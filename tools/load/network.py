@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
+import signal
 import socket
+import time
 from collections.abc import Iterator
 
 NAME = "livedump-load"
@@ -48,6 +51,38 @@ def serve() -> None:
                     connection.sendall(data)
 
 
+@contextlib.contextmanager
+def server() -> Iterator[None]:
+    """:func:`serve` in a process of its own, until the block ends."""
+    pid = os.fork()
+    if not pid:
+        try:
+            serve()
+        finally:
+            os._exit(1)
+    try:
+        _await_server(pid)
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):  # it has ended by itself
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+
+def _await_server(pid: int) -> None:
+    deadline = time.monotonic() + 30
+    while True:
+        with contextlib.suppress(OSError), _connect():
+            return
+        if os.waitpid(pid, os.WNOHANG)[0] or time.monotonic() > deadline:
+            raise OSError("the server of the load's network does not answer")
+        time.sleep(0.05)
+
+
+def _connect() -> socket.socket:
+    return socket.create_connection((FAR_ADDRESS, PORT), timeout=30)
+
+
 def _enter(fd: int) -> None:
     """setns(2), which os has only since Python 3.12."""
     import ctypes
@@ -59,7 +94,7 @@ def _enter(fd: int) -> None:
 
 def exchange() -> Iterator[None]:
     """Send a message and read it back, once for each next()."""
-    with socket.create_connection((FAR_ADDRESS, PORT), timeout=30) as connection:
+    with _connect() as connection:
         message = os.urandom(MESSAGE_BYTES)
         while True:
             connection.sendall(message)
@@ -67,3 +102,14 @@ def exchange() -> Iterator[None]:
             while left:
                 left -= len(connection.recv(left))
             yield
+
+
+def receive(memory: mmap.mmap) -> None:
+    """Fill it with echoes, message by message."""
+    message = bytes(MESSAGE_BYTES)
+    with _connect() as connection:
+        for offset in range(0, len(memory), MESSAGE_BYTES):
+            part = memoryview(memory)[offset : offset + MESSAGE_BYTES]
+            connection.sendall(message[: len(part)])
+            while part:
+                part = part[connection.recv_into(part) :]

@@ -22,7 +22,7 @@ PACKAGES = (
     # the dump; livedump/dump/crash_pid.c includes crash's defs.h, which includes zlib.h
     *("crash", "zlib1g-dev"),
     "chromium",  # the report's tests
-    *("linux-perf", "bpfcc-tools"),  # peers: their counts and costs are compared
+    *("linux-perf", "bpfcc-tools", "bpftrace"),  # peers: their counts and costs are compared
 )
 
 #: Programs that may come from elsewhere; the package that has them if they do not.
