@@ -21,6 +21,7 @@ from livedump.cli.common import (
 )
 from livedump.cli.dump import EXIT_INCOMPLETE
 from livedump.cli.trace_annotate import annotate
+from livedump.cli.trace_bench import bench
 from livedump.cli.trace_data import export, query
 from livedump.cli.trace_diff import diff
 from livedump.cli.trace_options import (
@@ -273,7 +274,7 @@ def _text(summary: Any) -> str:
     return render(summary)
 
 
-for _command in (top, annotate, diff, query, export):
+for _command in (top, annotate, diff, query, export, bench):
     cli.add_command(_command)
 
 

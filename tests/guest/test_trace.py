@@ -254,3 +254,15 @@ def test_full_tables_are_counted_as_losses(tmp_path: Path) -> None:
     assert result.meta["losses_total"] == sum(lost.values())
     assert result.meta["stacks_lost"] == lost["stack table full"] + lost["no stack"]
     assert os.listdir(tmp_path) == ["small"]
+
+
+def test_bench_measures_its_own_cost() -> None:
+    done = subprocess.run(
+        command("bench", "--mode", "counts", "--rounds", "3", "--pages", "1000", "--json"),
+        stdout=subprocess.PIPE,
+        timeout=200,
+        check=True,
+    )
+    [counts] = json.loads(done.stdout)["overheads"]
+    assert counts["tracer"] == "counts"
+    assert 1.0 < counts["ratio"] < 10

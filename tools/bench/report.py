@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
+from livedump.trace.overhead import overheads
 from tools.bench import summary
 
 
@@ -89,13 +90,14 @@ def tracing(found: dict[str, Any]) -> Table:
     """What tracers cost."""
     columns = ("tracer", "first touch ns", "to none", "compiler to none", "host drift")
     shown = Table(*columns, title="Under a tracer, medians")
-    for each in summary.overheads(found):
+    loads = (overheads(found["runs"], what) for what in ("touch_ns", "compile_ns"))
+    for touch, compiler in zip(*loads, strict=True):
         shown.add_row(
-            each.tracer,
-            f"{each.touch_ns:,.0f}",
-            f"{each.touch:.2f}",
-            f"{each.compile:.2f}",
-            f"{each.drift:.2f}",
+            touch.tracer,
+            f"{touch.median_ns:,.0f}",
+            f"{touch.ratio:.2f}",
+            f"{compiler.ratio:.2f}",
+            f"{touch.drift:.2f}, {compiler.drift:.2f}",
         )
     return shown
 

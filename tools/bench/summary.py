@@ -11,6 +11,8 @@ import statistics
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from livedump.trace.overhead import Overhead, overheads
+
 STRATEGIES = ("empty", "eager", "lazy")
 PHASES = ("rendezvous", "save", "protect", "flush", "recopy", "exit")
 
@@ -183,84 +185,51 @@ COUNTS_ALONE = 1.5
 REALISTIC = 1.05
 
 
-class Overhead(NamedTuple):
-    """What a tracer makes of a load, against no tracer right before and after.
-
-    :ivar touch: of a first touch of a page
-    :ivar compile: of a compiler's run
-    :ivar drift: the larger of the two first touches without a tracer against the other
-    """
-
-    tracer: str
-    touch_ns: float
-    touch: float
-    compile: float
-    drift: float
-
-
-def overheads(found: dict[str, Any]) -> list[Overhead]:
-    """One for each tracer, in the order in which they ran."""
-    runs = found["runs"]
-    result = []
-    for before, run, after in zip(runs[::2], runs[1::2], runs[2::2], strict=False):
-        alone = {
-            load: [statistics.median(each[load]) for each in (before, after)]
-            for load in ("touch_ns", "compile_ns")
-        }
-        touch_ns, compile_ns = (statistics.median(run[load]) for load in alone)
-        result.append(
-            Overhead(
-                run["tracer"],
-                touch_ns,
-                touch_ns / statistics.mean(alone["touch_ns"]),
-                compile_ns / statistics.mean(alone["compile_ns"]),
-                max(alone["touch_ns"]) / min(alone["touch_ns"]),
-            )
-        )
-    return result
-
-
 def tracing_checks(found: dict[str, Any]) -> list[Check]:
     """All targets of tracing."""
-    by_name = {each.tracer: each for each in overheads(found)}
-    counts, default, events = (
-        by_name[name] for name in ("livedump counts", "livedump", "livedump events")
+    touch, compiler = (
+        {each.tracer: each for each in overheads(found["runs"], what)}
+        for what in ("touch_ns", "compile_ns")
     )
-    perf, funclatency = by_name["perf record"], by_name["funclatency"]
+    counts, default, events = (
+        touch[name] for name in ("livedump counts", "livedump", "livedump events")
+    )
+    perf, same_data = touch["perf record"], touch["perf record, latencies"]
+    funclatency = touch["funclatency"]
 
     def check(name: str, value: float, target: str, met: bool, *used: Overhead) -> Check:
         drift = max(each.drift for each in used)
         doubt = f"the host drifted by {drift:.2f}" if drift > 1.3 else ""
         return _judged(name, value, target, met, doubt)
 
-    peers = min(perf.touch, funclatency.touch)
+    peers = min(perf.ratio, funclatency.ratio)
     return [
         check(
             "tracing: counts alone",
-            counts.touch,
+            counts.ratio,
             f"<= {COUNTS_ALONE}",
-            counts.touch <= COUNTS_ALONE,
+            counts.ratio <= COUNTS_ALONE,
             counts,
         ),
         check(
             "tracing: default against the cheaper peer",
-            default.touch / peers,
+            default.ratio / peers,
             "< 1",
-            default.touch < peers,
+            default.ratio < peers,
             *(default, perf, funclatency),
         ),
         check(
-            "tracing: events against perf record",
-            events.touch / perf.touch,
+            "tracing: events against perf record with the same data",
+            events.ratio / same_data.ratio,
             "< 1",
-            events.touch < perf.touch,
-            *(events, perf),
+            events.ratio < same_data.ratio,
+            *(events, same_data),
         ),
         check(
             "tracing: a compiler under the default",
-            default.compile,
+            compiler["livedump"].ratio,
             f"<= {REALISTIC}",
-            default.compile <= REALISTIC,
-            default,
+            compiler["livedump"].ratio <= REALISTIC,
+            compiler["livedump"],
         ),
     ]

@@ -1,7 +1,6 @@
-"""What tracing costs: first touches of pages under each tracer, in one boot.
+"""What tracing costs: first touches of pages and a compiler, under each tracer, in one boot.
 
-``python -m tools.bench.tracing FILE ROUNDS``. Before and after each tracer the same is measured
-with none, so that a drift of the host is seen.
+``python -m tools.bench.tracing FILE ROUNDS``, see :mod:`livedump.trace.overhead`.
 """
 
 from __future__ import annotations
@@ -15,76 +14,51 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tools.paths import BUILD, ROOT
+from livedump.trace import overhead
 
 PAGES = 4000
-SOURCE = ROOT / "tools" / "bench" / "touch.c"
-PROGRAM = BUILD / "bench" / "touch"
 
-#: A realistic load: a compiler at work on a file of this repository's, from start to end.
-COMPILE = ("gcc", "-O2", "-c", "-o", "/dev/null", str(SOURCE))
-COMPILES = 4
+#: A realistic load: a compiler at work on a file like many, from start to end.
+SOURCE = "\n".join(
+    [
+        "#include <math.h>\n#include <stdio.h>\n#include <stdlib.h>\n#include <string.h>",
+        *(
+            f"double f{n}(double x) {{ return x > {n} ? sqrt(x) * {n} : x + {n}; }}"
+            for n in range(99)
+        ),
+    ]
+)
+COMPILE = ("gcc", "-O2", "-x", "c", "-c", "-o", "/dev/null")
+COMPILES = 5
 
-RECORD = ("record", "--kind", "user")
-#: The tracers, each as livedump-trace's arguments or as a command of its own. All see every fault.
+#: Ours, by the names in tables; all see every fault.
 OURS = {
-    "livedump counts": (*RECORD, "--no-stacks"),
-    "livedump": RECORD,
-    "livedump all stacks": (*RECORD, "--all-stacks"),
-    "livedump events": (*RECORD, "--events", "--all-stacks"),
+    "livedump" if mode == "default" else f"livedump {mode}": options
+    for mode, options in overhead.MODES.items()
 }
+_PERF = ("perf", "record", "-a", "-c", "1", "-e", "exceptions:page_fault_user/call-graph=fp/")
 PEERS = {
-    "perf record": ("perf", "record", "-a", "-g", "-c", "1", "-e", "exceptions:page_fault_user"),
+    "perf record": _PERF,
+    # With the end of each fault, as `livedump events` has it.
+    "perf record, latencies": (*_PERF, "-e", "probe:handle_mm_fault__return"),
     "funclatency": ("funclatency-bpfcc", "handle_mm_fault"),
 }
-NONE = "none"
 _READY_S = 180
 
 #: What a tracer says on stderr.
 SAID = Path("/tmp/bench-tracer")
 
 
-def build() -> None:
-    """The program, by gcc."""
-    PROGRAM.parent.mkdir(parents=True, exist_ok=True)
-    subprocess.run(["gcc", "-O2", "-Wall", "-o", str(PROGRAM), str(SOURCE)], check=True)
-
-
-def touches(rounds: int) -> list[float]:
-    """Nanoseconds of a first touch, of each round."""
-    done = subprocess.run(
-        [str(PROGRAM), str(PAGES), str(rounds)], stdout=subprocess.PIPE, text=True, check=True
-    )
-    return [int(line) / PAGES for line in done.stdout.split()]
-
-
-def compiles() -> list[int]:
-    """Nanoseconds that a compiler took, each time."""
-    found = []
-    for _ in range(COMPILES):
-        begun = time.monotonic_ns()
-        subprocess.run(COMPILE, check=True)
-        found.append(time.monotonic_ns() - begun)
-    return found
-
-
-@contextlib.contextmanager
-def ours(arguments: Sequence[str]) -> Iterator[None]:
-    """livedump-trace, until the block ends."""
-    with tempfile.TemporaryDirectory() as folder:
-        ready = Path(folder) / "ready"
-        code = "from livedump.cli.trace import main; main()"
-        command = [sys.executable, "-c", code, *arguments]
-        command += ["-o", f"{folder}/r", "--ready-file", str(ready)]
-        with _process(command) as process:
-            _await(process, ready.exists)
-            yield
-        meta = json.loads(Path(folder, "r", "meta.json").read_text())
-        if lost := meta["events_lost"] + meta["rows_lost"]:
-            raise RuntimeError(f"{arguments}: {lost} events were lost: what it cost proves nothing")
+def load(rounds: int, source: Path) -> dict[str, list[float]]:
+    """Both loads, under whatever runs now."""
+    return {
+        "touch_ns": overhead.first_touches(PAGES, rounds),
+        "compile_ns": overhead.durations([*COMPILE, str(source)], COMPILES),
+    }
 
 
 @contextlib.contextmanager
@@ -130,27 +104,39 @@ def _await(process: subprocess.Popen[bytes], ready: Any) -> None:
         time.sleep(0.1)
 
 
-def measure(name: str, rounds: int) -> dict[str, list[float]]:
-    """Both loads, under whatever runs now."""
-    found = {"touch_ns": touches(rounds), "compile_ns": [float(ns) for ns in compiles()]}
-    print(f"bench: tracing: {name} done", file=sys.stderr, flush=True)
-    return found
+@contextlib.contextmanager
+def perf_probe() -> Iterator[None]:
+    """What perf has to be given before it sees a function's end; costs nothing until it does."""
+    subprocess.run(["perf", "probe", "-q", "-a", "handle_mm_fault%return"], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["perf", "probe", "-q", "-d", "probe:handle_mm_fault*"], check=True)
+
+
+def tracers() -> Iterator[overhead.Tracer]:
+    """All of them."""
+    for name, options in OURS.items():
+        yield name, partial(overhead.recorded, options)
+    for name, command in PEERS.items():
+        yield name, partial(peer, command)
 
 
 def main() -> None:
     """Every tracer, one after the other."""
     target, rounds = Path(sys.argv[1]), int(sys.argv[2])
-    build()
-    touches(rounds)  # warm up
-    compiles()
-    runs: list[dict[str, Any]] = [{"tracer": NONE, **measure(NONE, rounds)}]
-    for name, command in {**OURS, **PEERS}.items():
-        with ours(command) if name in OURS else peer(command):
-            runs.append({"tracer": name, **measure(name, rounds)})
-        time.sleep(2)
-        runs.append({"tracer": NONE, **measure(NONE, rounds)})
+    with tempfile.TemporaryDirectory() as folder, perf_probe():
+        source = Path(folder) / "compiled.c"
+        source.write_text(SOURCE)
+        runs: list[dict[str, Any]] = overhead.measure(
+            partial(load, rounds, source), tracers(), _tell
+        )
     found = {"kernel": platform.release(), "pages": PAGES, "runs": runs}
     target.write_text(json.dumps(found))
+
+
+def _tell(tracer: str) -> None:
+    print(f"bench: tracing: {tracer}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

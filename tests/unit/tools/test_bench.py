@@ -206,7 +206,8 @@ COSTS = {
     "livedump": 1.5,
     "livedump all stacks": 2.0,
     "livedump events": 2.5,
-    "perf record": 3.0,
+    "perf record": 2.4,
+    "perf record, latencies": 3.0,
     "funclatency": 1.8,
 }
 
@@ -217,7 +218,14 @@ COSTS = {
         ({}, set()),
         ({"livedump counts": 1.6}, {"tracing: counts alone"}),
         ({"funclatency": 1.45}, {"tracing: default against the cheaper peer"}),
-        ({"livedump events": 3.1}, {"tracing: events against perf record"}),
+        (
+            {"livedump events": 3.1},
+            {"tracing: events against perf record with the same data"},
+        ),
+        (
+            {"livedump": 1.7, "perf record": 1.6},
+            {"tracing: default against the cheaper peer", "tracing: a compiler under the default"},
+        ),
     ],
 )
 def test_tracing_targets(changed: dict[str, float], missed: set[str]) -> None:
@@ -230,7 +238,4 @@ def test_drift_of_the_host_proves_nothing() -> None:
     checks = summary.tracing_checks(found_tracing(COSTS, drift=1.4))
     # Between the first two runs without a tracer it drifted, not later.
     assert [check.met for check in checks] == [None, True, True, True]
-    [first, *_] = summary.overheads(found_tracing(COSTS))
-    assert (first.tracer, first.touch, first.drift) == ("livedump counts", 1.4, 1.0)
-    assert first.compile == pytest.approx(1.04)
     assert report.tracing(found_tracing(COSTS)).row_count == len(COSTS)
