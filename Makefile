@@ -53,6 +53,10 @@ kmod: setup ## Build the kernel module for each kernel series
 demo: debug kmod ## The main job: dump a stock kernel under load, and show what it cost
 	@$(PYTHON) -m tools.demo
 
+.PHONY: tutorial
+tutorial: debug kmod ## The commands of docs/tutorial.md; what they print goes to build/tutorial/
+	@$(PYTHON) -m tools.demo.tutorial
+
 .PHONY: test
 test: test-unit test-vm test-guest test-smoke test-race test-oracle test-dump test-report ## All tests
 

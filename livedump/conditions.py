@@ -21,6 +21,9 @@ STEP = "read condition"
 #: Metrics that are not percentiles, and their unit.
 METRICS = {"mean": "ns", "max": "ns", "count": "", "rate": "/s", "stalled": "ns"}
 
+#: Kinds without a latency.
+UNTIMED = frozenset({"kernel"})
+
 _NS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
 
 _OPERATORS: dict[str, Callable[[float, float], bool]] = {
@@ -77,6 +80,15 @@ class Condition:
             raise ConditionError(f"{self.text!r}: the limit must be {wanted}", step=STEP)
         if self.hold_s and not hold:
             raise ConditionError(f"{self.text!r}: no 'for' here", step=STEP)
+        if self.kind in UNTIMED and METRICS.get(self.metric, "ns") == "ns":
+            raise ConditionError(
+                f"{self.text!r}: {self.kind} faults are counted, not timed",
+                step=STEP,
+                remedy=f"Use count({self.kind}) or rate({self.kind})",
+            )
+        if not (self.limit or self.relative) and self.op in ("<", ">="):
+            always = "always" if self.op == ">=" else "never"
+            raise ConditionError(f"{self.text!r}: holds {always}", step=STEP)
 
 
 def quantile(metric: str) -> Fraction | None:

@@ -83,3 +83,24 @@ def test_it_holds(op: str, value: float, expected: bool) -> None:
 def test_quantiles() -> None:
     assert quantile("p99.9") == Fraction(999, 1000)
     assert quantile("mean") is quantile("p100") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("p99(kernel)>1ms", "counted, not timed.*count.kernel."),
+        ("stalled(kernel)>+10%", "counted, not timed"),
+        ("count(user)<0", "holds never"),
+        ("p50(user)<0ms for 1s", "holds never"),
+        ("rate(cow)>=0/s", "holds always"),
+    ],
+)
+def test_conditions_that_nothing_can_change(text: str, words: str) -> None:
+    condition = parse(text, (*KINDS, "kernel"))
+    with pytest.raises(ConditionError, match=words):
+        condition.check(relative=None, hold=True)
+
+
+@pytest.mark.parametrize("text", ["rate(kernel)>5/s", "count(user)<=0", "p99(user)>=+0%"])
+def test_conditions_at_the_edge(text: str) -> None:
+    parse(text, (*KINDS, "kernel")).check(relative=None, hold=True)
