@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from livedump.control import Control
+from livedump.session import Session
 from tools import witness
 
 
@@ -19,10 +20,18 @@ def modules() -> Iterator[None]:
     witness.insert("livedump", folder)
     try:
         witness.insert("livedump_witness", folder)
+        arm()
         yield
         witness.remove("livedump_witness")
     finally:
         witness.remove("livedump")
+
+
+def arm() -> None:
+    """The first snapshot makes the kernel patch hot functions. While other CPUs are busy in them,
+    QEMU may go on executing what was there meanwhile: see docs/corrections.md."""
+    with Session(pool_bytes=256 << 20):
+        pass
 
 
 @pytest.fixture(autouse=True)
