@@ -101,11 +101,14 @@ def forked(pages: int) -> Iterator[Span]:
 
 
 def received(pages: int) -> Iterator[Span]:
-    """What comes through a network is copied to where nobody has been: the kernel touches it."""
+    """What comes through a network is copied to where nobody has been: the kernel touches it. Who
+    sends it has no part in that memory."""
     memory = private(pages)
-    with network.namespace(), network.server():
+    here = span("received", memory, pages, "uaccess")
+    with network.namespace(), network.server() as pid:
         network.receive(memory)
-    yield span("received", memory, pages, "uaccess")
+        yield replace(here, load="sent", pid=pid, faults=0)
+    yield here
 
 
 def churned(pages: int) -> Iterator[Span]:

@@ -52,8 +52,8 @@ def serve() -> None:
 
 
 @contextlib.contextmanager
-def server() -> Iterator[None]:
-    """:func:`serve` in a process of its own, until the block ends."""
+def server() -> Iterator[int]:
+    """:func:`serve` in a process of its own, until the block ends; yields its number."""
     pid = os.fork()
     if not pid:
         try:
@@ -62,7 +62,7 @@ def server() -> Iterator[None]:
             os._exit(1)
     try:
         _await_server(pid)
-        yield
+        yield pid
     finally:
         with contextlib.suppress(ProcessLookupError, ChildProcessError):  # it has ended by itself
             os.kill(pid, signal.SIGKILL)
