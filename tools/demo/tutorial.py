@@ -1,4 +1,4 @@
-"""``make tutorial``: the commands of docs/tutorial.md, one after the other, on a machine of their own.
+"""``make tutorial``: the commands of docs/tutorial.md, one after the other, in a machine.
 
 What they print is in build/tutorial/transcript.txt afterwards, beside the recordings.
 """
@@ -9,7 +9,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterable
-from pathlib import Path
 
 from tools.paths import BUILD, PYTHON, ROOT
 from tools.vm import VmConfig, run
@@ -36,7 +35,7 @@ GUEST: tuple[tuple[str, int], ...] = (
     ),
     ("livedump-trace report caught --kind user --kind cow", 0),
     (
-        "livedump-trace query \"SELECT slice, sum(count) AS faults FROM slices"
+        'livedump-trace query "SELECT slice, sum(count) AS faults FROM slices'
         " WHERE kind = 'user' AND bucket_low_ns > 1000000 GROUP BY slice ORDER BY 2 DESC LIMIT 5\""
         " caught",
         0,
