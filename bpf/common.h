@@ -58,11 +58,12 @@
 #define LD_STACKS LD_STACKS_SAMPLED
 #endif
 /*
- * Sampled: so many in a row, of a kind, on a CPU, in 2^LD_PERIOD_BITS ns
- * (0.13 s), and from then on half as often after every half as many. To take
- * one costs some microseconds, a fault less than one.
+ * Sampled: of a kind, on a CPU, so many in 2^LD_PERIOD_BITS ns (0.13 s), and
+ * from then on half as often after every half as many; each period begins with
+ * twice as often as the last one has ended. To take one costs some microseconds,
+ * a fault less than one.
  */
-#define LD_STACKS_BURST 32
+#define LD_BURST 32
 #define LD_PERIOD_BITS 27
 #define LD_RAREST (1 << 20)
 
@@ -373,10 +374,10 @@ static __always_inline u32 ld_gap(u32 every)
 /*
  * Whether this event's stack is to be taken. Gaps are random, so that a load
  * with a rhythm of its own does not hide half of its stacks; they follow the
- * rate at once when it grows, and in the next period when it falls.
+ * rate at once when it grows, by half each period when it falls.
  * Return: 0, or the number of events that the stack stands for: those since the
- * last one on this CPU, so that sums are short of the totals only by those since
- * the very last one.
+ * last one on this CPU. The rest of a burst stands under none: what comes after
+ * a pause has nothing to do with it.
  */
 static __always_inline u32 ld_sample(enum ld_kind kind, u64 now_ns)
 {
@@ -388,9 +389,11 @@ static __always_inline u32 ld_sample(enum ld_kind kind, u64 now_ns)
 
 	if (!turn)
 		return 1;
+	passed = period - turn->period;
+	if (passed > 1)
+		turn->events = 0;
 	events = turn->events + 1;
-	if (period != turn->period) {
-		passed = period - turn->period;
+	if (passed) {
 		turn->period = period;
 		turn->burst = 0;
 		every = passed < 32 ? turn->every >> passed : 0;
@@ -404,8 +407,8 @@ static __always_inline u32 ld_sample(enum ld_kind kind, u64 now_ns)
 	}
 	turn->events = 0;
 	turn->burst += 1;
-	if (turn->burst >= LD_STACKS_BURST && turn->every < LD_RAREST) {
-		turn->burst = LD_STACKS_BURST / 2;
+	if (turn->burst >= LD_BURST && turn->every < LD_RAREST) {
+		turn->burst = LD_BURST / 2;
 		turn->every *= 2;
 	}
 	turn->next = ld_gap(turn->every);

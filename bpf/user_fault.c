@@ -6,9 +6,9 @@
  * do_user_addr_fault is blacklisted), so latency is that of handle_mm_fault,
  * entry to exit: without the exception entry and without the wait for the
  * mmap lock. A fault that has to be retried is measured twice there, is major
- * each time that it had to wait, and is a task's once, when it is done. The
- * tracepoint page_fault_user gives the exact number of exceptions: also of those
- * that end in a signal before they get there.
+ * each time that it had to wait, and is a task's once, when it is done; one that
+ * fails is no task's, as in getrusage(). The tracepoint page_fault_user gives the
+ * exact number of exceptions: also of those that never get there.
  */
 struct ld_entry {
 	u64 task;		/* 0: of none */
@@ -21,14 +21,22 @@ struct ld_entry {
 };
 
 /*
- * By the thread's number: a fault costs no hash, no lock and no allocation.
+ * By the thread's number: what is under way costs no hash, lock or allocation.
  * Threads that have the same place at the same time are in `crowded`.
  */
 BPF_ARRAY(inflight, struct ld_entry, LD_MAX_INFLIGHT);
 BPF_HASH(crowded, u64, struct ld_entry, LD_MAX_CROWDED);
 
+/* Its end was missed: its stack stands for others, too. */
+static __always_inline void ld_forget(const struct ld_entry *entry)
+{
+	ld_lost(entry->kind, LD_LOSS_NO_EXIT);
+	if (entry->weight > 1)
+		ld_lost_events(entry->kind, LD_LOSS_STACK, entry->weight - 1);
+}
+
 /* Return: the task's place, if nobody else has it, or NULL. */
-static __always_inline struct ld_entry *ld_claim(u64 task, enum ld_kind kind)
+static __always_inline struct ld_entry *ld_claim(u64 task)
 {
 	int index = (u32)task % LD_MAX_INFLIGHT;
 	struct ld_entry *place = inflight.lookup(&index);
@@ -38,7 +46,7 @@ static __always_inline struct ld_entry *ld_claim(u64 task, enum ld_kind kind)
 		return NULL;
 	owner = place->task;
 	if (owner == task)
-		ld_lost(kind, LD_LOSS_NO_EXIT);
+		ld_forget(place);
 	else if (owner || __sync_val_compare_and_swap(&place->task, 0, task))
 		return NULL;
 	return place;
@@ -52,6 +60,7 @@ static __always_inline bool ld_take(u64 task, struct ld_entry *entry)
 
 	if (place && place->task == task) {
 		*entry = *place;
+		barrier(); /* another CPU's from here on */
 		place->task = 0;
 		return true;
 	}
@@ -102,15 +111,20 @@ int ld_user_fault_entry(struct pt_regs *ctx, struct vm_area_struct *vma,
 		entry.stack = ld_stack(ctx, entry.kind, entry.weight);
 		entry.start_ns = bpf_ktime_get_ns();
 	}
-	place = ld_claim(entry.task, entry.kind);
+	place = ld_claim(entry.task);
 	if (place) {
 		*place = entry;
 		return 0;
 	}
-	if (crowded.lookup(&entry.task))
-		ld_lost(entry.kind, LD_LOSS_NO_EXIT);
-	if (crowded.update(&entry.task, &entry))
+	place = crowded.lookup(&entry.task);
+	if (place)
+		ld_forget(place);
+	if (crowded.update(&entry.task, &entry)) {
 		ld_lost(entry.kind, LD_LOSS_INFLIGHT_FULL);
+		if (entry.weight > 1)
+			ld_lost_events(entry.kind, LD_LOSS_STACK,
+				       entry.weight - 1);
+	}
 	return 0;
 }
 
@@ -126,8 +140,6 @@ int ld_user_fault_return(struct pt_regs *ctx)
 		ld_lost(LD_KIND_USER, LD_LOSS_NO_ENTRY);
 		return 0;
 	}
-	if (entry.kind >= LD_KINDS)
-		return 0;
 	latency_ns = now_ns - entry.start_ns;
 	ld_observe(entry.kind, latency_ns, now_ns);
 	if (result & (LD_VM_FAULT_RETRY | LD_VM_FAULT_MAJOR |
@@ -138,7 +150,9 @@ int ld_user_fault_return(struct pt_regs *ctx)
 			     latency_ns, now_ns);
 	ld_emit(entry.kind, latency_ns, entry.address, result, entry.weight,
 		entry.stack, now_ns);
-	ld_add_task(entry.kind, !(result & LD_VM_FAULT_RETRY), latency_ns);
+	ld_add_task(entry.kind,
+		    !(result & (LD_VM_FAULT_RETRY | LD_VM_FAULT_ERROR)),
+		    latency_ns);
 	return 0;
 }
 

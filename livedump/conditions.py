@@ -21,6 +21,9 @@ STEP = "read condition"
 #: Metrics that are not percentiles, and their unit.
 METRICS = {"mean": "ns", "max": "ns", "count": "", "rate": "/s", "stalled": "ns"}
 
+#: Of these, those that are 0 where there is no event; the others are not there then.
+SUMS = frozenset({"count", "rate", "stalled"})
+
 #: Kinds without a latency.
 UNTIMED = frozenset({"kernel"})
 
@@ -86,9 +89,12 @@ class Condition:
                 step=STEP,
                 remedy=f"Use count({self.kind}) or rate({self.kind})",
             )
-        if not (self.limit or self.relative) and self.op in ("<", ">="):
-            always = "always" if self.op == ">=" else "never"
-            raise ConditionError(f"{self.text!r}: holds {always}", step=STEP)
+        if self.limit or self.relative:
+            return
+        if self.op == "<":
+            raise ConditionError(f"{self.text!r}: holds never", step=STEP)
+        if self.op == ">=" and self.metric in SUMS:
+            raise ConditionError(f"{self.text!r}: holds always", step=STEP)
 
 
 def quantile(metric: str) -> Fraction | None:

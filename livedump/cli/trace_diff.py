@@ -77,9 +77,10 @@ def _compare(
     html: Path | None,
 ) -> tuple[Any, list[Any]]:
     from livedump import analysis, trace
-    from livedump.conditions import parse
+    from livedump.conditions import UNTIMED, parse
 
-    parsed = [parse(text, tuple(analysis.KINDS)) for text in conditions]
+    kinds_compared = tuple(kind for kind in analysis.KINDS if kind not in UNTIMED)
+    parsed = [parse(text, kinds_compared) for text in conditions]
     for condition in parsed:
         condition.check(relative=None, hold=False)
     comparison = analysis.compare(trace.read(before), trace.read(after), kinds)

@@ -316,13 +316,14 @@ class BccPrograms:
                     del table[key]
 
     def _unfinished(self) -> int:
-        """Faults that were under way at the end."""
+        """Faults that were under way at the end, or whose end was missed."""
         places = [entry for _, entry in _items(self._bpf[b"inflight"]) if entry.task]
         return len(places) + sum(1 for _ in _items(self._bpf[b"crowded"]))
 
     def _tasks(self) -> list[TaskRow]:
         """Those of the map before those that each CPU still keeps for itself: while recording goes
-        on, what moves meanwhile is missed, not doubled."""
+        on, what moves meanwhile is missed, not doubled. What a CPU keeps may change while it is
+        copied: for a killed recorder, a few faults may be under another task."""
         found = list(_items(self._bpf[b"tasks"]))
         for kind in Kind:
             own = self._bpf[b"tallies"][ctypes.c_int(kind)]

@@ -122,6 +122,7 @@ def test_diff_tells_a_regression_by_its_status(
     [
         (("--fail-on", "p99(cows)>+5%"), "no kind cows"),
         (("--fail-on", "p99(cow)>5us for 1s"), "no 'for' here"),
+        (("--fail-on", "count(kernel)>+20%"), "no kind kernel"),
         (("--kind", "cows"), "no kind cows"),
         (("--html", "/nowhere/x"), "No such file"),
     ],

@@ -101,6 +101,8 @@ def test_conditions_that_nothing_can_change(text: str, words: str) -> None:
         condition.check(relative=None, hold=True)
 
 
-@pytest.mark.parametrize("text", ["rate(kernel)>5/s", "count(user)<=0", "p99(user)>=+0%"])
+@pytest.mark.parametrize(
+    "text", ["rate(kernel)>5/s", "count(user)<=0", "p99(user)>=+0%", "max(user)>=0ns"]
+)
 def test_conditions_at_the_edge(text: str) -> None:
     parse(text, (*KINDS, "kernel")).check(relative=None, hold=True)

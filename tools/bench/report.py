@@ -88,8 +88,8 @@ def slowdown(found: dict[str, Any]) -> Table:
 
 def tracing(found: dict[str, Any]) -> Table:
     """What tracers cost."""
-    columns = ("tracer", "first touch ns", "to none", "compiler to none", "host drift")
-    shown = Table(*columns, title="Under a tracer, medians")
+    columns = ("tracer", "first touch", "to none", "compiler to none", "drift of none")
+    shown = Table(*columns, title="Under a tracer, instructions of one CPU, medians")
     loads = (overheads(found["runs"], what) for what in ("touch_ns", "compile_ns"))
     for touch, compiler in zip(*loads, strict=True):
         shown.add_row(

@@ -199,7 +199,7 @@ def tracing_checks(found: dict[str, Any]) -> list[Check]:
 
     def check(name: str, value: float, target: str, met: bool, *used: Overhead) -> Check:
         drift = max(each.drift for each in used)
-        doubt = f"the host drifted by {drift:.2f}" if drift > 1.3 else ""
+        doubt = f"without a tracer it drifted by {drift:.2f}" if drift > 1.3 else ""
         return _judged(name, value, target, met, doubt)
 
     peers = min(perf.ratio, funclatency.ratio)

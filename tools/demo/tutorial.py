@@ -27,6 +27,8 @@ GUEST: tuple[tuple[str, int], ...] = (
     ("livedump-trace diff monday tuesday --fail-on 'p99(user)>+50%'", 1),
     ("livedump-trace report tuesday --kind user --by stalled", 0),
     ("livedump load", 0),
+    ("livedump snapshot", 0),
+    ("livedump release", 0),
     (
         "livedump-trace record -o caught --kind user,cow,stop"
         " --snapshot-when 'p99(user)>1ms for 1s' --dump /dev/vda"

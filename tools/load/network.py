@@ -57,6 +57,7 @@ def server() -> Iterator[int]:
     pid = os.fork()
     if not pid:
         try:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for our parent
             serve()
         finally:
             os._exit(1)
@@ -98,9 +99,7 @@ def exchange() -> Iterator[None]:
         message = os.urandom(MESSAGE_BYTES)
         while True:
             connection.sendall(message)
-            left = MESSAGE_BYTES
-            while left:
-                left -= len(connection.recv(left))
+            _receive(connection, memoryview(bytearray(MESSAGE_BYTES)))
             yield
 
 
@@ -111,5 +110,16 @@ def receive(memory: mmap.mmap) -> None:
         for offset in range(0, len(memory), MESSAGE_BYTES):
             part = memoryview(memory)[offset : offset + MESSAGE_BYTES]
             connection.sendall(message[: len(part)])
-            while part:
-                part = part[connection.recv_into(part) :]
+            _receive(connection, part)
+
+
+def _receive(connection: socket.socket, part: memoryview) -> None:
+    """Fill it.
+
+    :raises ConnectionError: the server has gone
+    """
+    while part:
+        count = connection.recv_into(part)
+        if not count:
+            raise ConnectionError("the server of the load's network has gone")
+        part = part[count:]

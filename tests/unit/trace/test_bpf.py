@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from livedump.trace import maps
-from livedump.trace.data import LossRow
-from livedump.trace.layout import SPILLED
+from livedump.trace.data import LossRow, TaskRow
+from livedump.trace.layout import SPILLED, Kind
 from livedump.trace.options import Options
 from livedump.trace.probes import Attach, Plan, Probe
 
@@ -268,3 +268,39 @@ def test_events_are_handed_over_in_portions(monkeypatch: pytest.MonkeyPatch) -> 
     found._ended = True
     found.events(kept.append)
     assert len(kept) == 130
+
+
+def test_tasks_that_a_cpu_still_keeps_are_added() -> None:
+    """And of what is under way, whatever has a place, in both maps."""
+
+    def entry(pid: int, comm: bytes, count: int) -> tuple[Any, Any]:
+        key = SimpleNamespace(kind=Kind.USER, pid=pid, comm=comm)
+        return key, SimpleNamespace(count=count, stalled_ns=10 * count)
+
+    class Items(list[tuple[Any, Any]]):
+        def items_lookup_batch(self) -> Any:
+            """All."""
+            return self
+
+    def tally(pid: int, comm: bytes, count: int) -> Any:
+        key, sums = entry(pid, comm, count)
+        return SimpleNamespace(key=key, sum=sums)
+
+    class Tallies:
+        def __getitem__(self, kind: ctypes.c_int) -> list[Any]:
+            """Of two CPUs."""
+            own = [tally(7, b"cat", 2), tally(8, b"dog", 1)]
+            return own if kind.value == Kind.USER else [tally(0, b"", 0)] * 2
+
+    tables: Any = {
+        b"tasks": Items([entry(7, b"cat\0\0", 5)]),
+        b"tallies": Tallies(),
+        b"inflight": Items([(0, SimpleNamespace(task=0)), (1, SimpleNamespace(task=9))]),
+        b"crowded": Items([(9, None)]),
+    }
+    found = maps.BccPrograms(tables, STOP, Options())
+    assert found._tasks() == [
+        TaskRow("user", 7, "cat", 7, 70),
+        TaskRow("user", 8, "dog", 1, 10),
+    ]
+    assert found._unfinished() == 2
