@@ -121,11 +121,18 @@ def test_sampled_stacks_stand_for_the_others(known: Known) -> None:
     stacks = [row for row in known.recording.tables["stacks"] if row["kind"] == "user"]
     count, samples = (sum(row[what] for row in stacks) for what in ("count", "samples"))
     weights = [event["weight"] for event in known.events if event["kind"] == "user"]
+    spans = [span for span in known.spans if span["kind"] == "user"]
+    burst = [
+        event["weight"]
+        for event in known.events
+        for span in spans
+        if event["pid"] == span["pid"] and span["start"] <= event["address"] < span["end"]
+    ]
     lost = sum(row["count"] for row in known.recording.tables["losses"])
     assert abs(sum(weights) - count) <= lost
     assert abs(sum(weight > 0 for weight in weights) - samples) <= lost
     assert 0.8 * timed["user"] < count <= timed["user"]
-    assert samples < 0.5 * count
+    assert sum(burst) > 6 * PAGES / 2 and sum(weight > 0 for weight in burst) < len(burst) / 2
 
 
 @pytest.mark.smoke
