@@ -37,9 +37,8 @@ GUEST: tuple[tuple[str, int], ...] = (
     ),
     ("livedump-trace report caught --kind user --kind cow", 0),
     (
-        'livedump-trace query "SELECT slice, sum(count) AS faults FROM slices'
-        " WHERE kind = 'user' AND bucket_low_ns > 1000000 GROUP BY slice ORDER BY 2 DESC LIMIT 5\""
-        " caught",
+        "livedump-trace query \"SELECT sum(count) AS pages, stack FROM stacks WHERE kind = 'cow'"
+        " AND comm = 'ldservice' GROUP BY ALL ORDER BY pages DESC LIMIT 1\" caught",
         0,
     ),
     ("livedump unload", 0),
