@@ -152,11 +152,13 @@ def _judge(comparison: Comparison, condition: Condition) -> Verdict:
     if not condition.holds(value):
         return Verdict(condition, False, text)
     if condition.relative and change.significant is False:
-        return Verdict(
-            condition, False, f"{text}, but chance may explain it: p = {change.p_value:.2g}"
-        )
-    p_value = "" if change.p_value is None else f", p = {change.p_value:.2g}"
+        return Verdict(condition, False, f"{text}, but chance may explain it: {_p(change.p_value)}")
+    p_value = "" if change.p_value is None else f", {_p(change.p_value)}"
     return Verdict(condition, True, f"{text}{p_value}")
+
+
+def _p(value: float | None) -> str:
+    return f"p = {value:.2g}" if value and value >= 0.001 else "p < 0.001"
 
 
 def seconds(recording: Recording) -> float:
