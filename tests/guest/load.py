@@ -32,7 +32,7 @@ class Load:
         trace: TracebackType | None,
     ) -> None:
         self._process.terminate()
-        output, _ = self._process.communicate(timeout=60)
+        output, _ = self._process.communicate(timeout=180)
         assert self._process.returncode == 0
         steps = json.loads(output)
         assert error or min(steps.values()) > 0, steps
