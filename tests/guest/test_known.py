@@ -162,8 +162,8 @@ def test_perf_counts_the_same(known: Known) -> None:
     """The tracepoint's count of all processes that perf followed: ours does not hide it. No fault
     of theirs fails, so there is one of handle_mm_fault()'s for each.
 
-    These are the load, its children, a helper of pyroute2's, and the ldconfig that ctypes asks where
-    a library is. perf begins to count in exec(), a fault or two after the process has its new name.
+    These are the load, its children, a helper of pyroute2's, and ldconfig, which ctypes asks for a
+    library. perf begins to count in exec(), a fault or two after the process has its new name.
     """
     rows = [row for row in known.recording.tables["tasks"] if row["kind"] == "user"]
     perf = min(row["pid"] for row in rows if row["comm"] == "perf")
