@@ -27,10 +27,11 @@ struct ld_entry {
 BPF_ARRAY(inflight, struct ld_entry, LD_MAX_INFLIGHT);
 BPF_HASH(crowded, u64, struct ld_entry, LD_MAX_CROWDED);
 
-/* Its end was missed: its stack stands for others, too. */
-static __always_inline void ld_forget(const struct ld_entry *entry)
+/* It gets no latency; its stack stands for others, too. */
+static __always_inline void ld_drop(const struct ld_entry *entry,
+				    enum ld_loss why)
 {
-	ld_lost(entry->kind, LD_LOSS_NO_EXIT);
+	ld_lost(entry->kind, why);
 	if (entry->weight > 1)
 		ld_lost_events(entry->kind, LD_LOSS_STACK, entry->weight - 1);
 }
@@ -46,7 +47,7 @@ static __always_inline struct ld_entry *ld_claim(u64 task)
 		return NULL;
 	owner = place->task;
 	if (owner == task)
-		ld_forget(place);
+		ld_drop(place, LD_LOSS_NO_EXIT);
 	else if (owner || __sync_val_compare_and_swap(&place->task, 0, task))
 		return NULL;
 	return place;
@@ -118,13 +119,9 @@ int ld_user_fault_entry(struct pt_regs *ctx, struct vm_area_struct *vma,
 	}
 	place = crowded.lookup(&entry.task);
 	if (place)
-		ld_forget(place);
-	if (crowded.update(&entry.task, &entry)) {
-		ld_lost(entry.kind, LD_LOSS_INFLIGHT_FULL);
-		if (entry.weight > 1)
-			ld_lost_events(entry.kind, LD_LOSS_STACK,
-				       entry.weight - 1);
-	}
+		ld_drop(place, LD_LOSS_NO_EXIT);
+	if (crowded.update(&entry.task, &entry))
+		ld_drop(&entry, LD_LOSS_INFLIGHT_FULL);
 	return 0;
 }
 

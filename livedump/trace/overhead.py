@@ -46,7 +46,7 @@ ones = bytes(pages)
 for _ in range(rounds):
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
     with mmap.mmap(-1, pages * mmap.PAGESIZE, flags=flags) as memory:
-        memory.madvise(15)  # MADV_NOHUGEPAGE
+        memory.madvise(mmap.MADV_NOHUGEPAGE)
         begun = time.perf_counter_ns()
         memory[:: mmap.PAGESIZE] = ones
         print((time.perf_counter_ns() - begun) / pages)

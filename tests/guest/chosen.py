@@ -15,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.guest.faults import MADV_NOHUGEPAGE, touch
+from tests.guest.faults import touch
 
 
 def main() -> None:
@@ -25,7 +25,7 @@ def main() -> None:
         time.sleep(0.05)
     minor = touch(pages)
     with mmap.mmap(-1, pages * mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as more:
-        more.madvise(MADV_NOHUGEPAGE)
+        more.madvise(mmap.MADV_NOHUGEPAGE)
         for offset in range(0, len(more), mmap.PAGESIZE):
             more[offset] = 1
     (cgroup / "cgroup.procs").write_text(str(os.getpid()))

@@ -20,7 +20,6 @@ from livedump.session import Session
 from tools import witness
 
 TOUCHER = "ldtouch"
-MADV_NOHUGEPAGE = 15
 POOL = 256 << 20
 
 Numbers = dict[str, int]
@@ -34,7 +33,7 @@ def touch(pages: int) -> int:
     before = _COMM.read_text()
     size = pages * mmap.PAGESIZE
     with mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
-        memory.madvise(MADV_NOHUGEPAGE)
+        memory.madvise(mmap.MADV_NOHUGEPAGE)
         _COMM.write_text(TOUCHER)
         start = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         for offset in range(0, size, mmap.PAGESIZE):

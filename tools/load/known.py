@@ -7,7 +7,6 @@ one of them makes a network.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import mmap
 import os
@@ -18,8 +17,7 @@ from dataclasses import asdict, dataclass, replace
 import click
 
 from tools.load import network
-
-MADV_NOHUGEPAGE = 15
+from tools.load.requests import address
 
 #: All memory stays, so that no two loads have the same addresses.
 _KEPT: list[mmap.mmap] = []
@@ -47,7 +45,7 @@ class Span:
 def private(pages: int) -> mmap.mmap:
     """Private memory of small pages, not touched yet."""
     memory = mmap.mmap(-1, pages * mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    memory.madvise(MADV_NOHUGEPAGE)
+    memory.madvise(mmap.MADV_NOHUGEPAGE)
     _KEPT.append(memory)
     return memory
 
@@ -60,7 +58,7 @@ def touch(memory: mmap.mmap, value: int) -> None:
 
 def span(load: str, memory: mmap.mmap, faults: int, kind: str = "user") -> Span:
     """Of this process."""
-    start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    start = address(memory)
     return Span(load, os.getpid(), start, start + len(memory), faults, kind)
 
 
@@ -86,7 +84,7 @@ def shared(pages: int) -> Iterator[Span]:
     """Memory that two processes share: each has to map every page once."""
     memory = mmap.mmap(-1, pages * mmap.PAGESIZE, flags=mmap.MAP_SHARED | mmap.MAP_ANONYMOUS)
     _KEPT.append(memory)
-    memory.madvise(MADV_NOHUGEPAGE)
+    memory.madvise(mmap.MADV_NOHUGEPAGE)
     yield _in_child(lambda: touch(memory, 1), span("shared", memory, pages))
     touch(memory, 2)
     yield span("shared", memory, pages)

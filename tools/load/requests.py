@@ -15,7 +15,6 @@ from pathlib import Path
 import click
 
 NAME = "ldservice"
-MADV_HUGEPAGE, MADV_NOHUGEPAGE = 14, 15
 _MIB = 1 << 20
 _TOUCHED = 8
 
@@ -25,12 +24,12 @@ def serve(advice: int) -> None:
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
     with mmap.mmap(-1, 4 * _MIB, flags=flags) as memory:
         memory.madvise(advice)
-        aligned = -_address(memory) % (2 * _MIB)
+        aligned = -address(memory) % (2 * _MIB)
         for number in range(_TOUCHED):
             memory[aligned + number * mmap.PAGESIZE * 3] = 1
 
 
-def _address(memory: mmap.mmap) -> int:
+def address(memory: mmap.mmap) -> int:
     """Where it begins. What is borrowed for this is given back: else it cannot be closed."""
     return ctypes.addressof(ctypes.c_char.from_buffer(memory))
 
@@ -45,7 +44,7 @@ def main(seconds: float, huge: bool, pause: float) -> None:
     took, end = [], time.monotonic() + seconds
     while time.monotonic() < end:
         begun = time.perf_counter_ns()
-        serve(MADV_HUGEPAGE if huge else MADV_NOHUGEPAGE)
+        serve(mmap.MADV_HUGEPAGE if huge else mmap.MADV_NOHUGEPAGE)
         took.append((time.perf_counter_ns() - begun) // 1000)
         time.sleep(pause)
     took.sort()
