@@ -6,6 +6,7 @@ What they print is in build/tutorial/transcript.txt afterwards, beside the recor
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -81,7 +82,7 @@ def main() -> None:
     if sys.argv[1:] == ["guest"]:
         type_in(GUEST)
         return
-    subprocess.run(["rm", "-rf", str(TUTORIAL)], check=True)
+    shutil.rmtree(TUTORIAL, ignore_errors=True)
     TUTORIAL.mkdir(parents=True)
     config = VmConfig(
         disks=(Disk(TUTORIAL / "vmcore", (2 << 30) + (64 << 20)),),
