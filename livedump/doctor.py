@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from livedump import lockdown
 from livedump.errors import ModuleError, SelfTestError
 from livedump.kmod import find_module
 from livedump.receipt import format_bytes
@@ -174,15 +175,14 @@ def check_privileges(machine: Machine) -> Iterator[Check]:
 
 def check_lockdown(machine: Machine) -> Iterator[Check]:
     """Kernel lockdown forbids reading kernel memory or loading unsigned modules."""
-    text = machine.read("sys/kernel/security/lockdown")
+    text = machine.read(lockdown.PATH)
     if text is None:
         yield _unknown_lockdown(machine)
         return
-    found = re.search(r"\[(\w+)\]", text)
-    mode = found.group(1) if found else "none"
-    if mode == "none":
+    mode = lockdown.mode(text)
+    if mode == lockdown.NONE:
         yield Check("lockdown", OK, "off")
-    elif mode == "integrity":
+    elif mode == lockdown.INTEGRITY:
         yield Check(
             "lockdown",
             WARN,
@@ -194,14 +194,14 @@ def check_lockdown(machine: Machine) -> Iterator[Check]:
             "lockdown",
             FAIL,
             f"{mode}: kernel memory must not be read",
-            "Boot with lockdown=none, and without Secure Boot if that sets it",
+            lockdown.REMEDY,
         )
 
 
 def _unknown_lockdown(machine: Machine) -> Check:
-    folder = "sys/kernel/security"
-    if machine.path(f"{folder}/lockdown").exists():
-        why, remedy = f"/{folder}/lockdown is not readable", "Run as root, outside of containers"
+    folder = Path(lockdown.PATH).parent
+    if machine.path(lockdown.PATH).exists():
+        why, remedy = f"/{lockdown.PATH} is not readable", "Run as root, outside of containers"
     elif machine.path(f"{folder}/lsm").exists():
         return Check("lockdown", OK, "not in this kernel")
     else:

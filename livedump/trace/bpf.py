@@ -9,12 +9,14 @@ into one text (each under a ``#line`` of its own) instead of including each othe
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from livedump import lockdown
 from livedump.trace import stale
 from livedump.trace.errors import TraceError
 from livedump.trace.maps import BccPrograms
@@ -103,12 +105,16 @@ def import_bcc() -> Any:
     return bcc
 
 
-def check_machine() -> None:
-    """Raise :class:`TraceError` for what would only fail obscurely later."""
+def check_machine(root: Path = Path("/")) -> None:
+    """Raise :class:`TraceError` for what would only fail obscurely later.
+
+    :param root: tests bring their own
+    """
     if os.geteuid() != 0:
         raise TraceError("not root", step=STEP, remedy="Run as root, e.g. with sudo")
+    _check_lockdown(root / lockdown.PATH)
     release = os.uname().release
-    headers = Path("/lib/modules") / release / "build"
+    headers = root / "lib/modules" / release / "build"
     remedy = f"apt-get install linux-headers-{release}"
     if not (headers / "include").is_dir():
         raise TraceError(f"no kernel headers at {headers}", step=STEP, remedy=remedy)
@@ -116,6 +122,17 @@ def check_machine() -> None:
     if not whole.exists() and not (headers.parent / "source").is_dir():
         # Debian's headers are two folders, and BCC finds the second by this link only.
         raise TraceError(f"no link {headers.parent / 'source'}", step=STEP, remedy=remedy)
+
+
+def _check_lockdown(path: Path) -> None:
+    """Where the file cannot be read, the kernel's refusal will tell."""
+    with contextlib.suppress(OSError):
+        if (mode := lockdown.mode(path.read_text())) == lockdown.CONFIDENTIALITY:
+            raise TraceError(
+                f"kernel lockdown ({mode}) forbids kprobes and reading kernel memory",
+                step=STEP,
+                remedy=lockdown.REMEDY,
+            )
 
 
 def load(plan: Plan, options: Options) -> BccPrograms:

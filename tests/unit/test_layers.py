@@ -11,13 +11,14 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "livedump"
 
 #: Each part of the package, and what it may import of the others.
-BASE = {"__init__", "errors", "abi", "receipt", "conditions"}
+BASE = {"__init__", "errors", "abi", "receipt", "conditions", "lockdown"}
 ALLOWED = {
     "__init__": set(),
     "errors": set(),
     "abi": {"errors"},
     "receipt": {"errors", "abi"},
     "conditions": {"errors"},
+    "lockdown": set(),
     "sums": set(),
     "control": BASE,
     "kmod": BASE,

@@ -1,0 +1,77 @@
+"""What a machine lacks is said before anything is compiled."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from livedump import lockdown
+from livedump.trace import bpf
+from livedump.trace.errors import TraceError
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine that has everything."""
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    headers = tmp_path / "lib/modules" / os.uname().release / "build/include/linux/kconfig.h"
+    headers.parent.mkdir(parents=True)
+    headers.touch()
+    put_lockdown(tmp_path, "[none] integrity confidentiality\n")
+    return tmp_path
+
+
+def put_lockdown(root: Path, text: str) -> None:
+    """What the kernel says about lockdown."""
+    path = root / lockdown.PATH
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def refused(root: Path, cause: str, remedy: str) -> None:
+    """One line, and what to do."""
+    with pytest.raises(TraceError, match=re.escape(cause)) as error:
+        bpf.check_machine(root)
+    assert remedy in error.value.remedy
+
+
+def test_machine_that_has_everything(root: Path) -> None:
+    bpf.check_machine(root)
+
+
+def test_not_root(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    refused(root, "not root", "sudo")
+
+
+def test_no_headers(root: Path) -> None:
+    build = root / "lib/modules" / os.uname().release / "build"
+    build.rename(root / "elsewhere")
+    refused(root, f"no kernel headers at {build}", f"linux-headers-{os.uname().release}")
+
+
+def test_half_of_debians_headers(root: Path) -> None:
+    modules = root / "lib/modules" / os.uname().release
+    (modules / "build/include/linux/kconfig.h").unlink()
+    refused(root, f"no link {modules / 'source'}", f"linux-headers-{os.uname().release}")
+    (modules / "source").mkdir()
+    bpf.check_machine(root)
+
+
+def test_lockdown_that_forbids_kprobes(root: Path) -> None:
+    put_lockdown(root, "none integrity [confidentiality]\n")
+    refused(root, "lockdown (confidentiality) forbids kprobes", "lockdown=none")
+
+
+def test_lockdown_that_allows_kprobes(root: Path) -> None:
+    """Integrity forbids unsigned modules, not tracing."""
+    put_lockdown(root, "none [integrity] confidentiality\n")
+    bpf.check_machine(root)
+
+
+def test_lockdown_that_cannot_be_told(root: Path) -> None:
+    (root / lockdown.PATH).unlink()
+    bpf.check_machine(root)
