@@ -6,7 +6,7 @@ from livedump.analysis.html import render_html, write_diff_html, write_html
 from livedump.analysis.latency import KINDS, Latency, latencies, percentile
 from livedump.analysis.overtime import OverTime, over_time
 from livedump.analysis.query import QueryError, expand, query
-from livedump.analysis.stacks import WEIGHTS, folded_lines, write_folded
+from livedump.analysis.stacks import WEIGHTS, folded_lines
 from livedump.analysis.summary import Summary, check_kinds, summarize
 
 __all__ = [
@@ -32,6 +32,5 @@ __all__ = [
     "render_html",
     "summarize",
     "write_diff_html",
-    "write_folded",
     "write_html",
 ]

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from livedump.analysis.files import write_file
 from livedump.sums import add_up
 from livedump.trace.recording import Recording, Row
 
@@ -59,16 +57,6 @@ def folded_lines(
 def folded(recording: Recording, kinds: Sequence[str] = (), weight: str = "count") -> str:
     """:func:`folded_lines` as the text of a file."""
     return "".join(f"{line}\n" for line in folded_lines(recording, kinds, weight))
-
-
-def write_folded(
-    recording: Recording, file: Path, kinds: Sequence[str] = (), weight: str = "count"
-) -> None:
-    """Write :func:`folded` to *file*.
-
-    :raises livedump.analysis.files.ExportError: it cannot be written
-    """
-    write_file(file, folded(recording, kinds, weight), step="write folded stacks")
 
 
 def top(

@@ -239,29 +239,20 @@ def _default_output() -> Path:
     epilog=examples(
         "livedump-trace report recording",
         "livedump-trace report recording --html report.html",
-        "livedump-trace report recording --folded cow.folded --kind cow --by stalled",
+        "livedump-trace report recording --kind cow --by stalled",
     ),
 )
 @click.argument("directory", type=click.Path(path_type=Path), metavar="DIR")
 @click.option("--html", type=click.Path(path_type=Path), help="Write one self-contained page.")
-@click.option(
-    "--folded",
-    type=click.Path(path_type=Path),
-    help="Write folded stacks, for flamegraph.pl, speedscope and the like.",
-)
 @kinds_option
 @by_option
 @json_option
-def report(
-    directory: Path, html: Path | None, folded: Path | None, kinds: tuple[str, ...], by: str
-) -> None:
+def report(directory: Path, html: Path | None, kinds: tuple[str, ...], by: str) -> None:
     """Percentiles, stacks, losses and the downtime receipt of a recording."""
     from livedump import analysis, trace
 
     recording = trace.read(directory)
     summary = analysis.summarize(recording, kinds=kinds, weight=analysis.WEIGHTS[by])
-    if folded is not None:
-        analysis.write_folded(recording, folded, kinds=kinds, weight=analysis.WEIGHTS[by])
     if html is not None:
         analysis.write_html(recording, html, kinds=kinds)
     emit(summary.to_dict(), lambda: _text(summary))

@@ -189,12 +189,8 @@ def test_help_has_examples(capfd: pytest.CaptureFixture[str]) -> None:
 
 def test_report_writes_what_is_asked(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     folder = samples.write(tmp_path / "r")
-    folded = tmp_path / "cow.folded"
-    status = run("report", str(folder), "--folded", str(folded), "--kind", "cow", "--by", "stalled")
-    assert status == 0
+    assert run("report", str(folder), "--kind", "cow", "--by", "stalled") == 0
     assert "downtime: 64.7 ms" in capfd.readouterr().out
-    assert folded.read_text().count("\n") == 2 * len(samples.COW_STACKS)
-    assert int(folded.read_text().split()[-1]) % 2900 == 0
     assert run("report", str(folder), "--json") == 0
     assert json.loads(capfd.readouterr().out)["losses_total"] == 7
 

@@ -62,6 +62,7 @@ def test_export_of_text_to_standard_output(
     file = tmp_path / "file"
     assert run("export", folder, "--format", form, "-o", str(file)) == 0
     assert file.read_text() == out
+    assert not list(tmp_path.glob(".*")), "what it was written to first is left"
 
 
 def test_export_of_bytes(folder: str, tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def write_reports(steps: Steps) -> dict[str, Any]:
     steps.begin("write the report")
     recording = trace.read(DEMO / "recording")
     analysis.write_html(recording, DEMO / "report.html")
-    analysis.write_folded(recording, DEMO / "faults.folded")
+    analysis.export.write(DEMO / "faults.folded", analysis.stacks.folded(recording))
     return analysis.summarize(recording).to_dict()
 
 
