@@ -88,16 +88,16 @@ def slowdown(found: dict[str, Any]) -> Table:
 
 def tracing(found: dict[str, Any]) -> Table:
     """What tracers cost."""
-    columns = ("tracer", "first touch", "to none", "compiler to none", "drift of none")
+    columns = ("tracer", "first touch", "to none", "compiler", "web server", "drift of none")
     shown = Table(*columns, title="Under a tracer, instructions of one CPU, medians")
-    loads = (overheads(found["runs"], what) for what in ("touch_ns", "compile_ns"))
-    for touch, compiler in zip(*loads, strict=True):
+    for touch, *others in zip(
+        *(overheads(found["runs"], what) for what in summary.TRACED), strict=True
+    ):
         shown.add_row(
             touch.tracer,
             f"{touch.median_ns:,.0f}",
-            f"{touch.ratio:.2f}",
-            f"{compiler.ratio:.2f}",
-            f"{touch.drift:.2f}, {compiler.drift:.2f}",
+            *(f"{each.ratio:.3f}" for each in (touch, *others)),
+            ", ".join(f"{each.drift:.2f}" for each in (touch, *others)),
         )
     return shown
 

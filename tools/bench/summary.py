@@ -181,15 +181,17 @@ def slowdown(load: dict[str, list[list[int]]], seconds: slice = slice(None)) -> 
 
 # ---- tracers ----
 
+#: What each load has measured.
+TRACED = ("touch_ns", "compile_ns", "request_ns")
+
 COUNTS_ALONE = 1.5
 REALISTIC = 1.05
 
 
 def tracing_checks(found: dict[str, Any]) -> list[Check]:
     """All targets of tracing."""
-    touch, compiler = (
-        {each.tracer: each for each in overheads(found["runs"], what)}
-        for what in ("touch_ns", "compile_ns")
+    touch, compiler, web = (
+        {each.tracer: each for each in overheads(found["runs"], what)} for what in TRACED
     )
     counts, default, events = (
         touch[name] for name in ("livedump counts", "livedump", "livedump events")
@@ -225,11 +227,14 @@ def tracing_checks(found: dict[str, Any]) -> list[Check]:
             events.ratio < same_data.ratio,
             *(events, same_data),
         ),
-        check(
-            "tracing: a compiler under the default",
-            compiler["livedump"].ratio,
-            f"<= {REALISTIC}",
-            compiler["livedump"].ratio <= REALISTIC,
-            compiler["livedump"],
+        *(
+            check(
+                f"tracing: a {name} under the default",
+                load["livedump"].ratio,
+                f"<= {REALISTIC}",
+                load["livedump"].ratio <= REALISTIC,
+                load["livedump"],
+            )
+            for name, load in (("compiler", compiler), ("web server", web))
         ),
     ]

@@ -1,4 +1,5 @@
-"""What tracing costs: first touches of pages and a compiler, under each tracer, in one boot.
+"""What tracing costs: first touches of pages, a compiler and a small web server, under each tracer,
+in one boot.
 
 ``python -m tools.bench.tracing FILE ROUNDS``, see :mod:`livedump.trace.overhead`.
 """
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from livedump.trace import overhead
+from tools.load import web
 
 PAGES = 4000
 
@@ -28,12 +30,13 @@ SOURCE = "\n".join(
         "#include <math.h>\n#include <stdio.h>\n#include <stdlib.h>\n#include <string.h>",
         *(
             f"double f{n}(double x) {{ return x > {n} ? sqrt(x) * {n} : x + {n}; }}"
-            for n in range(99)
+            for n in range(30)
         ),
     ]
 )
 COMPILE = ("gcc", "-O2", "-x", "c", "-c", "-o", "/dev/null")
-COMPILES = 5
+COMPILES = 3
+REQUESTS = 100
 
 #: Ours, by the names in tables; all see every fault.
 OURS = {
@@ -53,11 +56,12 @@ _READY_S = 180
 SAID = Path("/tmp/bench-tracer")
 
 
-def load(rounds: int, source: Path) -> dict[str, list[float]]:
-    """Both loads, under whatever runs now."""
+def load(rounds: int, source: Path, port: int) -> dict[str, list[float]]:
+    """All loads, under whatever runs now."""
     return {
         "touch_ns": overhead.first_touches(PAGES, rounds),
         "compile_ns": overhead.durations([*COMPILE, str(source)], COMPILES),
+        "request_ns": [web.requests(port, REQUESTS) for _ in range(rounds)],
     }
 
 
@@ -125,11 +129,15 @@ def tracers() -> Iterator[overhead.Tracer]:
 def main() -> None:
     """Every tracer, one after the other."""
     target, rounds = Path(sys.argv[1]), int(sys.argv[2])
-    with tempfile.TemporaryDirectory() as folder, perf_probe():
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        web.server(Path(folder)) as port,
+        perf_probe(),
+    ):
         source = Path(folder) / "compiled.c"
         source.write_text(SOURCE)
         runs: list[dict[str, Any]] = overhead.measure(
-            partial(load, rounds, source), tracers(), _tell
+            partial(load, rounds, source, port), tracers(), _tell
         )
     found = {"kernel": platform.release(), "pages": PAGES, "runs": runs}
     target.write_text(json.dumps(found))
