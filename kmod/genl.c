@@ -19,15 +19,25 @@ static const struct nla_policy snapshot_policy[__LIVEDUMP_ATTR_MAX] = {
 	[LIVEDUMP_ATTR_MAX_HOLD_MS] = { .type = NLA_U32 },
 };
 
-/* GENL_ADMIN_PERM checks CAP_NET_ADMIN only; this is the whole memory. */
+/* GENL_ADMIN_PERM checks CAP_NET_ADMIN only; this is the whole machine. */
 static int allowed(struct genl_info *info)
 {
-	int err;
+	if (capable(CAP_SYS_ADMIN))
+		return 0;
+	GENL_SET_ERR_MSG(info, "CAP_SYS_ADMIN is needed");
+	return -EPERM;
+}
 
-	if (!capable(CAP_SYS_ADMIN)) {
-		GENL_SET_ERR_MSG(info, "CAP_SYS_ADMIN is needed");
-		return -EPERM;
-	}
+/*
+ * A snapshot is kernel memory to be read. To see that one is held, and to let
+ * go of it, stays possible when lockdown comes later.
+ */
+static int allowed_to_read(struct genl_info *info)
+{
+	int err = allowed(info);
+
+	if (err)
+		return err;
 	err = security_locked_down(LOCKDOWN_KCORE);
 	if (err)
 		GENL_SET_ERR_MSG(info, "kernel lockdown forbids reading kernel memory");
@@ -117,7 +127,7 @@ static int snapshot_doit(struct sk_buff *skb, struct genl_info *info)
 	};
 	struct file *file = NULL;
 	char why[LD_WHY_SIZE];
-	int err = allowed(info);
+	int err = allowed_to_read(info);
 
 	if (err)
 		return err;

@@ -325,8 +325,15 @@ def read_fully(fd: int, offset: int, size: int) -> bytes:
 def _open(name: str) -> int:
     try:
         return os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+    except PermissionError as error:
+        raise ImageError(
+            f"{name}: {error.strerror}",
+            step=_STEP,
+            remedy="Run as root, outside of containers; kernel lockdown forbids to read the live "
+            "image",
+        ) from error
     except OSError as error:
-        raise ImageError(f"{name}: {error.strerror}", step="open image") from error
+        raise ImageError(f"{name}: {error.strerror}", step=_STEP) from error
 
 
 def kernel_release(path: str | os.PathLike[str]) -> str:
