@@ -1,4 +1,4 @@
-"""What the hottest pages were: a recording beside a dump of the same machine."""
+"""What the pages of copy-on-write faults were: a recording beside a dump of the same machine."""
 
 from __future__ import annotations
 
@@ -15,9 +15,6 @@ from livedump.sums import add_up
 from livedump.trace.recording import Recording, Row, replace_table
 
 STEP = "annotate"
-
-#: Pages that are named: beyond the hottest ones nobody looks.
-PAGES = 5000
 
 
 class AnnotateError(LivedumpError):
@@ -42,15 +39,9 @@ class Annotated:
         return {"by_name": self.by_name, "pages": self.pages, "remark": self.remark}
 
 
-def annotate(
-    recording: Recording,
-    vmcore: Path,
-    vmlinux: Path | None = None,
-    *,
-    limit: int = PAGES,
-) -> Annotated:
-    """Name the hottest pages of copy-on-write faults. The names are kept in the recording when
-    there is nothing to remark about them.
+def annotate(recording: Recording, vmcore: Path, vmlinux: Path | None = None) -> Annotated:
+    """Name the pages of copy-on-write faults. The names are kept in the recording when there is
+    nothing to remark about them.
 
     :param vmcore: a dump of livedump's, of the same kernel
     :param vmlinux: with debug information; None: looked for
@@ -58,17 +49,16 @@ def annotate(
     :raises livedump.errors.LivedumpError: one of the files cannot be opened
     """
     remark = _check(recording, vmcore)
-    rows = sorted(recording.tables["pages"], key=lambda row: -int(row["count"]))
+    rows = recording.tables["pages"]
     symbols = vmlinux if vmlinux is not None else find_vmlinux(recording.meta["kernel"]["release"])
     namer = Namer(open_program(vmcore, symbols))
-    chosen = rows[:limit]
-    for row in chosen:
+    for row in rows:
         found = namer.name(row["pfn"])
         row["was"], row["name"] = found.kind, found.name
     if recording.path is not None and not remark:
         replace_table(recording.path, "pages", rows)
     plain = ("pfn", "count", "stalled_ns", "was", "name")
-    return Annotated([{key: row[key] for key in plain} for row in chosen], _by_name(chosen), remark)
+    return Annotated([{key: row[key] for key in plain} for row in rows], _by_name(rows), remark)
 
 
 def _check(recording: Recording, vmcore: Path) -> str:

@@ -1,4 +1,4 @@
-"""``livedump-trace annotate``: what the hottest pages were."""
+"""``livedump-trace annotate``: what the pages were that were written to."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def annotate(directory: Path, vmcore: Path, vmlinux: Path | None) -> None:
 
 def _parts(found: Any) -> Iterable[Any]:
     yield table(
-        f"What the {len(found.pages):,} hottest pages were",
+        f"What the {len(found.pages):,} pages were that were written to while a snapshot was held",
         (
             ("what", False),
             ("name", False),

@@ -14,7 +14,7 @@ from livedump.errors import OpenError
 def open_program(image: str | os.PathLike[str], vmlinux: str | os.PathLike[str]) -> Any:
     """A drgn.Program of *image* with the symbols of *vmlinux*.
 
-    :raises OpenError: drgn is missing, or cannot open the image
+    :raises OpenError: drgn is missing, or cannot open the image, or *vmlinux* is of another kernel
     """
     step = "open with drgn"
     try:
@@ -25,6 +25,8 @@ def open_program(image: str | os.PathLike[str], vmlinux: str | os.PathLike[str])
     try:
         program.set_core_dump(os.fspath(image))
         program.load_debug_info([os.fspath(vmlinux)])
+        # A file that is of another kernel, or no kernel at all, it only warns about.
+        program.type("struct page")
     except _errors() as error:
         raise OpenError(
             f"drgn did not open {os.fspath(image)}: {error}",

@@ -76,12 +76,6 @@ def test_names_stay_in_the_recording(recording: Recording, vmcore: Path) -> None
     assert [row["name"] for row in again] == ["", "dentry: struct dentry", ""]
 
 
-def test_only_the_hottest_are_named(recording: Recording, vmcore: Path) -> None:
-    with open_image(vmcore) as image:
-        recording.meta["kernel"]["release"] = image.release
-    assert len(annotate(recording, vmcore, Path("vmlinux"), limit=1).pages) == 1
-
-
 def test_dump_of_another_snapshot_is_remarked(
     recording: Recording, vmcore: Path, tmp_path: Path
 ) -> None:

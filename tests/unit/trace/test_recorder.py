@@ -55,7 +55,7 @@ class FakePrograms:
         self.data = RawData(
             histograms={"user": Histogram({bucket_of(1000): 2}, 2001, 1001)},
             tasks=[TaskRow("user", 7, "cat", 2, 2001)],
-            pages=[PageRow(9, 1, 2), PageRow(8, 3, 4)],
+            pages=[PageRow(9, 1, 2), PageRow(7, 1, 5), PageRow(8, 3, 4)],
             stops=[StopEvent(1, 2, 3, "cat", "stop_machine", False, 0)],
             snapshots=[SnapshotEvent(11, 7, "cat", dict(SNAPSHOT))],
             releases=[ReleaseEvent(12, dict(RELEASE))],
@@ -149,7 +149,7 @@ def test_around_a_command(tmp_path: Path, fake: FakePrograms) -> None:
     assert meta["boot_id"] and meta["host"]
     assert meta["clocks"]["end"]["monotonic_ns"] > meta["clocks"]["start"]["monotonic_ns"]
     assert meta["probes"][0]["point"] == "handle_mm_fault"
-    assert [row["pfn"] for row in found.tables["pages"]] == [8, 9]
+    assert [row["pfn"] for row in found.tables["pages"]] == [8, 7, 9]
     assert [(row["stack"] == STACK_LOST, row["count"]) for row in found.tables["stacks"]] == [
         (False, 4),
         (True, 2),
