@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from livedump.conditions import Condition, parse
+from livedump.conditions import Condition, ConditionError, parse
 from livedump.control import Control
 from livedump.errors import SessionError
 from livedump.session import Session
@@ -30,6 +30,12 @@ def read_conditions(texts: tuple[str, ...], questions: tuple[str, ...]) -> list[
     conditions = [parse(text, kinds) for text in texts]
     for condition in conditions:
         condition.check(relative=False, hold=True)
+        if condition.metric == "count":
+            raise ConditionError(
+                f"{condition.text!r}: there is no total while it goes on",
+                step=STEP,
+                remedy=f"Use rate({condition.kind}), events a second",
+            )
     return conditions
 
 

@@ -45,18 +45,19 @@ class Fired:
 
 
 def measure(window: Window, slice_ns: int, condition: Condition) -> float | None:
-    """The condition's metric; None where there is none, as a percentile of nothing."""
+    """The condition's metric; None where there is none, as a percentile of nothing.
+
+    Sums are those of a second: a window gets longer where the recorder is late.
+    """
     kind = Kind[condition.kind.upper()]
     counts: Mapping[int, int] = window.buckets.get(kind, {})
-    count = window.count(kind)
-    if condition.metric == "count":
-        return count
+    seconds = window.slices * slice_ns / 1e9
     if condition.metric == "rate":
-        return count / (window.slices * slice_ns / 1e9) if window.slices else None
+        return window.count(kind) / seconds if seconds else None
     middles = {bucket: sum(bounds(bucket)) / 2 for bucket in counts}
     stalled = sum(middles[bucket] * number for bucket, number in counts.items())
     if condition.metric == "stalled":
-        return stalled
+        return stalled / seconds if seconds else None
     timed = sum(counts.values())
     if not timed:
         return None

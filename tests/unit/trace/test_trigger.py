@@ -121,7 +121,7 @@ def test_action_that_fails_is_told() -> None:
     def act(number: int) -> dict[str, Any]:
         raise SessionError("no", step="take snapshot") if number == 1 else ValueError("odd")
 
-    found = trigger("count(user)>1", most=2, act=act)
+    found = trigger("rate(user)>1", most=2, act=act)
     Clock(found).go(SLOW, 30)
     assert [fired.error for fired in found.fired] == ["take snapshot: no.", "ValueError: odd"]
     assert found.fired[0].to_dict()["done"] == {}
@@ -130,14 +130,13 @@ def test_action_that_fails_is_told() -> None:
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        ("count(user)>0", 4),
         ("rate(user)>0", 8),
         ("mean(user)>0ns", (3 * FAST + SLOW) / 4),
         ("max(user)>0ns", SLOW),
-        ("stalled(user)>0ns", 3 * FAST + SLOW),
+        ("stalled(user)>0ns", (3 * FAST + SLOW) / WINDOW_S),
         ("p75(user)>0ns", FAST),
         ("p99.9(user)>0ns", SLOW),
-        ("count(kernel)>0", 7),
+        ("rate(kernel)>0", 7 / WINDOW_S),
         ("p99(cow)>0ns", None),
         ("mean(kernel)>0ns", None),
     ],
