@@ -8,7 +8,7 @@ import click
 
 from livedump.cli.common import EXIT_ERROR, emit, examples, json_option, spinner
 from livedump.cli.services import Services
-from livedump.cli.snapshot import parse_size
+from livedump.cli.units import parse_size
 from livedump.errors import NotLoadedError, SelfTestError
 from livedump.receipt import format_ns
 from livedump.selftest.rounds import Options, Outcome, Round, SelfTest

@@ -33,6 +33,7 @@ from livedump.cli.trace_options import (
 )
 from livedump.cli.trace_top import top
 from livedump.cli.trace_trigger import arm
+from livedump.cli.units import parse_duration_ms
 from livedump.errors import LivedumpError
 from livedump.trace.filters import Filter
 from livedump.trace.layout import QUESTIONS
@@ -46,6 +47,14 @@ EXIT_RECORD = 125
 LOSSES = ("losses_total", "events_lost", "stacks_lost")
 
 
+def _seconds(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
+    if value is None:
+        return None
+    if milliseconds := parse_duration_ms(value):
+        return milliseconds / 1000
+    raise click.BadParameter("nothing can be recorded in no time")
+
+
 @click.group(name="livedump-trace")
 @click.version_option(package_name="livedump")
 def cli() -> None:
@@ -53,7 +62,7 @@ def cli() -> None:
 
 
 @cli.command(
-    context_settings={"ignore_unknown_options": True},
+    context_settings={"allow_interspersed_args": False},  # what follows COMMAND is its own
     epilog=examples(
         "livedump-trace record -- make -j8",
         "livedump-trace record -o before --duration 30",
@@ -68,9 +77,9 @@ def cli() -> None:
 )
 @click.option(
     "--duration",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="S",
-    help="Record for S seconds.",
+    callback=_seconds,
+    metavar="TIME",
+    help="Record for so long: seconds, or e.g. 500ms, 10m.",
 )
 @questions_option
 @chosen_options

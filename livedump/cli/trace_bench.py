@@ -24,11 +24,12 @@ DRIFT = 1.3
 
 
 @click.command(
+    context_settings={"allow_interspersed_args": False},  # what follows COMMAND is its own
     epilog=examples(
         "livedump-trace bench",
         "livedump-trace bench --mode counts --mode default --json",
         "livedump-trace bench --mode default --rounds 5 -- make -j8",
-    )
+    ),
 )
 @click.option(
     "--mode",

@@ -14,7 +14,7 @@ import click
 import pytest
 
 from livedump import abi, doctor
-from livedump.cli import snapshot as snapshot_module
+from livedump.cli import units
 from livedump.cli.common import command_main, emit, json_option
 from livedump.cli.main import cli
 from livedump.control import Status
@@ -108,14 +108,14 @@ def test_wrong_usage_json(run: Run) -> None:
     ("text", "value"), [("65536", 65536), ("1.5k", 1536), ("2GiB", 2 << 30), ("1 T", 1 << 40)]
 )
 def test_sizes(text: str, value: int) -> None:
-    assert snapshot_module.parse_size(text) == value
+    assert units.parse_size(text) == value
 
 
 @pytest.mark.parametrize(
     ("text", "value"), [("90", 90_000), ("500ms", 500), ("1.5s", 1500), ("10m", 600_000)]
 )
 def test_durations(text: str, value: int) -> None:
-    assert snapshot_module.parse_duration_ms(text) == value
+    assert units.parse_duration_ms(text) == value
 
 
 def test_snapshot_dump_in_one_go(run: Run, module: FakeModule, tmp_path: Path) -> None:

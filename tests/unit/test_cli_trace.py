@@ -109,6 +109,20 @@ def test_record_returns_the_command_s_status(
     assert "recorded: out (3 losses)" in err
 
 
+def test_options_after_the_command_are_its_own(fake: type[FakeRecorder]) -> None:
+    assert run("record", "--events", "gcc", "-o", "out", "-p", "1", "--json") == 0
+    assert fake.config.command == ("gcc", "-o", "out", "-p", "1", "--json")
+    assert fake.config.options.events
+    assert str(fake.config.output).startswith("recording-20")
+    assert not fake.config.options.chosen.to_dict()
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("30", 30), ("500ms", 0.5), ("10m", 600)])
+def test_duration(fake: type[FakeRecorder], text: str, seconds: float) -> None:
+    assert run("record", "--duration", text) == 0
+    assert fake.config.duration_s == seconds
+
+
 def test_record_json(fake: type[FakeRecorder], capfd: pytest.CaptureFixture[str]) -> None:
     assert run("record", "--json", "--duration", "2.5") == 0
     assert fake.config.duration_s == 2.5
@@ -141,6 +155,7 @@ def test_trigger_is_armed_before_anything_is_compiled(
     assert run(*when, "p99(user)>2ms for 1s", "--max-snapshots", "2") == 0
     assert fake.trigger
     assert run(*when, "p99(user)>+20%") == 125
+    assert run(*when, "count(user)>1000") == 125
     assert "the limit must be a value like 2ms" in capfd.readouterr().err
     assert run(*when, "p99(cow)>1ms", "--kind", "user") == 125
     assert "no kind cow" in capfd.readouterr().err
@@ -174,6 +189,11 @@ def test_dump_that_failed_is_in_the_exit_status(
         ("record", "--kind", "disk"),
         ("record", "--kind", ","),
         ("record", "--duration", "0"),
+        ("record", "--duration", "nan"),
+        ("record", "--duration", "inf"),
+        ("record", "--duration", "1e10"),
+        ("record", "--duration", "10000h"),
+        ("record", "--evnts", "true"),
         ("report",),
     ],
 )
