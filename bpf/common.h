@@ -6,8 +6,8 @@
  *
  * Programs may run inside a page fault: every map is preallocated, and only
  * attach types that bpf_prog_active guards are used (kprobe, kretprobe,
- * TRACEPOINT_PROBE). What that guard skips is counted by the kernel for each
- * program and read by the recorder.
+ * TRACEPOINT_PROBE), but for page_fault_user, which cannot nest. What the guard
+ * skips is counted by the kernel for each program and read by the recorder.
  *
  * The enums below are mirrored by livedump/trace/layout.py; a test compares.
  */

@@ -22,9 +22,11 @@ TRACEFS = (Path("/sys/kernel/debug/tracing"), Path("/sys/kernel/tracing"))
 
 
 class Attach(Enum):
-    """How a program is attached; all are guarded by ``bpf_prog_active`` (DESIGN section 4)."""
+    """How a program is attached; all but raw ones are guarded by ``bpf_prog_active`` (DESIGN
+    section 4)."""
 
     TRACEPOINT = "tracepoint"
+    RAW_TRACEPOINT = "raw tracepoint"
     KPROBE_PAIR = "kprobe+kretprobe"
 
 
@@ -112,7 +114,7 @@ NEEDS: tuple[Need, ...] = (
     Need(
         "user_count",
         "user",
-        Attach.TRACEPOINT,
+        Attach.RAW_TRACEPOINT,
         (Candidate("exceptions:page_fault_user", "every page fault from user mode, exactly once"),),
         optional=True,
     ),

@@ -154,6 +154,11 @@ def test_everything_compiles(release: str, options: Options, tmp_path: Path) -> 
         for probe in plan.probes
         if probe.attach is Attach.TRACEPOINT
     }
+    expected |= {
+        f"raw_tracepoint__{probe.point.partition(':')[2]}"
+        for probe in plan.probes
+        if probe.attach is Attach.RAW_TRACEPOINT
+    }
     expected.add(maps.REFUSED.decode())
     for entry, exit_, _ in bpf._KPROBES.values():
         expected |= {entry, exit_}
