@@ -199,10 +199,16 @@ struct ld_task_key {
 	char comm[LD_COMM];
 };
 
+struct ld_task {
+	u64 count;
+	u64 stalled_ns;
+	u64 cgroup;		/* number of the one it was last seen in */
+};
+
 /* Sums that are not in `tasks` yet. */
 struct ld_tally {
 	struct ld_task_key key;
-	struct ld_sum sum;
+	struct ld_task sum;
 };
 
 struct ld_name {
@@ -231,7 +237,7 @@ BPF_STACK_TRACE(user_spilled, LD_MAX_SPILLED);
 BPF_RINGBUF_OUTPUT(ring, LD_RING_PAGES);
 #endif
 /* A CPU's events are mostly one task's for a while: they get there in one go. */
-BPF_HASH(tasks, struct ld_task_key, struct ld_sum, LD_MAX_TASKS);
+BPF_HASH(tasks, struct ld_task_key, struct ld_task, LD_MAX_TASKS);
 BPF_PERCPU_ARRAY(tallies, struct ld_tally, LD_KINDS);
 
 /* Return: when recording began, or 0. */
@@ -490,8 +496,8 @@ static __always_inline void ld_flush_tally(enum ld_kind kind,
 					   struct ld_tally *tally)
 {
 	struct ld_task_key key = tally->key;
-	struct ld_sum zero = {};
-	struct ld_sum *sum;
+	struct ld_task zero = {};
+	struct ld_task *sum;
 
 	if (!tally->sum.count && !tally->sum.stalled_ns)
 		return;
@@ -499,6 +505,7 @@ static __always_inline void ld_flush_tally(enum ld_kind kind,
 	if (sum) {
 		__sync_fetch_and_add(&sum->count, tally->sum.count);
 		__sync_fetch_and_add(&sum->stalled_ns, tally->sum.stalled_ns);
+		sum->cgroup = tally->sum.cgroup;
 	} else {
 		ld_lost_events(kind, LD_LOSS_TASKS_FULL, tally->sum.count);
 	}
@@ -528,6 +535,7 @@ static __always_inline void ld_add_task(enum ld_kind kind, u64 count,
 	if (!ld_same_task(&tally->key, &key)) {
 		ld_flush_tally(kind, tally);
 		tally->key = key;
+		tally->sum.cgroup = bpf_get_current_cgroup_id();
 	}
 	tally->sum.count += count;
 	tally->sum.stalled_ns += stalled_ns;

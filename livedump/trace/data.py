@@ -54,13 +54,17 @@ class Drained:
 
 @dataclass(frozen=True, slots=True)
 class TaskRow:
-    """Faults of one process (pid is user space's)."""
+    """Faults of one process (pid is user space's).
+
+    :param cgroup: the one it was last seen in, empty when that is not known
+    """
 
     kind: str
     pid: int
     comm: str
     count: int
     stalled_ns: int
+    cgroup: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +78,10 @@ class PageRow:
 
 @dataclass(frozen=True, slots=True)
 class StopEvent:
-    """One call of stop_machine(); *nested* when it was made by another one that is recorded too."""
+    """One call of stop_machine(); *nested* when it was made by another one that is recorded too.
+
+    :param addresses: the caller's stack, innermost first; empty when it was lost, or not asked for
+    """
 
     start_monotonic_ns: int
     duration_ns: int
@@ -83,6 +90,9 @@ class StopEvent:
     site: str
     nested: bool
     function: int
+    cpu: int = 0
+    cgroup: str = ""
+    addresses: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from livedump.sums import add_up
 from livedump.trace.buckets import BUCKETS
+from livedump.trace.cgroups import Cgroups
 from livedump.trace.data import (
     Drained,
     Histogram,
@@ -113,6 +114,7 @@ class BccPrograms:
         self._unmeasured: dict[str, None] = {}
         self._walked: dict[int, tuple[int, ...]] = {}
         self._user: dict[tuple[int, int], tuple[str, ...]] = {}
+        self._cgroups = Cgroups()
         self._keep: Callable[[bytes], None] | None = None
         self._handed = 0
         self._before: Tally[tuple[str, str]] = Tally()
@@ -283,7 +285,7 @@ class BccPrograms:
                 for key, value in _items(bpf[b"pages"])
             ]
         if "stop" in questions:
-            data.stops = [_stop(value) for _, value in _items(bpf[b"stops"])]
+            data.stops = self._stops()
         if "snapshot" in questions:
             data.snapshots = [_snapshot(k, v) for k, v in _items(bpf[b"snapshots"])]
             data.releases = [_release(k, v) for k, v in _items(bpf[b"releases"])]
@@ -328,15 +330,37 @@ class BccPrograms:
         for kind in Kind:
             own = self._bpf[b"tallies"][ctypes.c_int(kind)]
             found += [(tally.key, tally.sum) for tally in own]
-        sums = add_up(
-            (
-                (kind_name(key.kind), int(key.pid), _comm(key.comm)),
-                (int(value.count), int(value.stalled_ns)),
-            )
+        tasks = [
+            ((kind_name(key.kind), int(key.pid), _comm(key.comm)), value)
             for key, value in found
             if value.count or value.stalled_ns
-        )
-        return [TaskRow(*task, *values) for task, values in sums.items()]
+        ]
+        sums = add_up((task, (int(value.count), int(value.stalled_ns))) for task, value in tasks)
+        last = {task: int(value.cgroup) for task, value in tasks}
+        cgroups = self._cgroups.names(last.values())
+        return [
+            TaskRow(*task, count, stalled_ns, cgroups[last[task]])
+            for task, (count, stalled_ns) in sums.items()
+        ]
+
+    def _stops(self) -> list[StopEvent]:
+        values = [value for _, value in _items(self._bpf[b"stops"])]
+        cgroups = self._cgroups.names(int(value.cgroup) for value in values)
+        return [
+            StopEvent(
+                start_monotonic_ns=int(value.start_ns),
+                duration_ns=int(value.duration_ns),
+                pid=int(value.pid),
+                comm=_comm(value.comm),
+                site=StopSite(value.site).name.lower(),
+                nested=bool(value.nested),
+                function=int(value.fn),
+                cpu=int(value.cpu),
+                cgroup=cgroups[int(value.cgroup)],
+                addresses=self.addresses(int(value.stack)),
+            )
+            for value in values
+        ]
 
     def _histograms(self) -> dict[str, Histogram]:
         histograms = {}
@@ -442,18 +466,6 @@ def _sum_percpu(table: Any, index: int) -> int:
 
 def _comm(raw: bytes) -> str:
     return bytes(raw).split(b"\0")[0].decode("utf-8", "replace")
-
-
-def _stop(value: Any) -> StopEvent:
-    return StopEvent(
-        start_monotonic_ns=int(value.start_ns),
-        duration_ns=int(value.duration_ns),
-        pid=int(value.pid),
-        comm=_comm(value.comm),
-        site=StopSite(value.site).name.lower(),
-        nested=bool(value.nested),
-        function=int(value.fn),
-    )
 
 
 _SNAPSHOT_FIELDS = (

@@ -223,8 +223,7 @@ class Recorder:
         data = self._programs.read()
         kept = self._checkpoints.journal
         data.losses += kept.losses()
-        symbols = self._names.symbols
-        rows = tables(data, kept.stacks, symbols)
+        rows = tables(data, kept.stacks, self._names)
         meta = {
             **machine(),
             "clocks": {"start": self._start, "end": end},
@@ -232,7 +231,7 @@ class Recorder:
             "questions": list(self.plan.questions),
             "probes": [probe.to_dict() for probe in self.plan.probes],
             "absent": [absent.to_dict() for absent in self.plan.absent],
-            "unmeasured": unmeasured(data, symbols, self._pump.errors),
+            "unmeasured": unmeasured(data, self._names.symbols, self._pump.errors),
             "slice_ns": self.config.options.slice_ns,
             **recording.count_losses([as_row(row) for row in data.losses]),
             "options": {

@@ -19,7 +19,7 @@ from livedump.trace.errors import RecordingError
 from livedump.trace.layout import LOSS_NAMES, NO_EVENT, UNLISTED, WITHOUT_STACK
 
 FORMAT = "livedump-recording"
-SCHEMA = 2
+SCHEMA = 3
 
 META = "meta.json"
 
@@ -90,6 +90,7 @@ TABLES: dict[str, dict[str, str]] = {
         "kind": "string",
         "pid": "uint32",
         "comm": "string",
+        "cgroup": "string",
         "count": "uint64",
         "stalled_ns": "uint64",
     },
@@ -108,6 +109,9 @@ TABLES: dict[str, dict[str, str]] = {
         "site": "string",
         "nested": "bool_",
         "symbol": "string",
+        "cpu": "uint16",
+        "cgroup": "string",
+        "stack": "string",
     },
     "snapshots": {
         "snapshot_monotonic_ns": "uint64",

@@ -32,12 +32,13 @@ def journal_tables(
 
 
 def tables(
-    data: RawData, stacks: Mapping[tuple[str, str, str], list[int]], symbols: Symbols
+    data: RawData, stacks: Mapping[tuple[str, str, str], list[int]], names: Names
 ) -> dict[str, list[Row]]:
     """The other tables of :data:`livedump.trace.recording.TABLES`.
 
     :param stacks: see :attr:`livedump.trace.journal.Journal.stacks`
     """
+    symbols = names.symbols
     histograms = []
     counters = [
         {"kind": kind, "name": name, "count": count}
@@ -70,6 +71,9 @@ def tables(
                 "site": stop.site,
                 "nested": stop.nested,
                 "symbol": symbols.name(stop.function),
+                "cpu": stop.cpu,
+                "cgroup": stop.cgroup,
+                "stack": names[(stop.addresses, ())] if stop.addresses else "",
             }
             for stop in sorted(data.stops, key=lambda s: s.start_monotonic_ns)
         ],

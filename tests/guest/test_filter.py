@@ -68,6 +68,7 @@ def test_only_what_was_chosen_is_recorded(tmp_path: Path, cgroup: Path) -> None:
     rows = [row for row in recording.tables["tasks"] if row["count"]]
     assert {(row["pid"], row["comm"]) for row in rows} == {(pids[0], TOUCHER)}
     [user] = [row for row in rows if row["kind"] == "user"]
+    assert user["cgroup"] == "/livedump-test/below"
     assert PAGES <= user["count"] <= minor + SLACK < 2 * PAGES
     assert {row["comm"] for row in recording.tables["stacks"] if row["kind"] == "user"} == {TOUCHER}
     # The name may change between a fault's entry and its exit.

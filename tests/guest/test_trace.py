@@ -142,6 +142,9 @@ def test_stop_of_cpu_hotplug_is_timed(run: Run) -> None:
     stops = run.table("stops", symbol="take_cpu_down", nested=False)
     assert len(stops) == 1
     assert 0 < stops[0]["duration_ns"] < 10**9
+    assert stops[0]["stack"].endswith("stop_machine_cpuslocked"), stops
+    [flame] = [row for row in run.table("stacks", kind="stop") if row["stack"] == stops[0]["stack"]]
+    assert flame["stalled_ns"] >= stops[0]["duration_ns"]
 
 
 def test_kernel_faults_have_stacks(run: Run) -> None:

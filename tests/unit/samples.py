@@ -134,8 +134,22 @@ def tables() -> dict[str, list[Row]]:
         "histograms": histograms,
         "stacks": stacks,
         "tasks": [
-            {"kind": "user", "pid": 100, "comm": "fio;1", "count": 6010, "stalled_ns": 70_000_000},
-            {"kind": "cow", "pid": 101, "comm": "stress-ng", "count": 675, "stalled_ns": 1_957_500},
+            {
+                "kind": "user",
+                "pid": 100,
+                "comm": "fio;1",
+                "cgroup": "/load.slice",
+                "count": 6010,
+                "stalled_ns": 70_000_000,
+            },
+            {
+                "kind": "cow",
+                "pid": 101,
+                "comm": "stress-ng",
+                "cgroup": "/",
+                "count": 675,
+                "stalled_ns": 1_957_500,
+            },
         ],
         "pages": [
             {
@@ -156,6 +170,9 @@ def tables() -> dict[str, list[Row]]:
                 "site": "stop_machine",
                 "nested": False,
                 "symbol": "livedump_stop [livedump]",
+                "cpu": 1,
+                "cgroup": "/",
+                "stack": "ksys_write;livedump_snapshot;stop_machine",
             },
             {
                 "start_monotonic_ns": INSTANT_NS - 63_990_000,
@@ -165,6 +182,9 @@ def tables() -> dict[str, list[Row]]:
                 "site": "stop_machine_cpuslocked",
                 "nested": True,
                 "symbol": "livedump_stop [livedump]",
+                "cpu": 1,
+                "cgroup": "/",
+                "stack": "ksys_write;livedump_snapshot;stop_machine",
             },
         ],
         "snapshots": [

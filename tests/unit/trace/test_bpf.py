@@ -275,7 +275,7 @@ def test_tasks_that_a_cpu_still_keeps_are_added() -> None:
 
     def entry(pid: int, comm: bytes, count: int) -> tuple[Any, Any]:
         key = SimpleNamespace(kind=Kind.USER, pid=pid, comm=comm)
-        return key, SimpleNamespace(count=count, stalled_ns=10 * count)
+        return key, SimpleNamespace(count=count, stalled_ns=10 * count, cgroup=pid + count)
 
     class Items(list[tuple[Any, Any]]):
         def items_lookup_batch(self) -> Any:
@@ -299,8 +299,9 @@ def test_tasks_that_a_cpu_still_keeps_are_added() -> None:
         b"crowded": Items([(9, None)]),
     }
     found = maps.BccPrograms(tables, STOP, Options())
+    found._cgroups._found = {9: "/a", 12: "/b"}
     assert found._tasks() == [
-        TaskRow("user", 7, "cat", 7, 70),
-        TaskRow("user", 8, "dog", 1, 10),
+        TaskRow("user", 7, "cat", 7, 70, "/a"),
+        TaskRow("user", 8, "dog", 1, 10, "/a"),
     ]
     assert found._unfinished() == 2
