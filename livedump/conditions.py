@@ -89,11 +89,18 @@ class Condition:
                 step=STEP,
                 remedy=f"Use count({self.kind}) or rate({self.kind})",
             )
-        if self.limit or self.relative:
+        self._check_edge()
+
+    def _check_edge(self) -> None:
+        """No value is below 0, no change below -100 %."""
+        lowest = -1.0 if self.relative else 0.0
+        if self.limit > lowest:
             return
-        if self.op == "<":
+        beyond = self.limit < lowest
+        if self.op == "<" or (self.op == "<=" and beyond):
             raise ConditionError(f"{self.text!r}: holds never", step=STEP)
-        if self.op == ">=" and self.metric in SUMS:
+        # max(user)>=0ns asks whether there is any fault: it may be false.
+        if (self.op == ">=" or beyond) and (self.relative or self.metric in SUMS):
             raise ConditionError(f"{self.text!r}: holds always", step=STEP)
 
 

@@ -93,6 +93,11 @@ def test_quantiles() -> None:
         ("count(user)<0", "holds never"),
         ("p50(user)<0ms for 1s", "holds never"),
         ("rate(cow)>=0/s", "holds always"),
+        ("p99(user)<-200%", "holds never"),
+        ("p99(user)<-100%", "holds never"),
+        ("count(user)<=-100.1%", "holds never"),
+        ("rate(cow)>=-100%", "holds always"),
+        ("p50(cow)>-150%", "holds always"),
     ],
 )
 def test_conditions_that_nothing_can_change(text: str, words: str) -> None:
@@ -102,7 +107,17 @@ def test_conditions_that_nothing_can_change(text: str, words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["rate(kernel)>5/s", "count(user)<=0", "p99(user)>=+0%", "max(user)>=0ns"]
+    "text",
+    [
+        "rate(kernel)>5/s",
+        "count(user)<=0",
+        "p99(user)>=+0%",
+        "max(user)>=0ns",
+        "p99(user)<-99.9%",
+        "rate(user)<=-100%",
+        "rate(user)>-100%",
+        "p99(user)>+200%",
+    ],
 )
 def test_conditions_at_the_edge(text: str) -> None:
     parse(text, (*KINDS, "kernel")).check(relative=None, hold=True)
