@@ -15,11 +15,12 @@ from fractions import Fraction
 from typing import Any
 
 from livedump.analysis import stacks
+from livedump.analysis.alike import differences
 from livedump.analysis.latency import QUANTILES, Bucket, Latency, kind_order, latencies, percentile
 from livedump.analysis.summary import TOP, check_kinds, recorded_kinds
 from livedump.conditions import Condition, quantile
 from livedump.receipt import format_ns
-from livedump.trace.recording import Recording
+from livedump.trace.recording import Recording, count_losses, losses_text
 
 #: Below so many values above a quantile in both recordings together, it says nothing.
 MIN_TAIL = 10
@@ -81,21 +82,36 @@ class Verdict:
 class Comparison:
     """Two recordings.
 
+    :ivar differences: why they are not alike, in words
     :ivar only: kinds that only one of them has, with ``A`` or ``B``
     :ivar stacks: kind -> stacks that changed most, by events a second
     """
 
     before: Recording
     after: Recording
+    differences: list[str]
     changes: list[Change]
     only: dict[str, str]
     stacks: dict[str, list[dict[str, Any]]]
+
+    @property
+    def losses(self) -> list[str]:
+        """Of each recording that has any, in words."""
+        found = []
+        for name, recording in (("A", self.before), ("B", self.after)):
+            counts = count_losses(recording.tables["losses"])
+            if counts["losses_total"]:
+                lost = "LOST in" if counts["events_lost"] else "in"
+                found.append(f"{lost} {name}: {losses_text(counts)}")
+        return found
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {
             "a": self.before.meta,
             "b": self.after.meta,
+            "differences": self.differences,
+            "losses": self.losses,
             "changes": [change.to_dict() for change in self.changes],
             "only": self.only,
             "stacks": self.stacks,
@@ -131,7 +147,14 @@ def compare(
     for row in latencies(after, kinds):
         timed[row.kind] = "" if row.kind in timed else "B"
     only = {kind: where for kind, where in timed.items() if where}
-    return Comparison(before, after, changes, only, _stack_changes(before, after, kinds, limit))
+    return Comparison(
+        before,
+        after,
+        differences(before, after),
+        changes,
+        only,
+        _stack_changes(before, after, kinds, limit),
+    )
 
 
 def judge(comparison: Comparison, conditions: Iterable[Condition]) -> list[Verdict]:

@@ -6,6 +6,10 @@
     (meta.command ? `: ${meta.command.argv.join(" ")}` : "");
   byId("where").append(`A: ${name(data.a)}`, element("br"), `B: ${name(data.b)}`);
 
+  const differences = [...data.differences, ...data.losses];
+  byId("differences").hidden = !differences.length;
+  byId("differences").append(...differences.map((line) => element("li", {}, line)));
+
   /* ---- tables ---------------------------------------------------------- */
 
   const amounts = { rate: (value) => `${value.toFixed(1)}/s`, stalled: (value) => `${ns(value)}/s` };

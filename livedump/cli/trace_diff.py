@@ -93,7 +93,6 @@ def _text(comparison: Any, verdicts: Iterable[Any]) -> str:
     return render_parts(
         [
             *_head(comparison),
-            *_losses(comparison),
             _changes(comparison),
             *_stacks(comparison),
             *_verdicts(verdicts),
@@ -106,18 +105,10 @@ def _head(comparison: Any) -> Iterable[str]:
         meta = recording.meta
         command = f": {' '.join(meta['command']['argv'])}" if meta["command"] else ""
         yield f"{name}: {meta['host']}, Linux {meta['kernel']['release']}{command}"
+    yield from comparison.differences
+    yield from comparison.losses
     for kind, where in comparison.only.items():
         yield f"only in {where}: {kind}"
-
-
-def _losses(comparison: Any) -> Iterable[str]:
-    from livedump.trace.recording import count_losses, losses_text
-
-    for name, recording in (("A", comparison.before), ("B", comparison.after)):
-        counts = count_losses(recording.tables["losses"])
-        if counts["losses_total"]:
-            lost = "LOST in" if counts["events_lost"] else "in"
-            yield f"{lost} {name}: {losses_text(counts)}"
     yield ""
 
 

@@ -31,9 +31,12 @@ ALLOWED = {
     "cli": BASE | {"control", "kmod", "dump", "session", "doctor", "selftest", "trace", "analysis"},
 }
 
-#: Analysis reads recordings: of trace it may know their format, nothing that records. The doctor
-#: reads the self-test's results.
-SEAMS = {("analysis", "trace"): {"recording", "errors"}, ("doctor", "selftest"): {"record"}}
+#: Analysis reads recordings: of trace it may know their format and what kinds there are, nothing
+#: that records. The doctor reads the self-test's results.
+SEAMS = {
+    ("analysis", "trace"): {"recording", "layout", "errors"},
+    ("doctor", "selftest"): {"record"},
+}
 
 #: Outside libraries, and which part may import them at all.
 HOMES = {

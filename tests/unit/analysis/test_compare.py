@@ -164,3 +164,11 @@ def test_the_page_holds_its_data_and_nothing_that_ends_it(tmp_path: Path) -> Non
     assert "</script><script>alert(1)" not in page
     assert "plotly" not in page.lower()
     assert len(page) < len(render_html(sample))
+
+
+def test_what_is_not_alike_comes_first(tmp_path: Path) -> None:
+    sample = Recording(samples.meta(), samples.tables())
+    killed = Recording({**samples.meta(), "ended_by": "killed"}, samples.tables())
+    found = compare(sample, killed).to_dict()
+    assert found["differences"][0] == "not comparable: B's recorder was killed before its end"
+    assert found["losses"][1] == "in B: 7 events have no stack; 0 events lost"
