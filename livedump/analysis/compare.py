@@ -28,6 +28,9 @@ MIN_TAIL = 10
 #: A change counts as one when chance would show it this rarely.
 ALPHA = 0.01
 
+#: Stacks are sampled: what rests on fewer than this is wrong by a third, or more, by chance.
+FEW_SAMPLES = 10
+
 METRICS = ("rate", *QUANTILES, "max", "mean", "stalled")
 
 
@@ -84,7 +87,7 @@ class Comparison:
 
     :ivar differences: why they are not alike, in words
     :ivar only: kinds that only one of them has, with ``A`` or ``B``
-    :ivar stacks: kind -> stacks that changed most, by events a second
+    :ivar stacks: kind -> stacks that changed most; ``few``: they rest on few samples
     """
 
     before: Recording
@@ -129,11 +132,17 @@ class Comparison:
 
 
 def compare(
-    before: Recording, after: Recording, kinds: Sequence[str] = (), limit: int = TOP
+    before: Recording,
+    after: Recording,
+    kinds: Sequence[str] = (),
+    limit: int = TOP,
+    by: str | None = None,
 ) -> Comparison:
     """Compare recording *after* (B) with *before* (A).
 
     :param kinds: only these; empty: all
+    :param limit: stacks of each kind
+    :param by: sort stacks by the change of ``count`` or ``stalled``; default: of what was measured
     :raises livedump.analysis.summary.KindError: a kind that neither has
     """
     if not any(set(kinds) <= recorded_kinds(recording) for recording in (before, after)):
@@ -153,7 +162,7 @@ def compare(
         differences(before, after),
         changes,
         only,
-        _stack_changes(before, after, kinds, limit),
+        _stack_changes(before, after, kinds, limit, by),
     )
 
 
@@ -280,31 +289,43 @@ def _two_sided(z: float) -> float:
 
 
 def _stack_changes(
-    before: Recording, after: Recording, kinds: Sequence[str], limit: int
+    before: Recording, after: Recording, kinds: Sequence[str], limit: int, by: str | None
 ) -> dict[str, list[dict[str, Any]]]:
-    rates: dict[str, dict[str, list[float]]] = {}
+    sums: dict[str, dict[str, list[int]]] = {}
     for side, recording in enumerate((before, after)):
-        lasted = seconds(recording)
         for row in stacks.rows(recording, kinds):
-            of_kind = rates.setdefault(row["kind"], {})
-            values = of_kind.setdefault(row["stack"], [0.0, 0.0, 0.0, 0.0])
-            values[side] += row["count"] / lasted
-            values[2 + side] += row["stalled_ns"] / lasted
-    return {kind: _most_changed(rates[kind], limit) for kind in sorted(rates, key=kind_order)}
+            of_stack = sums.setdefault(row["kind"], {}).setdefault(row["stack"], [0] * 6)
+            for place, column in enumerate(("count", "stalled_ns", "samples")):
+                of_stack[2 * place + side] += int(row[column])
+    lasted = seconds(before), seconds(after)
+    found = {}
+    for kind in sorted(sums, key=kind_order):
+        rows = [_stack_change(stack, values, lasted) for stack, values in sums[kind].items()]
+        found[kind] = _most_changed(rows, limit, by)
+    return found
 
 
-def _most_changed(of_kind: dict[str, list[float]], limit: int) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = [
-        {
-            "stack": stack,
-            "rate_a": values[0],
-            "rate_b": values[1],
-            "stalled_a": values[2],
-            "stalled_b": values[3],
-        }
-        for stack, values in of_kind.items()
-    ]
-    rows.sort(key=lambda row: (-abs(row["rate_b"] - row["rate_a"]), row["stack"]))
+def _stack_change(stack: str, values: list[int], lasted: tuple[float, float]) -> dict[str, Any]:
+    """From counts, stalled time and samples, each of A and of B."""
+    counts, stalled, samples = values[:2], values[2:4], values[4:]
+    return {
+        "stack": stack,
+        "rate_a": counts[0] / lasted[0],
+        "rate_b": counts[1] / lasted[1],
+        "stalled_a": stalled[0] / lasted[0],
+        "stalled_b": stalled[1] / lasted[1],
+        "samples_a": samples[0],
+        "samples_b": samples[1],
+        "few": sum(samples) < FEW_SAMPLES and sum(samples) < sum(counts),
+    }
+
+
+def _most_changed(rows: list[dict[str, Any]], limit: int, by: str | None) -> list[dict[str, Any]]:
+    """By default of time stalled, where that was measured: a stack that got slower matters at the
+    same rate, too, and what only became more frequent has stalled for longer."""
+    timed = any(row["stalled_a"] or row["stalled_b"] for row in rows)
+    name = "rate" if by == "count" or (by is None and not timed) else "stalled"
+    rows.sort(key=lambda row: (-abs(row[f"{name}_b"] - row[f"{name}_a"]), row["stack"]))
     return rows[:limit]
 
 

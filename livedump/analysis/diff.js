@@ -31,6 +31,9 @@
   byId("most").append(scrolling(table(most, [
     ["kind", (row) => element("code", {}, row.kind)],
     ["A /s", (row) => row.rate_a.toFixed(1), "n"], ["B /s", (row) => row.rate_b.toFixed(1), "n"],
+    ["A stalled /s", (row) => ns(row.stalled_a), "n"], ["B stalled /s", (row) => ns(row.stalled_b), "n"],
+    ["A samples", (row) => grouped(row.samples_a), "n"],
+    ["B samples", (row) => grouped(row.samples_b) + (row.few ? " (few)" : ""), "n"],
     ["stack, the innermost function first", (row) => row.stack.split(";").slice(-5).reverse().join(" < "), "wide"],
   ])));
 

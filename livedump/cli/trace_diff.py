@@ -10,7 +10,7 @@ import click
 
 from livedump.cli.common import EXIT_USAGE, emit, examples, json_option, report_error
 from livedump.cli.trace_options import kinds_option
-from livedump.cli.trace_text import innermost, render_parts, table
+from livedump.cli.trace_text import innermost, render_parts, table, us
 from livedump.errors import LivedumpError
 
 #: As diff(1) has it: 1 is the answer, not trouble.
@@ -32,6 +32,12 @@ STACKS = 5
 @click.argument("after", type=click.Path(path_type=Path), metavar="B")
 @kinds_option
 @click.option(
+    "--by",
+    type=click.Choice(["count", "stalled"]),
+    help="Stacks that changed most: in faults, or in time stalled. "
+    "Default: stalled, where that was measured.",
+)
+@click.option(
     "--fail-on",
     "conditions",
     multiple=True,
@@ -51,6 +57,7 @@ def diff(
     before: Path,
     after: Path,
     kinds: tuple[str, ...],
+    by: str | None,
     conditions: tuple[str, ...],
     html: Path | None,
 ) -> None:
@@ -60,7 +67,7 @@ def diff(
     maxima have no such test. Exit status: 0, 1 when a condition fails, 2 in trouble.
     """
     try:
-        comparison, verdicts = _compare(before, after, kinds, conditions, html)
+        comparison, verdicts = _compare(before, after, kinds, by, conditions, html)
     except LivedumpError as error:
         report_error(error, "livedump-trace")
         ctx.exit(EXIT_TROUBLE)
@@ -73,6 +80,7 @@ def _compare(
     before: Path,
     after: Path,
     kinds: Sequence[str],
+    by: str | None,
     conditions: Sequence[str],
     html: Path | None,
 ) -> tuple[Any, list[Any]]:
@@ -83,7 +91,7 @@ def _compare(
     parsed = [parse(text, kinds_compared) for text in conditions]
     for condition in parsed:
         condition.check(relative=None, hold=False)
-    comparison = analysis.compare(trace.read(before), trace.read(after), kinds)
+    comparison = analysis.compare(trace.read(before), trace.read(after), kinds, by=by)
     if html is not None:
         analysis.write_diff_html(comparison, html)
     return comparison, analysis.judge(comparison, parsed)
@@ -147,15 +155,34 @@ def _p_value(change: Any) -> str:
 
 
 def _stacks(comparison: Any) -> Iterable[Any]:
+    from livedump.analysis.compare import FEW_SAMPLES
+
+    few = False
     for kind, rows in comparison.stacks.items():
+        rows = rows[:STACKS]
+        few = few or any(row["few"] for row in rows)
         yield table(
             f"Stacks that changed most: {kind}",
-            (("A /s", True), ("B /s", True), ("innermost functions", False)),
             (
-                (f"{row['rate_a']:,.1f}", f"{row['rate_b']:,.1f}", innermost(row["stack"]))
-                for row in rows[:STACKS]
+                ("A /s", True),
+                ("B /s", True),
+                ("A us/s", True),
+                ("B us/s", True),
+                ("innermost functions", False),
+            ),
+            (
+                (
+                    f"{row['rate_a']:,.1f}",
+                    f"{row['rate_b']:,.1f}",
+                    us(row["stalled_a"]),
+                    us(row["stalled_b"]),
+                    ("(few) " if row["few"] else "") + innermost(row["stack"]),
+                )
+                for row in rows
             ),
         )
+    if few:
+        yield f"(few): fewer than {FEW_SAMPLES} samples; what changed may be chance"
 
 
 def _verdicts(verdicts: Iterable[Any]) -> Iterable[str]:

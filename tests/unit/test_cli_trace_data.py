@@ -118,6 +118,15 @@ def test_diff_tells_a_regression_by_its_status(
     assert data["conditions"][0]["why"] == "64.9 ms"
 
 
+def test_diff_orders_stacks_as_asked(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("diff", folder, folder, "--by", "count", "--kind", "cow") == 0
+    out = capsys.readouterr().out
+    [header] = [line for line in out.splitlines() if "innermost functions" in line]
+    assert header.split()[:8] == ["A", "/s", "B", "/s", "A", "us/s", "B", "us/s"]
+    assert max(map(len, out.splitlines())) <= 80
+    assert run("diff", folder, folder, "--by", "samples") == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -128,7 +128,14 @@ def test_chance_is_no_regression() -> None:
 
 def test_stacks_are_compared_by_rate() -> None:
     def row(stack: str, count: int) -> Row:
-        return {"kind": "cow", "comm": "a", "stack": stack, "count": count, "stalled_ns": count}
+        return {
+            "kind": "cow",
+            "comm": "a",
+            "stack": stack,
+            "samples": 1,
+            "count": count,
+            "stalled_ns": count,
+        }
 
     before = recording([1], seconds=10, stacks=[row("f;g", 10), row("f;gone", 100)])
     after = recording([1], seconds=20, stacks=[row("f;g", 20), row("f;new", 400)])
@@ -147,6 +154,36 @@ def test_stacks_are_compared_by_rate() -> None:
         "gone": (0, 200),
         "new": (400, 0),
     }
+
+
+def test_stacks_that_got_slower_at_the_same_rate_come_first() -> None:
+    def row(stack: str, count: int, stalled_ns: int, samples: int = 5) -> Row:
+        sums = {"samples": samples, "count": count, "stalled_ns": stalled_ns}
+        return {"kind": "cow", "comm": "a", "stack": stack, **sums}
+
+    before = recording([1], stacks=[row("same", 100, 1000), row("often", 100, 1000)])
+    after = recording([1], stacks=[row("same", 100, 9000), row("often", 700, 1700, 99)])
+
+    def order(by: str | None) -> list[str]:
+        return [found["stack"] for found in compare(before, after, by=by).stacks["cow"]]
+
+    assert order(None) == order("stalled") == ["same", "often"]
+    assert order("count") == ["often", "same"]
+    few = {found["stack"]: found["few"] for found in compare(before, after).stacks["cow"]}
+    assert few == {"same": False, "often": False}
+
+
+def test_a_change_by_few_samples_is_marked() -> None:
+    def of(samples: int, count: int) -> Recording:
+        sums = {"samples": samples, "count": count, "stalled_ns": 0}
+        return recording([1], stacks=[{"kind": "cow", "comm": "a", "stack": "f", **sums}])
+
+    def few(before: Recording, after: Recording) -> bool:
+        return bool(compare(before, after).stacks["cow"][0]["few"])
+
+    assert few(of(4, 400), of(5, 500))
+    assert not few(of(4, 400), of(6, 600))
+    assert not few(of(4, 4), of(5, 5)), "all were taken"
 
 
 def test_kinds_of_one_only_are_named(tmp_path: Path) -> None:
