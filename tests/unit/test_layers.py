@@ -46,7 +46,7 @@ HOMES = {
     "bcc": {"trace"},
     "drgn": {"dump"},
     "duckdb": {"analysis"},
-    "numpy": {"trace"},
+    "numpy": {"trace", "analysis"},
     "perfetto": {"analysis"},
     "plotly": {"analysis"},
     "pyarrow": {"trace", "analysis"},

@@ -1,0 +1,271 @@
+"""How much a number would change by chance alone: a block bootstrap over time slices.
+
+Faults come in bursts: they are not independent of each other, and neither are slices. So blocks of
+slices are drawn with replacement, whole, and every number is computed anew from what was drawn
+(Carlstein 1986). A block is at least a second long and as long as slices remember each other (their
+integrated autocorrelation time, Sokal's window), and there are at most :data:`MAX_BLOCKS`, as
+Schmeiser 1982 advises for batch means. What neighbours among blocks still have in common, and that
+they are few, widens the interval.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from fractions import Fraction
+from statistics import NormalDist
+from typing import Any
+
+from livedump.conditions import SUMS, quantile
+from livedump.trace.recording import Recording
+
+#: A change counts as one when chance would show it this rarely.
+ALPHA = 0.01
+
+#: Blocks of a recording; with fewer, nothing can be said.
+MIN_BLOCKS = 10
+MAX_BLOCKS = 30
+
+BLOCK_NS = 1_000_000_000
+
+RESAMPLES = 1000
+
+#: A block is at least so many times as long as slices remember each other.
+MEMORIES = 2
+
+#: The autocorrelation is summed up over so many times its own length.
+WINDOW = 5
+
+#: With fewer values above it, a quantile is not known well enough to compare.
+MIN_TAIL = 10
+
+#: Of the random numbers: the same recordings always give the same intervals.
+SEED = 2014
+
+#: A quantile is known as its bucket's middle: the ratio of two is wrong by so much, as a logarithm.
+ROUNDING = math.log(1 + 1 / 16)
+
+TOO_SHORT = "too short to tell"
+TOO_FEW = "too few to tell"
+NO_TEST = ""
+
+
+class TooLittle(Exception):
+    """Nothing can be said; why, in words."""
+
+
+@dataclass(frozen=True)
+class Slices:
+    """Of one kind: a place for each slice and bucket that has values.
+
+    :ivar number: of the slice
+    :ivar bucket: place in *middles*, which rise
+    """
+
+    number: Any
+    bucket: Any
+    count: Any
+    middles: Any
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What a recording might have been: a row for each resample.
+
+    :ivar sums: values up to the end of each bucket
+    :ivar stalled: sum of all values, by their buckets' middles
+    :ivar middles: of the buckets, ns
+    :ivar blocks: that were drawn from
+    :ivar filled: of these, those with any values
+    :ivar count: values in all blocks
+    :ivar missed: by how much the variance of the resamples is too small
+    """
+
+    sums: Any
+    stalled: Any
+    middles: Any
+    blocks: int
+    filled: int
+    count: int
+    missed: float
+
+
+@dataclass
+class Chance:
+    """Two recordings, and what chance may make of them.
+
+    :param lasted_ns: of each
+    """
+
+    recordings: tuple[Recording, Recording]
+    lasted_ns: tuple[int, int]
+    _tables: dict[int, Any] = field(default_factory=dict)
+    _drawn: dict[tuple[int, str, bool], Drawn] = field(default_factory=dict)
+
+    def interval(self, kind: str, metric: str, before: float, after: float) -> tuple[float, float]:
+        """Where (B - A) / A lies, but for :data:`ALPHA` of the cases.
+
+        :param before: the metric in A, after: in B; where A has none, infinite
+        :raises TooLittle: the recordings do not say
+        """
+        if metric == "max":
+            raise TooLittle(NO_TEST)  # no resample has a greater one
+        drawn = [self._draw(side, kind, metric in SUMS) for side in (0, 1)]
+        spreads = [_variance(each, metric) for each in drawn]
+        reach = _reach(spreads, [each.blocks - 1 for each in drawn])
+        if not before or not after:
+            return _around(before, after, reach)
+        if quantile(metric) is not None:
+            reach += ROUNDING
+        change = math.log(after / before)
+        return math.expm1(change - reach), math.expm1(min(change + reach, 700))
+
+    def _draw(self, side: int, kind: str, whole: bool) -> Drawn:
+        """Of all the time, or only of that in which there were such faults."""
+        key = (side, kind, whole)
+        if key not in self._drawn:
+            slice_ns = int(self.recordings[side].meta["slice_ns"])
+            slices = self._slices(side, kind)
+            first, end = 0, -(-self.lasted_ns[side] // slice_ns)
+            if len(slices.number):
+                seen = int(slices.number.min()), int(slices.number.max()) + 1
+                first, end = (0, max(end, seen[1])) if whole else seen
+            self._drawn[key] = _resample(slices, first, end, BLOCK_NS / slice_ns, SEED + side)
+        return self._drawn[key]
+
+    def _slices(self, side: int, kind: str) -> Slices:
+        import numpy
+        import pyarrow.compute
+
+        if side not in self._tables:
+            columns = ["kind", "slice", "bucket_low_ns", "bucket_high_ns", "count"]
+            self._tables[side] = self.recordings[side].columns("slices").select(columns)
+        table = self._tables[side]
+        rows = table.filter(pyarrow.compute.equal(table["kind"], kind))
+        number, low, high, count = (rows[name].to_numpy() for name in rows.column_names[1:])
+        lows, at, bucket = numpy.unique(low, return_index=True, return_inverse=True)
+        return Slices(number.astype("i8"), bucket, count, (lows / 2 + (high[at] - 1) / 2))
+
+
+def _around(before: float, after: float, reach: float) -> tuple[float, float]:
+    """Where one of them is 0: there is no ratio of all to nothing."""
+    if not before:
+        known = after and reach < 1
+        return (math.inf if known else 0.0), math.inf
+    return -1.0, -1.0 + reach
+
+
+def _reach(variances: list[float], freedom: list[int]) -> float:
+    """How far an interval goes on each side (Welch 1947)."""
+    total = sum(variances)
+    if not total:
+        return 0.0
+    parts = sum(variance**2 / free for variance, free in zip(variances, freedom, strict=True))
+    return _student(1 - ALPHA / 2, total**2 / parts) * math.sqrt(total)
+
+
+def _student(share: float, freedom: float) -> float:
+    """A quantile of Student's t, for a freedom of 9 and more (Abramowitz and Stegun 26.7.5)."""
+    z = NormalDist().inv_cdf(share)
+    return (
+        z
+        + (z**3 + z) / (4 * freedom)
+        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
+        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * freedom**3)
+    )
+
+
+# ---- resamples ----
+
+
+def _resample(slices: Slices, first: int, end: int, least: float, seed: int) -> Drawn:
+    """Draw blocks of the slices from *first* to before *end*.
+
+    :param least: slices of a block
+    """
+    import numpy
+
+    width, length = max(1, len(slices.middles)), end - first
+    memory = _memory(slices, first, length)
+    blocks = min(MAX_BLOCKS, int(length / max(least, MEMORIES * memory)))
+    if blocks < MIN_BLOCKS:
+        raise TooLittle(TOO_SHORT)
+    place = (slices.number - first) * blocks // length * width + slices.bucket
+    table = numpy.bincount(place, slices.count, blocks * width).reshape(blocks, width)
+    chosen = numpy.random.default_rng(seed).integers(blocks, size=(RESAMPLES, blocks))
+    chosen += blocks * numpy.arange(RESAMPLES)[:, None]
+    weights = numpy.bincount(chosen.ravel(), minlength=RESAMPLES * blocks)
+    drawn = weights.reshape(RESAMPLES, blocks).astype(float) @ table
+    middles = slices.middles if len(slices.middles) else numpy.zeros(1)
+    return Drawn(
+        sums=drawn.cumsum(axis=1),
+        stalled=drawn @ middles,
+        middles=middles,
+        blocks=blocks,
+        filled=int((table.sum(axis=1) > 0).sum()),
+        count=int(table.sum()),
+        missed=blocks / (blocks - 1) / (1 - memory * blocks / length / 2),
+    )
+
+
+def _memory(slices: Slices, first: int, length: int) -> float:
+    """For how many slices bursts go on: of their faults, or of faults being slow."""
+    import numpy
+
+    if not len(slices.number):
+        return 1.0
+    logs = numpy.log(slices.middles + 1)[slices.bucket]
+    logs -= numpy.average(logs, weights=slices.count)
+    place = slices.number - first
+    return max(
+        _autocorrelation_time(numpy.bincount(place, values, length))
+        for values in (slices.count, slices.count * logs)
+    )
+
+
+def _autocorrelation_time(series: Any) -> float:
+    """Integrated, in steps; at least 1."""
+    import numpy
+
+    series = series - series.mean()
+    power = numpy.abs(numpy.fft.rfft(series, 2 * len(series))) ** 2
+    correlation = numpy.fft.irfft(power)[: len(series)]
+    if correlation[0] <= 0:
+        return 1.0
+    times = 2 * numpy.cumsum(correlation / correlation[0]) - 1
+    enough = numpy.arange(len(series)) >= WINDOW * times
+    return max(1.0, float(times[numpy.argmax(enough)] if enough.any() else times.max()))
+
+
+# ---- metrics ----
+
+
+def _variance(drawn: Drawn, metric: str) -> float:
+    """Of a metric over the resamples, as a share of its mean, squared."""
+    values = _numbers(drawn, metric)
+    mean = float(values.mean())
+    return drawn.missed * float(values.var()) / mean**2 if mean else 0.0
+
+
+def _numbers(drawn: Drawn, metric: str) -> Any:
+    """A metric of each resample."""
+    if metric in ("count", "rate"):
+        return drawn.sums[:, -1]
+    if metric == "stalled":
+        return drawn.stalled
+    if drawn.filled < MIN_BLOCKS:
+        raise TooLittle(TOO_FEW)
+    if metric == "mean":
+        return drawn.stalled / drawn.sums[:, -1]
+    share = quantile(metric)
+    assert share is not None, metric
+    return _quantiles(drawn, share)
+
+
+def _quantiles(drawn: Drawn, share: Fraction) -> Any:
+    """Nearest rank, as :func:`livedump.analysis.latency.percentile` has it."""
+    if drawn.count * (1 - share) < MIN_TAIL:
+        raise TooLittle(TOO_FEW)
+    totals = drawn.sums[:, -1].astype("i8")
+    rank = -(-totals * share.numerator // share.denominator)
+    return drawn.middles[(drawn.sums < rank[:, None]).sum(axis=1)]

@@ -1,0 +1,131 @@
+"""What chance explains: the promise is kept on loads that come in bursts."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import numpy
+import pyarrow.compute
+import pytest
+
+from livedump.analysis import chance
+from livedump.analysis.chance import Chance, TooLittle
+from livedump.analysis.latency import Bucket, percentile
+from livedump.conditions import quantile
+from tests.unit.analysis.bursts import InMemory, bursty
+
+METRICS = ("rate", "p50", "p90", "p99", "mean", "stalled")
+
+PAIRS = 60
+
+
+def value(recording: InMemory, metric: str, seconds: int) -> float:
+    """A metric of the whole recording."""
+    table = recording.columns("slices").group_by(["bucket_low_ns", "bucket_high_ns"])
+    total = table.aggregate([("count", "sum")]).sort_by("bucket_low_ns")
+    rows = zip(*(column.to_pylist() for column in total.columns), strict=True)
+    buckets = [Bucket(*row) for row in rows]
+    count = sum(bucket.count for bucket in buckets)
+    stalled = sum(b.count * (b.low_ns + b.high_ns - 1) / 2 for b in buckets)
+    if share := quantile(metric):
+        return percentile(buckets, share)
+    return {"rate": count / seconds, "mean": stalled / count, "stalled": stalled / seconds}[metric]
+
+
+def intervals(
+    pair: tuple[InMemory, InMemory], seconds: int, metrics: tuple[str, ...] = METRICS
+) -> dict[str, tuple[float, float]]:
+    """Of the changes from one to the other."""
+    both = Chance(pair, (seconds * 10**9,) * 2)
+    return {
+        metric: both.interval("user", metric, *(value(each, metric, seconds) for each in pair))
+        for metric in metrics
+    }
+
+
+def interval(pair: tuple[InMemory, InMemory], metric: str, seconds: int) -> tuple[float, float]:
+    """Of one metric."""
+    return intervals(pair, seconds, (metric,))[metric]
+
+
+def found(seconds: int, slower: float = 1.0, pairs: int = PAIRS) -> dict[str, int]:
+    """How many of the pairs are called different, by metric."""
+    hits = dict.fromkeys(METRICS, 0)
+    source = numpy.random.default_rng(7)
+    for _ in range(pairs):
+        pair = bursty(source, seconds), bursty(source, seconds, slower=slower)
+        for metric, (low, high) in intervals(pair, seconds).items():
+            hits[metric] += low > 0 or high < 0
+    return hits
+
+
+def test_equal_loads_are_equal() -> None:
+    hits = found(60)
+    # Of 360 at 1 %, which are not independent: 4 expected; of one metric, 6 are 1 in 20,000.
+    assert sum(hits.values()) <= 12, hits
+    assert max(hits.values()) <= 5, hits
+
+
+def test_slices_taken_as_independent_break_the_promise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So the test above can fail."""
+    monkeypatch.setattr(chance, "BLOCK_NS", 100_000_000)
+    monkeypatch.setattr(chance, "MAX_BLOCKS", 1_000_000)
+    monkeypatch.setattr(chance, "_memory", lambda *_: 0.5)
+    hits = found(60, pairs=20)
+    assert sum(hits.values()) > 8, hits
+
+
+def test_a_fifth_slower_is_found() -> None:
+    hits = found(300, slower=1.2, pairs=10)
+    assert min(hits["p50"], hits["p90"], hits["mean"]) >= 9, hits
+    assert hits["rate"] <= 2, hits
+
+
+def test_the_interval_holds_the_truth() -> None:
+    pair = bursty(numpy.random.default_rng(1), 120), bursty(numpy.random.default_rng(2), 120)
+    found = intervals(pair, 120)
+    assert all(-0.5 < low < 0 < high < 1 for low, high in found.values()), found
+    assert found == intervals(pair, 120), "it is the same each time"
+
+
+def test_short_recordings_and_few_faults_say_so() -> None:
+    pair = bursty(numpy.random.default_rng(1), 5), bursty(numpy.random.default_rng(2), 60)
+    with pytest.raises(TooLittle, match="too short to tell"):
+        interval(pair, "p50", 5)
+    pair = bursty(numpy.random.default_rng(1), 30), bursty(numpy.random.default_rng(2), 30)
+    with pytest.raises(TooLittle, match="too few to tell"):
+        interval(pair, "p99.9", 30)
+    slices = pair[0].columns("slices")
+    ends = slices.filter(pyarrow.compute.is_in(slices["slice"], pyarrow.array([0, 299], "u4")))
+    rare = InMemory(pair[0].meta, {"slices": ends})
+    with pytest.raises(TooLittle, match="too few to tell"):
+        interval((rare, pair[1]), "mean", 30)
+
+
+def test_bursts_longer_than_the_recording_are_too_short_to_tell() -> None:
+    source = numpy.random.default_rng(3)
+    pair = bursty(source, 30, memory_s=10), bursty(source, 30, memory_s=10)
+    with pytest.raises(TooLittle, match="too short to tell"):
+        interval(pair, "rate", 30)
+
+
+def test_nothing_on_one_side() -> None:
+    assert chance._around(0, 5, 0.5) == (math.inf, math.inf)
+    assert chance._around(0, 5, 1.5) == (0, math.inf)
+    assert chance._around(5, 0, 0.5) == (-1, -0.5)
+
+
+@pytest.mark.parametrize(("freedom", "table"), [(9, 3.2498), (18, 2.8784), (58, 2.6633)])
+def test_student(freedom: int, table: float) -> None:
+    assert chance._student(0.995, freedom) == pytest.approx(table, rel=1e-3)
+
+
+def test_half_an_hour_takes_no_time() -> None:
+    source = numpy.random.default_rng(5)
+    pair: Any = (bursty(source, 1800), bursty(source, 1800))
+    both, begun = Chance(pair, (1800 * 10**9,) * 2), time.monotonic()
+    for metric in METRICS:
+        both.interval("user", metric, 1.0, 1.0)
+    assert time.monotonic() - begun < 4
