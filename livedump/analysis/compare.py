@@ -1,32 +1,24 @@
 """Two recordings side by side: what changed, and whether that can be chance.
 
-Percentiles are compared by how many values of each recording lie above the quantile of both
-together (a test of two proportions), means by Welch's test. Both take events for independent of
-each other, which faults of one burst are not: a small p-value says that noise of *that* kind does
-not explain the change. Rates have no p-value for this reason.
+Chance is told by :mod:`livedump.analysis.chance`; a maximum has no such test.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from fractions import Fraction
 from typing import Any
 
 from livedump.analysis import stacks
-from livedump.analysis.alike import differences
-from livedump.analysis.latency import QUANTILES, Bucket, Latency, kind_order, latencies, percentile
+from livedump.analysis.alike import QUESTIONS, differences, measured
+from livedump.analysis.chance import Chance, TooLittle
+from livedump.analysis.latency import QUANTILES, Latency, kind_order, latencies, percentile
 from livedump.analysis.summary import TOP, check_kinds, recorded_kinds
-from livedump.conditions import Condition, quantile
+from livedump.conditions import SUMS, Condition, quantile
+from livedump.errors import LivedumpError
 from livedump.receipt import format_ns
 from livedump.trace.recording import Recording, count_losses, losses_text
-
-#: Below so many values above a quantile in both recordings together, it says nothing.
-MIN_TAIL = 10
-
-#: A change counts as one when chance would show it this rarely.
-ALPHA = 0.01
 
 #: Stacks are sampled: what rests on fewer than this is wrong by a third, or more, by chance.
 FEW_SAMPLES = 10
@@ -34,20 +26,25 @@ FEW_SAMPLES = 10
 METRICS = ("rate", *QUANTILES, "max", "mean", "stalled")
 
 
+class UnmeasuredError(LivedumpError):
+    """A condition on what was not recorded: it would pass for ever."""
+
+
 @dataclass(frozen=True)
 class Change:
     """One metric of one kind in recordings A and B.
 
     :ivar before: in A, after: in B; ns, ``rate`` in events a second, ``stalled`` in ns a second
-    :ivar change: (B - A) / A; None when A is 0
-    :ivar p_value: None where no test applies, or too few values
+    :ivar interval: of *change*, see :class:`livedump.analysis.chance.Chance`; None: not known
+    :ivar unknown: why not, in words; empty: there is no test
     """
 
     kind: str
     metric: str
     before: float
     after: float
-    p_value: float | None
+    interval: tuple[float, float] | None
+    unknown: str = ""
 
     @property
     def change(self) -> float | None:
@@ -56,29 +53,51 @@ class Change:
 
     @property
     def significant(self) -> bool | None:
-        """None: not known."""
-        return None if self.p_value is None else self.p_value < ALPHA
+        """More than chance; what is shown as +0.0 % never is. None: not known."""
+        if self.interval is None:
+            return None
+        if self.change is not None and abs(self.change) < 0.0005:
+            return False
+        return self.interval[0] > 0 or self.interval[1] < 0
+
+    @property
+    def interval_text(self) -> str:
+        """``-1.5..+20.0%``, or why there is none."""
+        if self.interval is None:
+            return self.unknown or "-"
+        low, high = map(percent, self.interval)
+        return f"{low.rstrip('%')}..{high}"
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return {**asdict(self), "change": self.change, "significant": self.significant}
+        """For JSON, which has no infinity: null."""
+        ends = self.interval and [end if math.isfinite(end) else None for end in self.interval]
+        found = {**asdict(self), "interval": ends, "interval_text": self.interval_text}
+        return {**found, "change": self.change, "significant": self.significant}
+
+
+def percent(share: float) -> str:
+    """``+12.3%``; of what is more than tenfold, whole ones."""
+    return f"{share:+.1%}" if abs(share) < 10 or math.isinf(share) else f"{share:+.0%}"
 
 
 @dataclass(frozen=True)
 class Verdict:
     """A condition, judged.
 
-    :ivar failed: it holds, and chance does not explain it (where a test applies)
+    :ivar failed: it holds, and chance does not explain it (where that is known)
     :ivar why: in words
+    :ivar judged: there was something to compare
     """
 
     condition: Condition
     failed: bool
     why: str
+    judged: bool = True
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return {"condition": self.condition.text, "failed": self.failed, "why": self.why}
+        found = {"condition": self.condition.text, "failed": self.failed}
+        return {**found, "judged": self.judged, "why": self.why}
 
 
 @dataclass(frozen=True)
@@ -96,6 +115,8 @@ class Comparison:
     changes: list[Change]
     only: dict[str, str]
     stacks: dict[str, list[dict[str, Any]]]
+    latencies: tuple[Mapping[str, Latency], Mapping[str, Latency]]
+    chance: Chance
 
     @property
     def losses(self) -> list[str]:
@@ -121,14 +142,22 @@ class Comparison:
         }
 
     def get(self, kind: str, metric: str) -> Change | None:
-        """The change of one metric, computed when the table does not have it."""
-        for change in self.changes:
-            if (change.kind, change.metric) == (kind, metric):
-                return change
-        pair = _pairs(self.before, self.after, (kind,)).get(kind)
-        if pair is None:
+        """The change of one metric; None where a recording has no fault to take it of."""
+        before, after = self.value(0, kind, metric), self.value(1, kind, metric)
+        if before is None or after is None:
             return None
-        return _change(kind, metric, *pair, seconds(self.before), seconds(self.after))
+        try:
+            interval = self.chance.interval(kind, metric, before, after)
+        except TooLittle as why:
+            return Change(kind, metric, before, after, None, str(why))
+        return Change(kind, metric, before, after, interval)
+
+    def value(self, side: int, kind: str, metric: str) -> float | None:
+        """A metric in A (0) or B (1); None where there is no fault to take it of."""
+        latency = self.latencies[side].get(kind)
+        if latency is None:
+            return 0.0 if metric in SUMS else None
+        return _value(latency, metric, seconds((self.before, self.after)[side]))
 
 
 def compare(
@@ -145,67 +174,95 @@ def compare(
     :param by: sort stacks by the change of ``count`` or ``stalled``; default: of what was measured
     :raises livedump.analysis.summary.KindError: a kind that neither has
     """
-    if not any(set(kinds) <= recorded_kinds(recording) for recording in (before, after)):
+    pair = (before, after)
+    if not any(set(kinds) <= recorded_kinds(recording) for recording in pair):
         check_kinds(after, kinds)
-    pairs = _pairs(before, after, kinds)
-    lasted = seconds(before), seconds(after)
-    changes = [
-        _change(kind, metric, *pair, *lasted) for kind, pair in pairs.items() for metric in METRICS
-    ]
-    timed = {r.kind: "A" for r in latencies(before, kinds)}
-    for row in latencies(after, kinds):
-        timed[row.kind] = "" if row.kind in timed else "B"
-    only = {kind: where for kind, where in timed.items() if where}
-    return Comparison(
+    found = Comparison(
         before,
         after,
         differences(before, after),
-        changes,
-        only,
+        [],
+        {},
         _stack_changes(before, after, kinds, limit, by),
+        ({row.kind: row for row in latencies(before)}, {row.kind: row for row in latencies(after)}),
+        Chance(pair, (lasted_ns(before), lasted_ns(after))),
     )
+    a, b = found.latencies
+    for kind in sorted({*a, *b}, key=kind_order):
+        if kinds and kind not in kinds:
+            continue
+        if kind not in a or kind not in b:
+            found.only[kind] = "A" if kind in a else "B"
+        if all(measured(recording, kind) for recording in pair):
+            rows = (found.get(kind, metric) for metric in METRICS)
+            found.changes.extend(row for row in rows if row is not None)
+    return found
 
 
 def judge(comparison: Comparison, conditions: Iterable[Condition]) -> list[Verdict]:
-    """Judge conditions: on a change, or on the value in B."""
+    """Judge conditions: on a change, or on the value in B.
+
+    Without faults count, rate and stalled are 0; a percentile, mean or maximum is not there then,
+    and nothing is judged: what came anew or went is a matter of the former.
+
+    :raises UnmeasuredError: a kind was not recorded
+    """
     return [_judge(comparison, condition) for condition in conditions]
 
 
 def _judge(comparison: Comparison, condition: Condition) -> Verdict:
-    change = comparison.get(condition.kind, condition.metric)
-    if change is None:
-        return Verdict(condition, True, f"{condition.kind} is not in both recordings")
-    value = change.change if condition.relative else change.after
+    _check_measured(comparison, condition)
+    kind, metric = condition.kind, condition.metric
+    sides = (0, 1) if condition.relative else (1,)
+    none = [side for side in sides if comparison.value(side, kind, metric) is None]
+    if none:
+        where = " and ".join("AB"[side] for side in none)
+        return Verdict(condition, False, f"nothing to compare: no {kind} faults in {where}", False)
+    if not condition.relative:
+        after = comparison.value(1, kind, metric) or 0.0
+        return Verdict(condition, condition.holds(after), format_value(metric, after))
+    change = comparison.get(kind, metric)
+    assert change is not None
+    return _judge_change(change, condition)
+
+
+def _check_measured(comparison: Comparison, condition: Condition) -> None:
+    needed = [("B", comparison.after)]
+    if condition.relative:
+        needed.insert(0, ("A", comparison.before))
+    for name, recording in needed:
+        if not measured(recording, condition.kind):
+            raise UnmeasuredError(
+                f"{condition.text!r}: {name} did not record {condition.kind}",
+                step="judge condition",
+                remedy=f"Record it with --kind {QUESTIONS[condition.kind]}",
+            )
+
+
+def _judge_change(change: Change, condition: Condition) -> Verdict:
+    value = change.change
     if value is None:
-        grown = change.after > 0 and condition.op in (">", ">=")
-        text = format_value(condition.metric, change.after)
-        return Verdict(condition, grown, f"A has none, B {text}")
-    text = f"{value:+.1%}" if condition.relative else format_value(condition.metric, value)
+        value = math.inf if change.after else 0.0  # out of nothing: more than by any share
+        text = f"A has none, B {format_value(change.metric, change.after)}"
+    else:
+        text = percent(value)
     if not condition.holds(value):
         return Verdict(condition, False, text)
-    if condition.relative and change.significant is False:
-        return Verdict(condition, False, f"{text}, but chance may explain it: {_p(change.p_value)}")
-    p_value = "" if change.p_value is None else f", {_p(change.p_value)}"
-    return Verdict(condition, True, f"{text}{p_value}")
+    if change.significant is False:
+        return Verdict(condition, False, f"{text}, may be chance: {change.interval_text}")
+    why = change.interval_text
+    return Verdict(condition, True, text if why == "-" else f"{text}, {why}")
 
 
-def _p(value: float | None) -> str:
-    return f"p = {value:.2g}" if value and value >= 0.001 else "p < 0.001"
+def lasted_ns(recording: Recording) -> int:
+    """How long a recording lasted."""
+    clocks = recording.meta["clocks"]
+    return int(clocks["end"]["monotonic_ns"]) - int(clocks["start"]["monotonic_ns"])
 
 
 def seconds(recording: Recording) -> float:
     """How long a recording lasted."""
-    clocks = recording.meta["clocks"]
-    return float(clocks["end"]["monotonic_ns"] - clocks["start"]["monotonic_ns"]) / 1e9
-
-
-def _pairs(
-    before: Recording, after: Recording, kinds: Sequence[str]
-) -> dict[str, tuple[Latency, Latency]]:
-    first = {row.kind: row for row in latencies(before, kinds)}
-    return {
-        row.kind: (first[row.kind], row) for row in latencies(after, kinds) if row.kind in first
-    }
+    return lasted_ns(recording) / 1e9
 
 
 def format_value(metric: str, number: float) -> str:
@@ -217,72 +274,17 @@ def format_value(metric: str, number: float) -> str:
     return format_ns(round(number)) + ("/s" if metric == "stalled" else "")
 
 
-# ---- metrics ----
-
-
-def _change(
-    kind: str, metric: str, a: Latency, b: Latency, seconds_a: float, seconds_b: float
-) -> Change:
+def _value(latency: Latency, metric: str, lasted_s: float) -> float:
     share = quantile(metric)
-    p_value: float | None = None
-    values: list[float]
     if share is not None:
-        values = [_percentile(latency, share) for latency in (a, b)]
-        p_value = _tails_p(a, b, share)
-    elif metric == "mean":
-        values = [a.mean_ns, b.mean_ns]
-        p_value = _means_p(a, b)
-    elif metric == "max":
-        values = [a.max_ns, b.max_ns]
-    elif metric == "count":
-        values = [a.count, b.count]
-    elif metric == "rate":
-        values = [a.count / seconds_a, b.count / seconds_b]
-    else:
-        values = [a.sum_ns / seconds_a, b.sum_ns / seconds_b]
-    return Change(kind, metric, values[0], values[1], p_value)
-
-
-def _percentile(latency: Latency, share: Fraction) -> int:
-    return percentile(latency.buckets, share, latency.max_ns)
-
-
-def _tails_p(a: Latency, b: Latency, share: Fraction) -> float | None:
-    """Two proportions: the values above the quantile of both together."""
-    together = sorted((*a.buckets, *b.buckets), key=lambda bucket: bucket.low_ns)
-    limit = percentile(together, share)
-    tails = [_above(latency.buckets, limit) for latency in (a, b)]
-    pooled = sum(tails) / (a.count + b.count)
-    if sum(tails) < MIN_TAIL or not 0 < pooled < 1:
-        return None
-    error = math.sqrt(pooled * (1 - pooled) * (1 / a.count + 1 / b.count))
-    return _two_sided((tails[1] / b.count - tails[0] / a.count) / error)
-
-
-def _above(buckets: Iterable[Bucket], limit_ns: int) -> int:
-    """Values in buckets that begin above *limit_ns*."""
-    return sum(bucket.count for bucket in buckets if bucket.low_ns > limit_ns)
-
-
-def _means_p(a: Latency, b: Latency) -> float | None:
-    """Welch's test, by the normal distribution: there are many values."""
-    if min(a.count, b.count) < MIN_TAIL:
-        return None
-    error = math.sqrt(_variance(a) / a.count + _variance(b) / b.count)
-    return _two_sided((b.mean_ns - a.mean_ns) / error) if error else None
-
-
-def _variance(latency: Latency) -> float:
-    mean = latency.mean_ns
-    total = sum(
-        bucket.count * ((bucket.low_ns + bucket.high_ns - 1) / 2 - mean) ** 2
-        for bucket in latency.buckets
-    )
-    return total / (latency.count - 1)
-
-
-def _two_sided(z: float) -> float:
-    return math.erfc(abs(z) / math.sqrt(2))
+        return percentile(latency.buckets, share, latency.max_ns)
+    return {
+        "mean": latency.mean_ns,
+        "max": latency.max_ns,
+        "count": latency.count,
+        "rate": latency.count / lasted_s,
+        "stalled": latency.sum_ns / lasted_s,
+    }[metric]
 
 
 # ---- stacks ----

@@ -15,16 +15,14 @@
   const amounts = { rate: (value) => `${value.toFixed(1)}/s`, stalled: (value) => `${ns(value)}/s` };
   const show = (row, value) => (amounts[row.metric] || ns)(value);
   const percent = (share) => (share === null ? "–" : `${share > 0 ? "+" : ""}${(100 * share).toFixed(1)} %`);
-  const chance = (row) => (row.p_value === null ? "–" :
-    `${row.p_value < 0.001 ? "< 0.001" : row.p_value.toFixed(3)}${row.significant ? " *" : ""}`);
   byId("changes").append(
     scrolling(table(data.changes, [
       ["kind", (row) => element("code", {}, row.kind)], ["metric", (row) => row.metric],
       ["A", (row) => show(row, row.before), "n"], ["B", (row) => show(row, row.after), "n"],
-      ["B/A − 1", (row) => percent(row.change), "n"], ["p", chance, "n"],
+      ["B/A − 1", (row) => percent(row.change), "n"], ["99 % interval", (row) => `${row.interval_text}${row.significant ? " *" : ""}`, "n"],
     ])),
     element("p", { class: "note" },
-      "p: how often chance alone would show such a change, if events were independent of each other; * below 0.01."));
+      "99 % interval: where the change lies, by drawing blocks of time anew, as faults come in bursts; * where that leaves out 0."));
 
   const most = Object.entries(data.stacks).flatMap(([kind, rows]) => rows.map((row) => ({ kind, ...row })));
   byId("most").hidden = !most.length;

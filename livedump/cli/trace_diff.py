@@ -63,16 +63,21 @@ def diff(
 ) -> None:
     """Compare recording B with recording A.
 
-    A change that chance may explain (p >= 0.01) does not fail a condition on a change; rates and
-    maxima have no such test. Exit status: 0, 1 when a condition fails, 2 in trouble.
+    A change that chance may explain (its 99 % interval holds 0) does not fail a condition on a
+    change. Where that cannot be told (maxima, short recordings, few faults) the change alone
+    counts. Without faults of a kind its count, rate and stalled are 0, and there is nothing to
+    compare for the other metrics.
+
+    Exit status: 0; 1 when a condition fails, and for nothing else; 2 in trouble (bad recording or
+    condition, a kind that was not recorded, full disk).
     """
     try:
         comparison, verdicts = _compare(before, after, kinds, by, conditions, html)
+        data = {**comparison.to_dict(), "conditions": [verdict.to_dict() for verdict in verdicts]}
+        emit(data, lambda: _text(comparison, verdicts))
     except LivedumpError as error:
         report_error(error, "livedump-trace")
         ctx.exit(EXIT_TROUBLE)
-    data = {**comparison.to_dict(), "conditions": [verdict.to_dict() for verdict in verdicts]}
-    emit(data, lambda: _text(comparison, verdicts))
     ctx.exit(EXIT_REGRESSION if any(verdict.failed for verdict in verdicts) else 0)
 
 
@@ -101,7 +106,7 @@ def _text(comparison: Any, verdicts: Iterable[Any]) -> str:
     return render_parts(
         [
             *_head(comparison),
-            _changes(comparison),
+            *_changes(comparison),
             *_stacks(comparison),
             *_verdicts(verdicts),
         ]
@@ -120,10 +125,10 @@ def _head(comparison: Any) -> Iterable[str]:
     yield ""
 
 
-def _changes(comparison: Any) -> Any:
-    from livedump.analysis.compare import format_value
+def _changes(comparison: Any) -> Iterable[Any]:
+    from livedump.analysis.compare import format_value, percent
 
-    return table(
+    yield table(
         "Changes",
         (
             ("kind", False),
@@ -131,7 +136,7 @@ def _changes(comparison: Any) -> Any:
             ("A", True),
             ("B", True),
             ("B/A - 1", True),
-            ("p", True),
+            ("99 % interval", True),
         ),
         (
             (
@@ -139,19 +144,13 @@ def _changes(comparison: Any) -> Any:
                 row.metric,
                 format_value(row.metric, row.before),
                 format_value(row.metric, row.after),
-                "-" if row.change is None else f"{row.change:+.1%}",
-                _p_value(row),
+                "-" if row.change is None else percent(row.change),
+                f"{row.interval_text}{' *' if row.significant else ''}",
             )
             for row in comparison.changes
         ),
     )
-
-
-def _p_value(change: Any) -> str:
-    if change.p_value is None:
-        return "-"
-    text = "<0.001" if change.p_value < 0.001 else f"{change.p_value:.3f}"
-    return f"{text} *" if change.significant else f"{text}  "
+    yield "*: more than chance (bursts are taken into account)"
 
 
 def _stacks(comparison: Any) -> Iterable[Any]:
@@ -187,5 +186,6 @@ def _stacks(comparison: Any) -> Iterable[Any]:
 
 def _verdicts(verdicts: Iterable[Any]) -> Iterable[str]:
     for verdict in verdicts:
-        word = "REGRESSION" if verdict.failed else "ok"
+        passed = "ok" if verdict.judged else "not judged"
+        word = "REGRESSION" if verdict.failed else passed
         yield f"{word}: {verdict.condition.text} ({verdict.why})"

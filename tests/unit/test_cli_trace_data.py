@@ -9,6 +9,7 @@ import pytest
 
 from livedump.analysis import export
 from livedump.cli import trace_data
+from livedump.trace import recording
 from tests.unit import samples
 from tests.unit.test_cli_trace import run
 
@@ -116,15 +117,21 @@ def test_diff_tells_a_regression_by_its_status(
     data = json.loads(capsys.readouterr().out)
     assert [row["failed"] for row in data["conditions"]] == [True, False]
     assert data["conditions"][0]["why"] == "64.9 ms"
+    assert {row["interval_text"] for row in data["changes"] if row["metric"] == "max"} == {"-"}
 
 
-def test_diff_orders_stacks_as_asked(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("diff", folder, folder, "--by", "count", "--kind", "cow") == 0
+def test_a_kind_without_faults_is_no_trouble(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tables = samples.tables()
+    for name in ("histograms", "slices", "stacks", "counters"):
+        tables[name] = [row for row in tables[name] if not row["kind"].startswith("cow")]
+    recording.write(tmp_path / "b", samples.meta(), tables)
+    a, b = str(samples.write(tmp_path / "a")), str(tmp_path / "b")
+    assert run("diff", a, b, "--fail-on", "p99(cow)>+20%") == 0
     out = capsys.readouterr().out
-    [header] = [line for line in out.splitlines() if "innermost functions" in line]
-    assert header.split()[:8] == ["A", "/s", "B", "/s", "A", "us/s", "B", "us/s"]
-    assert max(map(len, out.splitlines())) <= 80
-    assert run("diff", folder, folder, "--by", "samples") == 2
+    assert "not judged: p99(cow)>+20% (nothing to compare: no cow faults in B)" in out
+    assert "only in A: cow" in out
 
 
 @pytest.mark.parametrize(
@@ -133,6 +140,7 @@ def test_diff_orders_stacks_as_asked(folder: str, capsys: pytest.CaptureFixture[
         (("--fail-on", "p99(cows)>+5%"), "no kind cows"),
         (("--fail-on", "p99(cow)>5us for 1s"), "no 'for' here"),
         (("--fail-on", "count(kernel)>+20%"), "no kind kernel"),
+        (("--fail-on", "p99(user)<-200%"), "holds never"),
         (("--kind", "cows"), "no kind cows"),
         (("--html", "/nowhere/x"), "No such file"),
     ],
