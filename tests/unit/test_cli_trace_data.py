@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -132,6 +134,37 @@ def test_a_kind_without_faults_is_no_trouble(
     out = capsys.readouterr().out
     assert "not judged: p99(cow)>+20% (nothing to compare: no cow faults in B)" in out
     assert "only in A: cow" in out
+
+
+def test_only_a_regression_has_its_status(
+    folder: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_args: object, **_kwargs: object) -> None:
+        raise ZeroDivisionError("by chance")
+
+    monkeypatch.setattr("livedump.analysis.compare", broken)
+    assert run("diff", folder, folder) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "unexpected ZeroDivisionError: by chance" in err
+
+
+def test_a_full_disk_is_no_regression(folder: str) -> None:
+    command = [sys.executable, "-c", "from livedump.cli.trace import main; main()"]
+    gate = ["diff", folder, folder, "--fail-on", "max(stop)>5ms"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([*command, *gate], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "No space left on device" in done.stderr
+
+
+def test_diff_orders_stacks_as_asked(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("diff", folder, folder, "--by", "count", "--kind", "cow") == 0
+    out = capsys.readouterr().out
+    [header] = [line for line in out.splitlines() if "innermost functions" in line]
+    assert header.split()[:8] == ["A", "/s", "B", "/s", "A", "us/s", "B", "us/s"]
+    assert max(map(len, out.splitlines())) <= 80
+    assert run("diff", folder, folder, "--by", "samples") == 2
 
 
 @pytest.mark.parametrize(
