@@ -100,6 +100,7 @@ class Chance:
     recordings: tuple[Recording, Recording]
     lasted_ns: tuple[int, int]
     _tables: dict[int, Any] = field(default_factory=dict)
+    _kinds: dict[tuple[int, str], Slices] = field(default_factory=dict)
     _drawn: dict[tuple[int, str, bool], Drawn] = field(default_factory=dict)
 
     def interval(self, kind: str, metric: str, before: float, after: float) -> tuple[float, float]:
@@ -134,13 +135,18 @@ class Chance:
         return self._drawn[key]
 
     def _slices(self, side: int, kind: str) -> Slices:
-        import numpy
-        import pyarrow.compute
-
         if side not in self._tables:
             columns = ["kind", "slice", "bucket_low_ns", "bucket_high_ns", "count"]
             self._tables[side] = self.recordings[side].columns("slices").select(columns)
-        table = self._tables[side]
+        if (side, kind) not in self._kinds:
+            self._kinds[side, kind] = self._of_kind(self._tables[side], kind)
+        return self._kinds[side, kind]
+
+    @staticmethod
+    def _of_kind(table: Any, kind: str) -> Slices:
+        import numpy
+        import pyarrow.compute
+
         rows = table.filter(pyarrow.compute.equal(table["kind"], kind))
         number, low, high, count = (rows[name].to_numpy() for name in rows.column_names[1:])
         lows, at, bucket = numpy.unique(low, return_index=True, return_inverse=True)
