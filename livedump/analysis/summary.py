@@ -31,6 +31,8 @@ class Summary:
     :param top_stacks: kind -> heaviest stacks
     :param samples: kind -> stacks that were taken, and faults that they stand for
     :param pages: hottest pages, of copy-on-write faults
+    :param totals: how many ``tasks`` and ``pages`` the lists above are the top of
+    :param stack_totals: kind -> how many stacks there are
     :param timeline: faults over time
     :param cow_check: the module's fault count beside BPF's; None when they cannot be compared
     """
@@ -47,6 +49,8 @@ class Summary:
     receipts: list[Receipt]
     timeline: OverTime
     cow_check: dict[str, int] | None
+    totals: dict[str, int]
+    stack_totals: dict[str, int]
 
     @property
     def loss_counts(self) -> dict[str, int]:
@@ -67,6 +71,12 @@ class Summary:
     def absent(self) -> list[dict[str, str]]:
         """What was not recorded, see :class:`livedump.trace.probes.Absent`."""
         return list(self.meta["absent"])
+
+    @property
+    def longest_stops(self) -> list[Row]:
+        """Longest first, without those inside another one."""
+        outer = [row for row in self.stops if not row["nested"]]
+        return sorted(outer, key=lambda row: -int(row["duration_ns"]))
 
     @property
     def duration_ns(self) -> int:
@@ -96,6 +106,8 @@ class Summary:
                 "counts": {kind: self.timeline.counts(kind) for kind in self.timeline.heat},
             },
             "cow_check": self.cow_check,
+            "totals": self.totals,
+            "stack_totals": self.stack_totals,
         }
 
 
@@ -126,19 +138,23 @@ def summarize(
             counters.setdefault(row["kind"], {})[row["name"]] = row["count"]
     tasks = [row for row in recording.tables["tasks"] if not kinds or row["kind"] in kinds]
     tasks.sort(key=lambda row: (-int(row[weight]), row["kind"], row["pid"]))
+    every = len(recording.tables["stacks"])
+    ranked = {kind: stacks.top(recording, kind, weight, every) for kind in shown}
     return Summary(
         meta=recording.meta,
         losses=_plain(recording.tables["losses"]),
         latencies=latencies(recording, kinds),
         counters=counters,
         samples={kind: _samples(recording, kind) for kind in shown},
-        top_stacks={kind: stacks.top(recording, kind, weight, limit) for kind in shown},
+        top_stacks={kind: rows[:limit] for kind, rows in ranked.items()},
         tasks=_plain(tasks[:limit]),
         pages=_plain(recording.tables["pages"][:limit]),
         stops=_plain(recording.tables["stops"]),
         receipts=receipts(recording),
         timeline=over_time(recording, kinds, steps, with_stacks=with_stacks),
         cow_check=fault_check(recording),
+        totals={"tasks": len(tasks), "pages": len(recording.tables["pages"])},
+        stack_totals={kind: len(rows) for kind, rows in ranked.items()},
     )
 
 

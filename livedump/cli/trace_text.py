@@ -54,6 +54,15 @@ def table(title: str, columns: Sequence[tuple[str, bool]], rows: Iterable[Sequen
     return made
 
 
+#: Rows of a table of stacks, and of stops.
+STACKS, STOPS = 5, 10
+
+
+def top_of(shown: int, total: int) -> str:
+    """``, 5 of 1,234``; nothing where all are shown."""
+    return f", {shown:,} of {total:,}" if shown < total else ""
+
+
 def us(value_ns: float) -> str:
     """Nanoseconds as microseconds."""
     return f"{value_ns / 1000:,.1f}"
@@ -164,12 +173,15 @@ def sparkline(values: Sequence[int]) -> str:
 def _stacks(summary: Summary) -> Iterable[Any]:
     for kind, stacks in summary.top_stacks.items():
         taken, faults = summary.samples[kind]
+        shown = stacks[:STACKS]
         yield table(
-            f"Top stacks: {kind}" + (f", by {taken:,} samples" if taken < faults else ""),
+            f"Top stacks: {kind}"
+            + (f", by {taken:,} samples" if taken < faults else "")
+            + top_of(len(shown), summary.stack_totals[kind]),
             (("count", True), ("stalled us", True), ("innermost functions", False)),
             (
                 (f"{row['count']:,}", _stalled(row["stalled_ns"]), innermost(row["stack"]))
-                for row in stacks[:5]
+                for row in shown
             ),
         )
 
@@ -182,7 +194,7 @@ def innermost(stack: str, frames: int = 5) -> str:
 def _tasks(summary: Summary) -> Iterable[Any]:
     if summary.tasks:
         yield table(
-            "Tasks",
+            "Tasks" + top_of(len(summary.tasks), summary.totals["tasks"]),
             (
                 ("kind", False),
                 ("task", False),
@@ -199,13 +211,13 @@ def _tasks(summary: Summary) -> Iterable[Any]:
 
 def _pages(summary: Summary) -> Iterable[Any]:
     if any(row["was"] for row in summary.pages):
-        yield pages_table(summary.pages)
+        yield pages_table(summary.pages, summary.totals["pages"])
 
 
-def pages_table(rows: Sequence[Mapping[str, Any]]) -> Any:
-    """Pages with their names."""
+def pages_table(rows: Sequence[Mapping[str, Any]], total: int = 0) -> Any:
+    """Pages with their names, of *total*."""
     return table(
-        "Hottest pages",
+        "Hottest pages" + top_of(len(rows), total),
         (("page frame", True), ("faults", True), ("stalled us", True), ("was", False)),
         (
             (
@@ -220,10 +232,21 @@ def pages_table(rows: Sequence[Mapping[str, Any]]) -> Any:
 
 
 def _stops(summary: Summary) -> Iterable[Any]:
-    stops = [row for row in summary.stops if not row["nested"]]
+    stops = summary.longest_stops
+    began_ns = summary.meta["clocks"]["start"]["monotonic_ns"]
     if stops:
         yield table(
-            "Stops of the machine",
-            (("lasted us", True), ("ran", False), ("called by", False)),
-            ((us(r["duration_ns"]), r["symbol"], f"{r['comm']} ({r['pid']})") for r in stops[-10:]),
+            "Stops of the machine"
+            + top_of(min(len(stops), STOPS), len(stops))
+            + (", longest first" if len(stops) > 1 else ""),
+            (("lasted us", True), ("after s", True), ("ran", False), ("called by", False)),
+            (
+                (
+                    us(row["duration_ns"]),
+                    f"{(row['start_monotonic_ns'] - began_ns) / 1e9:,.1f}",
+                    row["symbol"],
+                    f"{row['comm']} ({row['pid']})",
+                )
+                for row in stops[:STOPS]
+            ),
         )

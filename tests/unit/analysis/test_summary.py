@@ -79,7 +79,7 @@ def test_terminal_text(recording: Recording) -> None:
     [bars] = re.findall(r"^ *cow +(\d+) +(\S+)$", text, re.MULTILINE)
     # 6 of 12 s, in 40 columns of 300 ms: held from 2.0 to 8.0 s
     assert len(bars[1]) == 21 and int(bars[0]) > 50
-    assert "Top stacks: user, by 3,000 samples\n" in text and "Top stacks: cow\n" in text
+    assert "Top stacks: user, by 3,000 samples\n" in text and "Top stacks: cow, 5 of 6\n" in text
     assert "p99.9" in text and "memcpy < ext4_file_write_iter < vfs_write" in text
 
 
@@ -120,3 +120,26 @@ def test_hot_pages_with_names(recording: Recording) -> None:
     recording.tables["pages"][0].update(was="slab", name="dentry: struct dentry")
     text = render(analysis.summarize(recording))
     assert re.search(r"0x1234 +3 +9.0 +slab dentry: struct dentry$", text, re.MULTILINE)
+
+
+def test_the_longest_stop_is_listed(recording: Recording) -> None:
+    stop = recording.tables["stops"][0]
+    assert "Stops of the machine\n" in render(analysis.summarize(recording))
+    short = [{**stop, "duration_ns": 50_000 + number} for number in range(999)]
+    recording.tables["stops"] = [{**stop, "duration_ns": 900_000_000}, *short]
+    text = render(analysis.summarize(recording))
+    listed = text[text.index("Stops of the machine, 10 of 1,000, longest first") :].splitlines()[4:]
+    assert listed[0].split()[:2] == ["900,000.0", "1.9"]
+    assert len(listed) == 10
+
+
+def test_top_lists_say_of_how_many(recording: Recording) -> None:
+    task = recording.tables["tasks"][0]
+    recording.tables["tasks"] = [{**task, "pid": pid} for pid in range(2071)]
+    recording.tables["pages"][0].update(was="slab", name="dentry")
+    summary = analysis.summarize(recording, limit=2)
+    assert (summary.totals, summary.stack_totals["cow"]) == ({"tasks": 2071, "pages": 3}, 6)
+    text = render(summary)
+    assert "Tasks, 2 of 2,071\n" in text and "Hottest pages, 2 of 3\n" in text
+    assert "Top stacks: cow, 2 of 6\n" in text
+    assert "Top stacks: user, by 3,000 samples\n" in text, "there is no other"
