@@ -107,7 +107,7 @@ def page_data(recording: Recording, kinds: Sequence[str] = ()) -> dict[str, Any]
     summary.timeline.shrink(TIME_BYTES)
     data["over_time"] = summary.timeline.to_dict()
     data["kinds"] = KINDS
-    del data["top_stacks"], data["timeline"]
+    del data["top_stacks"], data["timeline"], data["loss_slices"]
     return data
 
 

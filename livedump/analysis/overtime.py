@@ -11,7 +11,7 @@ from typing import Any
 from livedump.analysis import stacks
 from livedump.analysis.latency import kind_order
 from livedump.sums import add_up
-from livedump.trace.recording import Recording
+from livedump.trace.recording import Recording, Row
 
 #: Steps of time on the page.
 STEPS = 600
@@ -89,6 +89,25 @@ class Stacks:
 
 
 @dataclass
+class Losses:
+    """What was lost, by step.
+
+    :ivar names: probe and what, ``cow: no stack``
+    :ivar cells: [step, number of the name, how many]
+    """
+
+    names: list[str]
+    cells: list[list[int]]
+
+    def counts(self, steps: int) -> list[int]:
+        """How many in each step."""
+        found = [0] * steps
+        for step, _number, count in self.cells:
+            found[step] += count
+        return found
+
+
+@dataclass
 class OverTime:
     """A recording by time.
 
@@ -100,6 +119,7 @@ class OverTime:
     steps: int
     heat: dict[str, Heat]
     stacks: dict[str, Stacks]
+    losses: Losses
 
     def counts(self, kind: str) -> list[int]:
         """Faults of a kind in each step."""
@@ -117,6 +137,7 @@ class OverTime:
                 kind: {"bands": heat.bands, "cells": heat.cells} for kind, heat in self.heat.items()
             },
             "stacks": {kind: each.to_dict() for kind, each in self.stacks.items()},
+            "losses": {"names": self.losses.names, "cells": self.losses.cells},
         }
 
     def shrink(self, limit_bytes: int) -> None:
@@ -138,7 +159,9 @@ def over_time(
     lasted_ns = int(clocks["end"]["monotonic_ns"]) - int(clocks["start"]["monotonic_ns"])
     slices = max(1, -(-lasted_ns // slice_ns))
     width = -(-slices // steps)
-    found = OverTime(width * slice_ns, -(-slices // width), {}, {})
+    count = -(-slices // width)
+    lost = _losses(recording.tables["loss_slices"], width, count)
+    found = OverTime(width * slice_ns, count, {}, {}, lost)
     heat = _sums(recording, "slices", width, ["bucket_low_ns"], ["count"], found.steps)
     for kind in sorted(heat, key=kind_order):
         if not kinds or kind in kinds:
@@ -173,6 +196,21 @@ def _sums(
     for kind, *rest in zip(*(column.to_pylist() for column in total.columns), strict=True):
         found.setdefault(kind, []).append(tuple(rest))
     return found
+
+
+def _losses(rows: Sequence[Row], width: int, steps: int) -> Losses:
+    totals = add_up(
+        (
+            (min(row["slice"] // width, steps - 1), f"{row['probe']}: {row['what']}"),
+            (int(row["count"]),),
+        )
+        for row in rows
+    )
+    names = sorted({name for _step, name in totals})
+    numbers = {name: number for number, name in enumerate(names)}
+    return Losses(
+        names, sorted([step, numbers[name], sums[0]] for (step, name), sums in totals.items())
+    )
 
 
 def _heat(rows: list[tuple[Any, ...]]) -> Heat:

@@ -28,6 +28,7 @@ class Summary:
     """The content of a report.
 
     :param counters: kind -> name -> count, without the histograms' sums
+    :param loss_slices: the losses of which the time is known, by slice; only slices with losses
     :param top_stacks: kind -> heaviest stacks
     :param samples: kind -> stacks that were taken, and faults that they stand for
     :param pages: hottest pages, of copy-on-write faults
@@ -39,6 +40,7 @@ class Summary:
 
     meta: dict[str, Any]
     losses: list[Row]
+    loss_slices: list[Row]
     latencies: list[Latency]
     counters: dict[str, dict[str, int]]
     top_stacks: dict[str, list[dict[str, Any]]]
@@ -91,6 +93,7 @@ class Summary:
             "duration_ns": self.duration_ns,
             **self.loss_counts,
             "losses": self.losses,
+            "loss_slices": self.loss_slices,
             "unmeasured": self.unmeasured,
             "absent": self.absent,
             "latencies": [latency.to_dict() for latency in self.latencies],
@@ -143,6 +146,7 @@ def summarize(
     return Summary(
         meta=recording.meta,
         losses=_plain(recording.tables["losses"]),
+        loss_slices=_plain(recording.tables["loss_slices"]),
         latencies=latencies(recording, kinds),
         counters=counters,
         samples={kind: _samples(recording, kind) for kind in shown},

@@ -68,6 +68,11 @@ def us(value_ns: float) -> str:
     return f"{value_ns / 1000:,.1f}"
 
 
+def seconds(value_ns: float) -> str:
+    """``1,234.5 s``: a slice is no shorter than that."""
+    return f"{value_ns / 1e9:,.1f} s"
+
+
 def _stalled(value_ns: int) -> str:
     """Some kinds are counted but not timed."""
     return us(value_ns) if value_ns else "-"
@@ -151,17 +156,36 @@ def _latencies(summary: Summary) -> Iterable[Any]:
 
 
 def _timeline(summary: Summary) -> Iterable[Any]:
-    """Faults over time, each kind against its own busiest step."""
+    """Faults over time, each kind against its own busiest step, and what was lost when."""
     steps = summary.timeline
-    if steps.heat:
+    rows = {kind: steps.counts(kind) for kind in steps.heat}
+    if steps.losses.cells:
+        rows["losses"] = steps.losses.counts(steps.steps)
+    if rows:
         yield table(
             f"Faults, each column {format_ns(steps.step_ns)}",
             (("kind", False), ("most", True), ("over time", False)),
-            (
-                (kind, f"{max(steps.counts(kind)):,}", sparkline(steps.counts(kind)))
-                for kind in steps.heat
-            ),
+            ((kind, f"{max(counts):,}", sparkline(counts)) for kind, counts in rows.items()),
         )
+    yield from _lost_when(summary)
+
+
+def _lost_when(summary: Summary) -> Iterable[Any]:
+    """The span of time in which something was lost, for each probe."""
+    slice_ns = summary.meta["slice_ns"]
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for row in summary.loss_slices:
+        found.setdefault(f"{row['probe']}, {row['what']}", []).append(row)
+    for name, rows in found.items():
+        first, last = min(r["start_ns"] for r in rows), max(r["start_ns"] for r in rows)
+        worst = max(rows, key=lambda row: int(row["count"]))
+        yield (
+            f"losses: {name}: {sum(r['count'] for r in rows):,}"
+            f" from {seconds(first)} to {seconds(last + slice_ns)},"
+            f" most ({worst['count']:,}) at {seconds(worst['start_ns'])}"
+        )
+    if found:
+        yield ""
 
 
 def sparkline(values: Sequence[int]) -> str:

@@ -45,6 +45,16 @@ def test_steps_are_made_longer_to_fit(recording: Recording) -> None:
     assert total(found, "user") == 6000
 
 
+def test_losses_are_in_their_steps(recording: Recording) -> None:
+    row = recording.tables["loss_slices"][0]
+    late = {**row, "slice": 900, "probe": "user", "count": 2}  # after the end: in the last step
+    recording.tables["loss_slices"] += [{**row, "slice": 22, "count": 1}, late]
+    losses = over_time(recording, steps=50).losses
+    assert losses.names == ["cow: no stack", "user: no stack"]
+    assert losses.cells == [[7, 0, 8], [39, 1, 2]]
+    assert sum(losses.counts(40)) == 10
+
+
 def test_bands_hold_their_buckets(recording: Recording) -> None:
     for value in [*range(70), 1000, 4095, 4096, 10**6, 123_456_789, 2**40 + 5]:
         low = overtime._band_low(overtime._band(value))

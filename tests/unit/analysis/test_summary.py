@@ -143,3 +143,26 @@ def test_top_lists_say_of_how_many(recording: Recording) -> None:
     assert "Tasks, 2 of 2,071\n" in text and "Hottest pages, 2 of 3\n" in text
     assert "Top stacks: cow, 2 of 6\n" in text
     assert "Top stacks: user, by 3,000 samples\n" in text, "there is no other"
+
+
+def test_losses_are_told_by_time(recording: Recording) -> None:
+    row = recording.tables["loss_slices"][0]
+    recording.tables["loss_slices"] += [
+        {**row, "slice": 70, "start_ns": 7 * 10**9, "count": 2},
+        {**row, "slice": 110, "start_ns": 11 * 10**9, "probe": "user", "count": 1},
+    ]
+    summary = analysis.summarize(recording)
+    told = [(row["slice"], row["probe"], row["count"]) for row in summary.to_dict()["loss_slices"]]
+    assert told == [(21, "cow", 7), (70, "cow", 2), (110, "user", 1)]
+    text = render(summary)
+    [(most, bars)] = re.findall(r"^ *losses +(\d+)   (.+)$", text, re.MULTILINE)
+    assert (most, bars.replace(" ", ".")) == ("7", ".......█...............▃............▂")
+    [cow] = re.findall(r"^losses: cow, .*\n.*", text, re.MULTILINE)
+    assert " ".join(cow.split()) == (
+        "losses: cow, no stack: 9 from 2.1 s to 7.1 s, most (7) at 2.1 s"
+        " losses: user, no stack: 1 from 11.0 s to 11.1 s, most (1) at 11.0 s"
+    )
+    recording.tables["loss_slices"].clear()
+    assert not re.search(
+        "^(losses: cow| *losses +[0-9])", render(analysis.summarize(recording)), re.M
+    )
