@@ -1,13 +1,14 @@
 "use strict";
 /*
  * Latency over time: a canvas of faults by step and latency, under a brush. over: see overtime.py. stops: [{start_ns,
- * duration_ns}] since the recording began. select(span): a span of time was chosen, [from_ns, to_ns], or null.
+ * duration_ns, number}] since the recording began. select(span): a span of time was chosen, [from_ns, to_ns], or null.
  * Returns what draws it again.
  */
 livedump.heatMap = ({ over, stops, select }) => {
   const { byId, css, grouped, tick, element, choice } = livedump;
   const target = byId("heat"), details = byId("heat-details");
   const margin = { left: 62, right: 12, top: 18, bottom: 26 }, rowHeight = 9, before = 1e9, after = 4e9;
+  const lossHeight = over.losses.cells.length ? 14 : 0;
   const kinds = Object.keys(over.heat), whole = over.step_ns * over.steps;
   const state = { kind: kinds.includes("cow") ? "cow" : kinds[0], zero: 0, from: 0, to: whole, span: null };
   let brush = null, layer = null, scale = null;
@@ -16,9 +17,20 @@ livedump.heatMap = ({ over, stops, select }) => {
   const whereInTime = ([from, to]) => `${signed(from - state.zero)} to ${signed(to - state.zero)}`;
   const counted = ([from, to]) => over.heat[state.kind].cells.reduce(
     (sum, [step, , count]) => (step * over.step_ns >= from && step * over.step_ns < to ? sum + count : sum), 0);
+  /* What was lost in a span of time, and how many. */
+  const lostIn = ([from, to]) => {
+    const sums = over.losses.names.map(() => 0);
+    for (const [step, number, count] of over.losses.cells) {
+      if (step * over.step_ns >= from && step * over.step_ns < to) sums[number] += count;
+    }
+    return over.losses.names.map((name, number) => [name, sums[number]]).filter(([, sum]) => sum)
+      .map(([name, sum]) => `${name}: ${grouped(sum)}`).join(", ");
+  };
   const describe = () => {
     const span = state.span || [0, whole];
-    details.textContent = `${state.span ? "selected" : "all"}: ${whereInTime(span)}, ${grouped(counted(span))} faults`;
+    const lost = lostIn(span);
+    details.textContent = `${state.span ? "selected" : "all"}: ${whereInTime(span)}, ${grouped(counted(span))} faults` +
+      `${lost && `; losses: ${lost}`}`;
   };
   const choose = (span) => {
     state.span = span;
@@ -47,6 +59,17 @@ livedump.heatMap = ({ over, stops, select }) => {
     }
   };
 
+  /* A row of its own under the faults; what was lost is in the tooltip, too. */
+  const paintLosses = (row, width) => {
+    row.append("text").attr("class", "loss").attr("x", -8).attr("y", 9).text("losses");
+    for (const step of new Set(over.losses.cells.map(([at]) => at))) {
+      const span = [step * over.step_ns, (step + 1) * over.step_ns];
+      if (scale(span[0]) < 0 || scale(span[0]) >= width) continue;
+      row.append("rect").attr("class", "loss").attr("x", scale(span[0])).attr("width", Math.max(2, scale(span[1]) - scale(span[0])))
+        .attr("height", 10).append("title").text(`${whereInTime(span)}: ${lostIn(span)}`);
+    }
+  };
+
   const draw = () => {
     const heat = over.heat[state.kind], rows = Math.max(1, heat.bands.length);
     const width = Math.max(80, target.clientWidth - margin.left - margin.right), height = rows * rowHeight;
@@ -55,22 +78,23 @@ livedump.heatMap = ({ over, stops, select }) => {
     target.replaceChildren(canvas);
     paint(canvas, heat, rows);
 
-    const svg = d3.select(target).append("svg").attr("width", target.clientWidth).attr("height", height + margin.top + margin.bottom);
+    const svg = d3.select(target).append("svg").attr("width", target.clientWidth).attr("height", height + lossHeight + margin.top + margin.bottom);
     const inner = svg.append("g").attr("transform", `translate(${margin.left},${margin.top})`);
     const axis = scale.copy().domain([state.from - state.zero, state.to - state.zero]);
-    inner.append("g").attr("class", "axis").attr("transform", `translate(0,${height})`)
+    inner.append("g").attr("class", "axis").attr("transform", `translate(0,${height + lossHeight})`)
       .call(d3.axisBottom(axis).ticks(Math.max(2, width / 110)).tickFormat(signed));
     const labels = heat.bands.map((low, band) => [low, band]).filter(([, band]) => band % 8 === 0);
     const left = inner.append("g").attr("class", "axis bands");
     for (const [low, band] of labels.length ? labels : [[null, 0]]) {
       left.append("text").attr("x", -8).attr("y", (rows - band) * rowHeight).text(low === null ? "faults" : tick(low));
     }
-    stops.forEach((stop, index) => {
+    if (lossHeight) paintLosses(inner.append("g").attr("transform", `translate(0,${height + 4})`), width);
+    for (const stop of stops) {
       const x = scale(stop.start_ns + stop.duration_ns);
-      if (x < 0 || x > width) return;
+      if (x < 0 || x > width) continue;
       inner.append("line").attr("class", "stop").attr("x1", x).attr("x2", x).attr("y1", -4).attr("y2", height);
-      inner.append("text").attr("class", "stop").attr("x", x).attr("y", -6).text(`stop ${index + 1}`);
-    });
+      inner.append("text").attr("class", "stop").attr("x", x).attr("y", -6).text(`stop ${stop.number}`);
+    }
 
     brush = d3.brushX().extent([[0, 0], [width, height]]).on("end", (event) => {
       if (!event.sourceEvent) return;
@@ -96,7 +120,7 @@ livedump.heatMap = ({ over, stops, select }) => {
   });
   byId("heat-clear").addEventListener("click", () => { move(null); choose(null); });
   choice(byId("heat-kinds"), kinds, state.kind, (kind) => kind, (kind) => { state.kind = kind; draw(); });
-  const zeros = ["start", ...stops.map((_, index) => `stop ${index + 1}`)];
+  const zeros = ["start", ...stops.map((stop) => `stop ${grouped(stop.number)}`)];
   choice(byId("heat-zeros"), zeros, "start", (name) => `from ${name}`, (name) => {
     const stop = stops[zeros.indexOf(name) - 1];
     state.zero = stop ? stop.start_ns + stop.duration_ns : 0;

@@ -14,12 +14,15 @@ from livedump.analysis.compare import Comparison, diff_tree
 from livedump.analysis.files import write_file
 from livedump.analysis.latency import KINDS, kind_order
 from livedump.analysis.overtime import STEPS
-from livedump.analysis.summary import summarize
-from livedump.trace.recording import Recording
+from livedump.analysis.summary import Summary, summarize
+from livedump.trace.recording import Recording, Row
 
 #: The page must stay below 8 MB; the libraries take 1.4 MB of that.
 FLAME_BYTES = 3_500_000
 TIME_BYTES = 2_500_000
+
+#: Stops that the page lists and can take as time zero.
+STOPS = 20
 
 LIBRARIES = ("d3.min.js", "d3-flamegraph.min.js", "plotly-basic.min.js")
 DIFF_LIBRARIES = LIBRARIES[:2]
@@ -107,8 +110,19 @@ def page_data(recording: Recording, kinds: Sequence[str] = ()) -> dict[str, Any]
     summary.timeline.shrink(TIME_BYTES)
     data["over_time"] = summary.timeline.to_dict()
     data["kinds"] = KINDS
+    data["stops"] = shown_stops(summary)
+    data["totals"]["stops"] = len(summary.longest_stops)
     del data["top_stacks"], data["timeline"], data["loss_slices"]
     return data
+
+
+def shown_stops(summary: Summary, limit: int = STOPS) -> list[Row]:
+    """Stops for the page, with their ``number`` in time: those of snapshots, then the longest."""
+    own = {receipt.stop["start_monotonic_ns"] for receipt in summary.receipts if receipt.stop}
+    by_time = sorted(row["start_monotonic_ns"] for row in summary.longest_stops)
+    numbers = {start: number for number, start in enumerate(by_time, 1)}
+    ranked = sorted(summary.longest_stops, key=lambda row: row["start_monotonic_ns"] not in own)
+    return [{**row, "number": numbers[row["start_monotonic_ns"]]} for row in ranked[:limit]]
 
 
 def flames(

@@ -92,7 +92,7 @@ class Stacks:
 class Losses:
     """What was lost, by step.
 
-    :ivar names: probe and what, ``cow: no stack``
+    :ivar names: probe and what, ``cow, no stack``
     :ivar cells: [step, number of the name, how many]
     """
 
@@ -201,7 +201,7 @@ def _sums(
 def _losses(rows: Sequence[Row], width: int, steps: int) -> Losses:
     totals = add_up(
         (
-            (min(row["slice"] // width, steps - 1), f"{row['probe']}: {row['what']}"),
+            (min(row["slice"] // width, steps - 1), f"{row['probe']}, {row['what']}"),
             (int(row["count"]),),
         )
         for row in rows

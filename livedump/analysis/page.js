@@ -202,8 +202,7 @@
   const began = meta.clocks.start.monotonic_ns;
   const heat = byId("time").hidden ? () => {} : heatMap({
     over,
-    stops: data.stops.filter((row) => !row.nested)
-      .map((row) => ({ start_ns: row.start_monotonic_ns - began, duration_ns: row.duration_ns })),
+    stops: data.stops.map((row) => ({ ...row, start_ns: row.start_monotonic_ns - began })).sort((a, b) => a.number - b.number),
     select: (chosen) => {
       span = chosen;
       flame();
@@ -212,21 +211,23 @@
 
   /* ---- tables ---------------------------------------------------------- */
 
-  const section = (id, rows, columns) => {
+  const section = (id, rows, total, columns) => {
     byId(id).hidden = !rows.length;
     if (rows.length) byId(id).append(scrolling(table(rows, columns)));
+    if (rows.length < total) byId(id).append(element("p", { class: "note" }, `${grouped(rows.length)} of ${grouped(total)}.`));
   };
-  section("tasks", data.tasks, [
+  section("tasks", data.tasks, data.totals.tasks, [
     ["kind", (row) => element("code", {}, row.kind)], ["task", (row) => row.comm], ["pid", (row) => String(row.pid), "n"],
     ["faults", (row) => grouped(row.count), "n"],
     ["stalled", (row) => (row.stalled_ns ? ns(row.stalled_ns) : "–"), "n"],
   ]);
-  section("pages", data.pages, [
+  section("pages", data.pages, data.totals.pages, [
     ["page frame", (row) => element("code", {}, `0x${row.pfn.toString(16)}`)],
     ["faults", (row) => grouped(row.count), "n"], ["stalled", (row) => ns(row.stalled_ns), "n"],
     ...(data.pages.some((row) => row.was) ? [["was", (row) => [row.was, row.name].filter(Boolean).join(" "), "wide"]] : []),
   ]);
-  section("stops", data.stops.filter((row) => !row.nested), [
+  section("stops", data.stops, data.totals.stops, [
+    ["stop", (row) => grouped(row.number), "n"],
     ["after", (row) => ns(row.start_monotonic_ns - meta.clocks.start.monotonic_ns), "n"],
     ["lasted", (row) => ns(row.duration_ns), "n"], ["ran", (row) => element("code", {}, row.symbol), "wide"],
     ["called by", (row) => `${row.comm} (${row.pid})`], ["through", (row) => element("code", {}, row.site)],

@@ -32,6 +32,8 @@ FLAGS = (
     "--virtual-time-budget=4000",
 )
 
+ALL_OF_COW = "all: −2 s to 10 s, 1,350 faults; losses: cow, no stack: 7"
+
 #: Runs before the page's own scripts and leaves what went wrong in the document.
 PROBE = """<script>
 window.addEventListener("error", (event) => note("error " + event.message));
@@ -213,13 +215,26 @@ def test_span_of_time_redraws_the_flame_graph(page: Path) -> None:
     stacks = sum(cell[2] for cell in over.stacks["cow"].cells if 20 <= cell[0] < 30)
     faults = sum(over.counts("cow")[20:30])
     assert result["all"].startswith("cow: 1,354 faults")
-    assert result["dragged"] == f"selected: 2 s to 3 s, {faults:,} faults"
+    lost = "losses: cow, no stack: 7"
+    assert result["dragged"] == f"selected: 2 s to 3 s, {faults:,} faults; {lost}"
     assert result["part"] == f"cow: {stacks:,} faults, 100.00 %"
     # The stop was at 1.936 s and lasted 64.9 ms.
     assert result["zero"].startswith("selected: −900 µs to 999 ms, "), result
-    assert (result["none"], result["cleared"]) == (result["all"], "all: −2 s to 10 s, 1,350 faults")
+    assert (result["none"], result["cleared"]) == (result["all"], ALL_OF_COW)
     assert re.match(r"selected: −\d+ ms to −\d+ ms, 0 faults", result["keyed"]), result
     assert result["empty"] == "No stack was taken in this span of time."
+
+
+def test_losses_have_a_row_under_the_heat_map(page: Path) -> None:
+    dom = chromium(probed(page), "--dump-dom")
+    [row] = re.findall(r'<rect class="loss"[^>]*><title>([^<]*)', dom)
+    assert row == "2.10 s to 2.20 s: cow, no stack: 7"
+    tables = samples.tables()
+    tables["loss_slices"] = []
+    recording.write(page.with_name("lossless"), samples.meta(), tables)
+    file = page.with_name("lossless.html")
+    analysis.write_html(trace.read(page.with_name("lossless")), file)
+    assert '"loss"' not in body(chromium(probed(file), "--dump-dom"))
 
 
 def changed() -> dict[str, list[recording.Row]]:

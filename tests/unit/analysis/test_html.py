@@ -94,6 +94,19 @@ def test_big_trees_are_cut_and_it_is_said(recording: Recording) -> None:
     assert small["cow"]["w"] == whole["cow"]["w"]
 
 
+def test_of_many_stops_the_longest_are_shown(recording: Recording) -> None:
+    own = recording.tables["stops"][0]
+    start_ns = own["start_monotonic_ns"]
+    recording.tables["stops"] += [
+        {**own, "pid": 1, "start_monotonic_ns": start_ns + number * 10**8, "duration_ns": number}
+        for number in range(1, 1000)
+    ]
+    data = html.page_data(recording)
+    assert data["totals"]["stops"] == 1000
+    shown = [(row["number"], row["duration_ns"]) for row in data["stops"]]
+    assert shown == [(1, 64_900_000), *((n + 1, n) for n in range(999, 980, -1))]
+
+
 def test_missing_library_names_the_remedy(
     recording: Recording, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -50,7 +50,7 @@ def test_losses_are_in_their_steps(recording: Recording) -> None:
     late = {**row, "slice": 900, "probe": "user", "count": 2}  # after the end: in the last step
     recording.tables["loss_slices"] += [{**row, "slice": 22, "count": 1}, late]
     losses = over_time(recording, steps=50).losses
-    assert losses.names == ["cow: no stack", "user: no stack"]
+    assert losses.names == ["cow, no stack", "user, no stack"]
     assert losses.cells == [[7, 0, 8], [39, 1, 2]]
     assert sum(losses.counts(40)) == 10
 
