@@ -72,6 +72,33 @@ const livedump = (() => {
     const target = byId("flame"), details = byId("flame-details"), field = byId("flame-search");
     let chart = null;
 
+    /* The frame that the keyboard is at; only frames that are drawn can be. */
+    let cursor = null;
+    const drawn = () => d3.select(target).selectAll("g.frame");
+    const goTo = (node) => {
+      if (!node) return;
+      cursor = node;
+      drawn().classed("cursor", (each) => each === node).filter((each) => each === node)
+        .each((each, index, groups) => groups[index].scrollIntoView({ block: "nearest" }));
+      details.textContent = describe(node, state);
+    };
+    const neighbour = (key) => {
+      const seen = new Set(drawn().data()), among = (nodes) => (nodes || []).filter((node) => seen.has(node));
+      if (!seen.has(cursor)) return d3.select(target).datum();
+      if (key === "ArrowDown") return cursor.parent;
+      if (key === "ArrowUp") return d3.greatest(among(cursor.children), (node) => node.x1 - node.x0);
+      const siblings = among(cursor.parent && cursor.parent.children).sort((a, b) => a.x0 - b.x0);
+      return siblings[siblings.indexOf(cursor) + (key === "ArrowLeft" ? -1 : 1)];
+    };
+    const press = (event) => {
+      if (!chart || event.ctrlKey || event.altKey || event.metaKey) return;
+      if (event.key.startsWith("Arrow")) goTo(neighbour(event.key));
+      else if (event.key === "Enter" && cursor) chart.zoomTo(cursor);
+      else if (event.key === "Escape" || event.key === "Home") chart.resetZoom();
+      else return;
+      event.preventDefault();
+    };
+
     const search = () => {
       const term = field.value.trim();
       if (!chart) return;
@@ -80,7 +107,7 @@ const livedump = (() => {
     const draw = () => {
       target.replaceChildren();
       details.textContent = "";
-      chart = null;
+      chart = cursor = null;
       state.root = rooted(state);
       if (!state.root.value) {
         const why = state.root.empty || "Nothing to weigh: this kind was counted, but not timed.";
@@ -93,12 +120,19 @@ const livedump = (() => {
         .selfValue(false).setColorMapper(colour).setLabelHandler((node) => describe(node, state))
         .setSearchMatch((node, term) => Boolean(term) && node.data.name.toLowerCase().includes(term.toLowerCase()))
         .setSearchHandler((found, sum) => { details.textContent = `search: ${found.length} frames${searched(sum, state)}`; })
+        .onClick(goTo)  // and after each zoom
         .setDetailsHandler((text) => { details.textContent = text || whole(); });
       d3.select(target).datum(state.root).call(chart);
       details.textContent = whole();
       search();
     };
 
+    target.addEventListener("keydown", press);
+    document.addEventListener("keydown", (event) => {
+      if (event.key !== "/" || event.target === field || event.ctrlKey || event.metaKey) return;
+      event.preventDefault();
+      field.focus();
+    });
     field.addEventListener("input", search);
     byId("flame-reset").addEventListener("click", () => { if (chart) chart.resetZoom(); });
     choice(byId("flame-kinds"), kinds, kind, (name) => name, (name) => { state.kind = name; draw(); });

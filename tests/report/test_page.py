@@ -169,6 +169,47 @@ def test_search_kinds_and_weights_work(page: Path) -> None:
     assert numbers["zoomed"] < numbers["cow"] == numbers["reset"]
 
 
+def test_flame_graph_works_by_keyboard(page: Path) -> None:
+    """What is drawn is zoomed; the text names the frame that the keys have come to."""
+    diff = page.with_name("same.html")
+    recorded = trace.read(page.with_name("recording"))
+    analysis.write_diff_html(analysis.compare(recorded, recorded), diff)
+    tail = """<script>
+      const flame = document.getElementById("flame");
+      document.querySelector('#flame-kinds [data-value="cow"]').click();
+      const frames = () => flame.querySelectorAll("g.frame").length;
+      const press = (...keys) => keys.map((key) => {
+        document.activeElement.dispatchEvent(
+          new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true }));
+        const [cursor, ...more] = flame.querySelectorAll("g.cursor");
+        if (more.length) throw new Error("more than one cursor");
+        const said = document.getElementById("flame-details").textContent.split(":")[0];
+        return cursor && cursor.getAttribute("name").startsWith(said) ? said : null;
+      });
+      flame.focus();
+      const result = { ring: getComputedStyle(flame).outlineStyle, all: frames() };
+      result.path = press("ArrowUp", "ArrowUp", "ArrowRight", "ArrowLeft", "ArrowUp", "ArrowDown");
+      result.rim = press("ArrowLeft", "ArrowLeft", "ArrowDown", "ArrowDown");
+      result.up = press("ArrowUp", "Enter"); result.zoomed = frames();
+      result.home = press("Home"); result.reset = frames();
+      press("ArrowUp", "Enter", "Escape"); result.escaped = frames();
+      press("/"); result.field = document.activeElement.id;
+      document.documentElement.dataset.result = JSON.stringify(result);
+    </script>"""
+    for file in (page, diff):
+        dom = chromium(probed(file, tail), "--dump-dom")
+        assert trouble(dom) == ""
+        found = re.search(r'data-result="([^"]*)"', dom[:10_000])
+        assert found
+        result = json.loads(found[1].replace("&quot;", '"'))
+        entry = "entry_SYSCALL_64_after_hwframe"
+        assert result["ring"] == "solid" and result["field"] == "flame-search"
+        assert result["path"] == ["cow", "stress-ng", "stress-ng", "fio", entry, "fio"], result
+        assert result["rim"] == ["fio", "fio", "cow", "cow"], result
+        assert result["zoomed"] < result["all"] == result["reset"] == result["escaped"], result
+        assert result["home"] == ["cow"]
+
+
 def test_span_of_time_redraws_the_flame_graph(page: Path) -> None:
     """By mouse and by keyboard; the sample's stacks each are in two slices."""
     tail = """<script>
