@@ -1,72 +1,97 @@
 "use strict";
 /*
- * Latency over time: a canvas of faults by step and latency, under a brush. over: see overtime.py. stops: [{start_ns,
- * duration_ns, number}] since the recording began. select(span): a span of time was chosen, [from_ns, to_ns], or null.
- * Returns what draws it again.
+ * Latency over time: a canvas of faults by step and latency, under a brush. over: see overtime.py; closeUp: the same, with
+ * every slice, but only around (aroundNs: [before, after]) stops that are `close`; null: over has every slice. stops:
+ * [{start_ns, duration_ns, number, close}] since the recording began, of stopsTotal. select(chosen): of a span of time,
+ * { span: [from_ns, to_ns], view: over or closeUp, where: what it is in words }, or null. Returns what draws it again.
  */
-livedump.heatMap = ({ over, stops, select }) => {
+livedump.heatMap = ({ over, closeUp, aroundNs, stops, stopsTotal, select }) => {
   const { byId, css, grouped, tick, element, choice } = livedump;
   const target = byId("heat"), details = byId("heat-details");
-  const margin = { left: 62, right: 12, top: 18, bottom: 26 }, rowHeight = 9, before = 1e9, after = 4e9;
+  const margin = { left: 62, right: 12, top: 18, bottom: 26 }, rowHeight = 9;
   const lossHeight = over.losses.cells.length ? 14 : 0;
   const kinds = Object.keys(over.heat), whole = over.step_ns * over.steps;
-  const state = { kind: kinds.includes("cow") ? "cow" : kinds[0], zero: 0, from: 0, to: whole, span: null };
+  const state = {
+    kind: kinds.includes("cow") ? "cow" : kinds[0], stop: null, zero: 0, from: 0, to: whole, view: over, span: null, spanView: over,
+  };
   let brush = null, layer = null, scale = null;
 
-  const signed = (value) => `${value < 0 ? "−" : ""}${value ? tick(Math.abs(value)) : "0"}`;
+  /* Slices must be told from each other, late in the recording, too. */
+  const exact = (value) => (value > 1e10 && value % 1e9 ? `${grouped((value / 1e9).toFixed(1))} s` : tick(value));
+  const signed = (value) => `${value < 0 ? "−" : ""}${value ? exact(Math.abs(value)) : "0"}`;
   const whereInTime = ([from, to]) => `${signed(from - state.zero)} to ${signed(to - state.zero)}`;
-  const counted = ([from, to]) => over.heat[state.kind].cells.reduce(
-    (sum, [step, , count]) => (step * over.step_ns >= from && step * over.step_ns < to ? sum + count : sum), 0);
+  const heatOf = (view) => view.heat[state.kind] || { bands: [], cells: [] };
+  const counted = (view, [from, to]) => heatOf(view).cells.reduce(
+    (sum, [step, , count]) => (step * view.step_ns >= from && step * view.step_ns < to ? sum + count : sum), 0);
   /* What was lost in a span of time, and how many. */
-  const lostIn = ([from, to]) => {
-    const sums = over.losses.names.map(() => 0);
-    for (const [step, number, count] of over.losses.cells) {
-      if (step * over.step_ns >= from && step * over.step_ns < to) sums[number] += count;
+  const lostIn = (view, [from, to]) => {
+    const sums = view.losses.names.map(() => 0);
+    for (const [step, number, count] of view.losses.cells) {
+      if (step * view.step_ns >= from && step * view.step_ns < to) sums[number] += count;
     }
-    return over.losses.names.map((name, number) => [name, sums[number]]).filter(([, sum]) => sum)
+    return view.losses.names.map((name, number) => [name, sums[number]]).filter(([, sum]) => sum)
       .map(([name, sum]) => `${name}: ${grouped(sum)}`).join(", ");
   };
   const describe = () => {
-    const span = state.span || [0, whole];
-    const lost = lostIn(span);
-    details.textContent = `${state.span ? "selected" : "all"}: ${whereInTime(span)}, ${grouped(counted(span))} faults` +
+    const span = state.span || [0, whole], view = state.span ? state.spanView : over;
+    const lost = lostIn(view, span);
+    details.textContent = `${state.span ? "selected" : "all"}: ${whereInTime(span)}, ${grouped(counted(view, span))} faults` +
       `${lost && `; losses: ${lost}`}`;
+  };
+  /* How fine it is, and what is left out. */
+  const explain = () => {
+    const close = stops.filter((stop) => stop.close).length, says = [`Each column is ${tick(state.view.step_ns)}.`];
+    const among = `of ${grouped(stopsTotal)} stops, those of snapshots and the longest`;
+    if (stops.length < stopsTotal) says.push(`Time can be counted from ${grouped(stops.length)} ${among}.`);
+    if (closeUp && close) {
+      const which = close < stopsTotal ? `${grouped(close)} ${among},` : "stops";
+      says.push(`Around ${which} there is every ${tick(closeUp.step_ns)}.`);
+    }
+    byId("heat-columns").textContent = says.join(" ");
   };
   const choose = (span) => {
     state.span = span;
+    state.spanView = state.view;
     byId("heat-clear").disabled = !span;
     describe();
-    select(span);
+    const where = (some) => `${whereInTime(some)} ${state.stop ? `from stop ${grouped(state.stop.number)}` : "of the recording"}`;
+    select(span && { span, view: state.view, where });
   };
-  /* To whole steps, at least one. */
+  /* To whole steps of what is shown, at least one. */
   const stepped = ([from, to]) => {
-    const first = Math.max(0, Math.min(over.steps - 1, Math.round(from / over.step_ns)));
-    const end = Math.min(over.steps, Math.max(first + 1, Math.round(to / over.step_ns)));
-    return [first * over.step_ns, end * over.step_ns];
+    const { step_ns: step, steps } = state.view;
+    const least = Math.floor(state.from / step), most = Math.min(steps, Math.ceil(state.to / step));
+    const first = Math.max(least, Math.min(most - 1, Math.round(from / step)));
+    const end = Math.min(most, Math.max(first + 1, Math.round(to / step)));
+    return [first * step, end * step];
   };
   const move = (span) => layer.call(brush.move, span && span.map(scale));
 
-  const paint = (canvas, heat, rows) => {
+  /* In rows of all latencies of the recording, wherever one looks. */
+  const paint = (canvas, rows) => {
+    const stepNs = state.view.step_ns, heat = heatOf(state.view);
+    const lowest = Math.max(0, over.heat[state.kind].bands.indexOf(heat.bands[0]));
     const context = canvas.getContext("2d");
     const most = Math.log1p(heat.cells.reduce((max, [, , count]) => Math.max(max, count), 1));
-    const width = Math.max(1, scale(over.step_ns) - scale(0));
+    const width = Math.max(1, scale(stepNs) - scale(0));
     context.fillStyle = css("--accent");
     for (const [step, band, count] of heat.cells) {
-      const x = scale(step * over.step_ns);
+      const x = scale(step * stepNs);
       if (x + width < 0 || x > canvas.width) continue;
       context.globalAlpha = 0.15 + (0.85 * Math.log1p(count)) / most;
-      context.fillRect(x, (rows - 1 - band) * rowHeight, width, rowHeight);
+      context.fillRect(x, (rows - 1 - band - lowest) * rowHeight, width, rowHeight);
     }
   };
 
   /* A row of its own under the faults; what was lost is in the tooltip, too. */
   const paintLosses = (row, width) => {
     row.append("text").attr("class", "loss").attr("x", -8).attr("y", 9).text("losses");
-    for (const step of new Set(over.losses.cells.map(([at]) => at))) {
-      const span = [step * over.step_ns, (step + 1) * over.step_ns];
+    const view = state.view;
+    for (const step of new Set(view.losses.cells.map(([at]) => at))) {
+      const span = [step * view.step_ns, (step + 1) * view.step_ns];
       if (scale(span[0]) < 0 || scale(span[0]) >= width) continue;
       row.append("rect").attr("class", "loss").attr("x", scale(span[0])).attr("width", Math.max(2, scale(span[1]) - scale(span[0])))
-        .attr("height", 10).append("title").text(`${whereInTime(span)}: ${lostIn(span)}`);
+        .attr("height", 10).append("title").text(`${whereInTime(span)}: ${lostIn(view, span)}`);
     }
   };
 
@@ -76,7 +101,7 @@ livedump.heatMap = ({ over, stops, select }) => {
     scale = d3.scaleLinear().domain([state.from, state.to]).range([0, width]);
     const canvas = element("canvas", { width, height, style: `left: ${margin.left}px; top: ${margin.top}px` });
     target.replaceChildren(canvas);
-    paint(canvas, heat, rows);
+    paint(canvas, rows);
 
     const svg = d3.select(target).append("svg").attr("width", target.clientWidth).attr("height", height + lossHeight + margin.top + margin.bottom);
     const inner = svg.append("g").attr("transform", `translate(${margin.left},${margin.top})`);
@@ -105,6 +130,7 @@ livedump.heatMap = ({ over, stops, select }) => {
     layer = inner.append("g").attr("class", "brush").call(brush);
     if (state.span) move(state.span);
     describe();
+    explain();
   };
 
   /* Left and right move the span, with Shift its end; Escape drops it. */
@@ -113,7 +139,7 @@ livedump.heatMap = ({ over, stops, select }) => {
     if (event.key === "Escape") { move(null); choose(null); return; }
     if (!way) return;
     event.preventDefault();
-    const by = way * over.step_ns, [from, to] = state.span || [state.from, state.from + over.step_ns];
+    const by = way * state.view.step_ns, [from, to] = state.span || [state.from, state.from + state.view.step_ns];
     const span = stepped(event.shiftKey ? [from, to + by] : [from + by, to + by]);
     choose(span);
     move(span);
@@ -123,7 +149,10 @@ livedump.heatMap = ({ over, stops, select }) => {
   const zeros = ["start", ...stops.map((stop) => `stop ${grouped(stop.number)}`)];
   choice(byId("heat-zeros"), zeros, "start", (name) => `from ${name}`, (name) => {
     const stop = stops[zeros.indexOf(name) - 1];
+    state.stop = stop;
     state.zero = stop ? stop.start_ns + stop.duration_ns : 0;
+    state.view = stop && stop.close && closeUp ? closeUp : over;
+    const [before, after] = aroundNs;
     [state.from, state.to] = stop ? [Math.max(0, state.zero - before), Math.min(whole, state.zero + after)] : [0, whole];
     draw();
   });

@@ -13,13 +13,14 @@ from livedump.analysis import assets, stacks
 from livedump.analysis.compare import Comparison, diff_tree
 from livedump.analysis.files import write_file
 from livedump.analysis.latency import KINDS, kind_order
-from livedump.analysis.overtime import STEPS
+from livedump.analysis.overtime import AROUND_NS, STEPS, close_up
 from livedump.analysis.summary import Summary, summarize
 from livedump.trace.recording import Recording, Row
 
 #: The page must stay below 8 MB; the libraries take 1.4 MB of that.
-FLAME_BYTES = 3_500_000
-TIME_BYTES = 2_500_000
+FLAME_BYTES = 2_800_000
+TIME_BYTES = 1_800_000
+CLOSE_BYTES = 1_400_000
 
 #: Stops that the page lists and can take as time zero.
 STOPS = 20
@@ -112,6 +113,12 @@ def page_data(recording: Recording, kinds: Sequence[str] = ()) -> dict[str, Any]
     data["kinds"] = KINDS
     data["stops"] = shown_stops(summary)
     data["totals"]["stops"] = len(summary.longest_stops)
+    data["around_ns"] = AROUND_NS
+    data["close_up"], data["close_stops"] = None, 0
+    if summary.timeline.step_ns > recording.meta["slice_ns"]:
+        ends = stop_ends_ns(recording, data["stops"])
+        found, data["close_stops"] = close_up(recording, ends, kinds, CLOSE_BYTES)
+        data["close_up"] = found.to_dict()
     del data["top_stacks"], data["timeline"], data["loss_slices"]
     return data
 
@@ -123,6 +130,12 @@ def shown_stops(summary: Summary, limit: int = STOPS) -> list[Row]:
     numbers = {start: number for number, start in enumerate(by_time, 1)}
     ranked = sorted(summary.longest_stops, key=lambda row: row["start_monotonic_ns"] not in own)
     return [{**row, "number": numbers[row["start_monotonic_ns"]]} for row in ranked[:limit]]
+
+
+def stop_ends_ns(recording: Recording, stops: Sequence[Row]) -> list[int]:
+    """When each stop ended, since the recording began."""
+    began = recording.meta["clocks"]["start"]["monotonic_ns"]
+    return [row["start_monotonic_ns"] + row["duration_ns"] - began for row in stops]
 
 
 def flames(

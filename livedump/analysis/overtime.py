@@ -16,6 +16,9 @@ from livedump.trace.recording import Recording, Row
 #: Steps of time on the page.
 STEPS = 600
 
+#: How long before and after the end of a stop the page has every slice.
+AROUND_NS = (1_000_000_000, 4_000_000_000)
+
 #: Rows of a heat map for each power of two of latency: a bucket has four times as many.
 BANDS = 4
 
@@ -47,11 +50,11 @@ class Stacks:
     cells: list[list[int]] = field(default_factory=list)
     left_out: int = 0
 
-    def shrink(self, limit_bytes: int) -> None:
-        """Until it takes no more as JSON: first longer steps, then fewer stacks."""
+    def shrink(self, limit_bytes: int, *, longer: bool = True) -> None:
+        """Until it takes no more as JSON: by longer steps, if they may be, then by fewer stacks."""
         most = max((cell[0] for cell in self.cells), default=0)
         while self._bytes() > limit_bytes and self.cells:
-            if self.every <= most and len(self.cells) > len(self.paths):
+            if longer and self.every <= most and len(self.cells) > len(self.paths):
                 self.every *= 2
                 self.merge()
             else:
@@ -140,49 +143,102 @@ class OverTime:
             "losses": {"names": self.losses.names, "cells": self.losses.cells},
         }
 
-    def shrink(self, limit_bytes: int) -> None:
-        """Until all stacks together take no more as JSON."""
+    def shrink(self, limit_bytes: int, *, longer: bool = True) -> None:
+        """Until all stacks together take no more as JSON, see :meth:`Stacks.shrink`."""
         for each in self.stacks.values():
-            each.shrink(limit_bytes // len(self.stacks))
+            each.shrink(limit_bytes // len(self.stacks), longer=longer)
+
+    def heat_bytes(self) -> int:
+        """What all but the stacks takes as JSON."""
+        return len(json.dumps({**self.to_dict(), "stacks": {}}, separators=(",", ":")))
 
 
 def over_time(
-    recording: Recording, kinds: Sequence[str] = (), steps: int = STEPS, *, with_stacks: bool = True
+    recording: Recording,
+    kinds: Sequence[str] = (),
+    steps: int = STEPS,
+    *,
+    with_stacks: bool = True,
+    around_ns: Sequence[int] | None = None,
 ) -> OverTime:
     """The recording in at most *steps* steps of equal length, each of whole slices.
 
     :param kinds: only these; empty: all
+    :param around_ns: since the start; each slice is a step then, and only those :data:`AROUND_NS`
+        of one of these have something
     :raises livedump.trace.RecordingError: a table cannot be read
     """
     slice_ns = int(recording.meta["slice_ns"])
     clocks = recording.meta["clocks"]
     lasted_ns = int(clocks["end"]["monotonic_ns"]) - int(clocks["start"]["monotonic_ns"])
     slices = max(1, -(-lasted_ns // slice_ns))
-    width = -(-slices // steps)
+    width = 1 if around_ns is not None else -(-slices // steps)
+    wanted = None if around_ns is None else _slices_around(around_ns, slice_ns)
     count = -(-slices // width)
-    lost = _losses(recording.tables["loss_slices"], width, count)
-    found = OverTime(width * slice_ns, count, {}, {}, lost)
-    heat = _sums(recording, "slices", width, ["bucket_low_ns"], ["count"], found.steps)
+    lost = [r for r in recording.tables["loss_slices"] if wanted is None or r["slice"] in wanted]
+    found = OverTime(width * slice_ns, count, {}, {}, _losses(lost, width, count))
+    cells = _rows(recording, "slices", wanted)
+    heat = _sums(cells, width, ["bucket_low_ns"], ["count"], found.steps)
     for kind in sorted(heat, key=kind_order):
         if not kinds or kind in kinds:
             found.heat[kind] = _heat(heat[kind])
     if with_stacks:
         sums = ["count", "stalled_ns"]
-        rows = _sums(recording, "stack_slices", width, ["comm", "stack"], sums, found.steps)
+        taken = _rows(recording, "stack_slices", wanted)
+        rows = _sums(taken, width, ["comm", "stack"], sums, found.steps)
         for kind in sorted(rows, key=kind_order):
             if not kinds or kind in kinds:
                 found.stacks[kind] = _stacks(rows[kind])
     return found
 
 
+def close_up(
+    recording: Recording, instants_ns: Sequence[int], kinds: Sequence[str], limit_bytes: int
+) -> tuple[OverTime, int]:
+    """Every slice around instants, at most *limit_bytes* of JSON; the first ones are kept.
+
+    :returns: with for how many of them there was room
+    """
+    kept = list(instants_ns)
+    while True:
+        found = over_time(recording, kinds, around_ns=kept)
+        heat_bytes = found.heat_bytes()
+        if heat_bytes <= limit_bytes // 2 or not kept:
+            break
+        kept = kept[: len(kept) // 2]
+    found.shrink(limit_bytes - heat_bytes, longer=False)
+    return found, len(kept)
+
+
+def _slices_around(instants_ns: Sequence[int], slice_ns: int) -> set[int]:
+    """All slices of which something is :data:`AROUND_NS` of an instant."""
+    before, after = AROUND_NS
+    return {
+        number
+        for instant in instants_ns
+        for number in range(max(0, instant - before) // slice_ns, -(-(instant + after) // slice_ns))
+    }
+
+
+def _rows(recording: Recording, name: str, wanted: set[int] | None) -> Any:
+    """A table, or what it has of some slices, as pyarrow has it."""
+    import pyarrow
+    import pyarrow.compute
+
+    table = recording.columns(name)
+    if wanted is None:
+        return table
+    numbers = pyarrow.array(sorted(wanted), pyarrow.uint32())
+    return table.filter(pyarrow.compute.is_in(table["slice"], value_set=numbers))
+
+
 def _sums(
-    recording: Recording, name: str, width: int, by: list[str], sums: list[str], steps: int
+    table: Any, width: int, by: list[str], sums: list[str], steps: int
 ) -> dict[str, list[tuple[Any, ...]]]:
     """Kind -> (step, *by, *sums) of a table, added up by pyarrow: it may have millions of rows."""
     import pyarrow
     import pyarrow.compute
 
-    table = recording.columns(name)
     step = pyarrow.compute.divide(table["slice"], pyarrow.scalar(width, pyarrow.uint32()))
     step = pyarrow.compute.min_element_wise(step, pyarrow.scalar(steps - 1, pyarrow.uint32()))
     keys = ["kind", "step", *by]

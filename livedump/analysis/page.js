@@ -173,7 +173,7 @@
 
   /* The span of time that the heat map has chosen; null: all. */
   const over = data.over_time;
-  let span = null;
+  let chosen = null;
   /* Stacks are known by longer steps, where there are many. */
   const widened = ([from, to], step) => [Math.floor(from / step) * step, Math.ceil(to / step) * step];
 
@@ -184,12 +184,13 @@
     kind: flameKinds.includes("cow") ? "cow" : flameKinds[0],
     rooted: (state) => {
       byId("flame-span").textContent = "";
-      if (!span) return shown(data.flames[state.kind], state.weight);
-      const stacks = over.stacks[state.kind] || { every: 1, paths: [], cells: [], left_out: 0 };
-      const whole = widened(span, stacks.every * over.step_ns);
-      const rare = stacks.left_out ? `, without ${grouped(stacks.left_out)} faults of rare stacks` : "";
-      byId("flame-span").textContent = `Only from ${tick(whole[0])} to ${tick(whole[1])} of the recording${rare}.`;
-      return spanTree(stacks, over.step_ns, span, state.kind, state.weight);
+      if (!chosen) return shown(data.flames[state.kind], state.weight);
+      const { span, view, where } = chosen;
+      const stacks = view.stacks[state.kind] || { every: 1, paths: [], cells: [], left_out: 0 };
+      const whole = widened(span, stacks.every * view.step_ns);
+      const rare = stacks.left_out ? `, without up to ${grouped(stacks.left_out)} faults of rare stacks` : "";
+      byId("flame-span").textContent = `Only ${where(whole)}${rare}.`;
+      return spanTree(stacks, view.step_ns, span, state.kind, state.weight);
     },
     colour,
     describe: (node, state) => `${node.data.name}: ${share(node.value, state)}`,
@@ -202,9 +203,13 @@
   const began = meta.clocks.start.monotonic_ns;
   const heat = byId("time").hidden ? () => {} : heatMap({
     over,
-    stops: data.stops.map((row) => ({ ...row, start_ns: row.start_monotonic_ns - began })).sort((a, b) => a.number - b.number),
-    select: (chosen) => {
-      span = chosen;
+    closeUp: data.close_up,
+    aroundNs: data.around_ns,
+    stops: data.stops.map((row, rank) => ({ ...row, start_ns: row.start_monotonic_ns - began, close: rank < data.close_stops }))
+      .sort((a, b) => a.number - b.number),
+    stopsTotal: data.totals.stops,
+    select: (picked) => {
+      chosen = picked;
       flame();
     },
   });

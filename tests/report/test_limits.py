@@ -19,6 +19,7 @@ from tests.unit import samples
 
 EVENTS = 10_000_000
 SLICES = 18_000  # half an hour of 100 ms
+STOPS = 1000
 MOST_S, MOST_BYTES, MOST_HTML = 20, 2 << 30, 8 << 20
 
 KINDS = ("user", "uaccess", "cow")
@@ -59,7 +60,7 @@ def stack(number: int) -> str:
 
 
 def tables() -> dict[str, Any]:
-    """The sample's, with half an hour of slices and stacks."""
+    """The sample's, with half an hour of slices, stacks and stops."""
     found: dict[str, Any] = samples.tables()
     cells = [row for row in found["slices"] if row["kind"] in KINDS][:60]
     numbers = range(SLICES)
@@ -84,6 +85,11 @@ def tables() -> dict[str, Any]:
         **{name: [5] * rows for name in ("samples", "count", "stalled_ns")},
     }
     found["stack_slices"] = lambda: [pyarrow.table(stack_slices)]
+    stop = found["stops"][0]
+    found["stops"] = [
+        {**stop, "start_monotonic_ns": samples.START_NS + number * 1_790_000_000}
+        for number in range(STOPS)
+    ]
     found["stacks"] = [
         {
             "kind": kind,

@@ -266,6 +266,74 @@ def test_span_of_time_redraws_the_flame_graph(page: Path) -> None:
     assert result["empty"] == "No stack was taken in this span of time."
 
 
+HOUR_SLICES = 36_000
+
+
+def hour(folder: Path) -> Path:
+    """An hour of user faults, each slice with its own number, and a stop of 900 ms of 30 stops."""
+    meta, tables = samples.meta(), samples.tables()
+    meta["clocks"]["end"]["monotonic_ns"] = samples.START_NS + 3600 * 10**9
+    numbers = range(HOUR_SLICES)
+    cell = next(row for row in tables["slices"] if row["kind"] == "user")
+    stack = next(row for row in tables["stack_slices"] if row["kind"] == "user")
+    when = [{"slice": n, "start_ns": n * samples.SLICE_NS} for n in numbers]
+    tables["slices"] = [{**cell, **when[n], "count": 100 + n % 777} for n in numbers]
+    tables["stack_slices"] = [{**stack, **when[n], "count": 20 + n % 777} for n in numbers]
+    stop = {**tables["stops"][0], "duration_ns": 50_000}
+    tables["stops"] = [
+        {**stop, "start_monotonic_ns": samples.START_NS + (minute + 1) * 10**11}
+        for minute in range(30)
+    ]
+    long_ns = 900_000_000
+    start_ns = samples.START_NS + 1_800 * 10**9 - long_ns
+    tables["stops"][17].update(start_monotonic_ns=start_ns, duration_ns=long_ns)
+    tables["snapshots"] = []
+    recording.write(folder, meta, tables)
+    return folder
+
+
+def test_an_hour_has_every_slice_around_a_stop(page: Path) -> None:
+    file = page.with_name("hour.html")
+    analysis.write_html(trace.read(hour(page.with_name("hour"))), file)
+    tail = """<script>
+      const text = (id) => document.getElementById(id).textContent;
+      const heat = document.getElementById("heat"), result = {}, columns = [];
+      const key = (name) => heat.dispatchEvent(
+        new KeyboardEvent("keydown", { key: name, bubbles: true }));
+      const fill = CanvasRenderingContext2D.prototype.fillRect;
+      CanvasRenderingContext2D.prototype.fillRect = function (x, y, width, height) {
+        columns.push(width / this.canvas.width); fill.call(this, x, y, width, height);
+      };
+      document.querySelector('#flame-kinds [data-value="user"]').click();
+      result.whole = text("heat-columns");
+      document.querySelector('#heat-zeros [data-value="stop 18"]').click();
+      result.close = text("heat-columns");
+      result.columns = columns.filter((share) => Math.abs(share - 0.02) < 0.001).length;
+      result.others = columns.length - result.columns;
+      for (let i = 0; i < 10; i += 1) key("ArrowRight");
+      result.heat = text("heat-details"); result.span = text("flame-span");
+      result.flame = text("flame-details");
+      document.querySelector('#heat-zeros [data-value="start"]').click();
+      result.later = text("heat-details");
+      document.documentElement.dataset.result = JSON.stringify(result);
+    </script>"""
+    dom = chromium(probed(file, tail), "--dump-dom")
+    assert trouble(dom) == ""
+    found = re.search(r'data-result="([^"]*)"', dom[:10_000])
+    assert found
+    result = json.loads(found[1].replace("&quot;", '"'))
+    among = "of 30 stops, those of snapshots and the longest"
+    every = f"Time can be counted from 20 {among}. Around 20 {among}, there is every 100 ms."
+    assert result["whole"] == f"Each column is 6 s. {every}"
+    assert result["close"] == f"Each column is 100 ms. {every}"
+    assert result["columns"] == 50 and result["others"] <= 2, result  # at the edges
+    faults, taken = 100 + 18_000 % 777, 20 + 18_000 % 777
+    assert result["heat"] == f"selected: 0 to 100 ms, {faults} faults"
+    assert result["span"] == "Only 0 to 100 ms from stop 18."
+    assert result["flame"].startswith(f"user: {taken} faults, 100.00 %")
+    assert result["later"] == f"selected: 1,800 s to 1,800.1 s, {faults} faults"
+
+
 def test_losses_have_a_row_under_the_heat_map(page: Path) -> None:
     dom = chromium(probed(page), "--dump-dom")
     [row] = re.findall(r'<rect class="loss"[^>]*><title>([^<]*)', dom)

@@ -114,3 +114,28 @@ def test_kind_that_is_counted_only(tmp_path: Path) -> None:
     trace.recording.write(tmp_path / "r", samples.meta(), rows)
     heat = over_time(trace.read(tmp_path / "r")).heat["kernel"]
     assert (heat.bands, heat.cells) == ([], [[4, 0, 9]])
+
+
+def test_close_up_has_every_slice_around_some_instants(recording: Recording) -> None:
+    found, kept = overtime.close_up(recording, [2 * 10**9, 5_950_000_000], (), 1_000_000)
+    whole = over_time(recording)
+    assert (kept, found.step_ns, found.steps) == (2, whole.step_ns, whole.steps)
+    near = range(10, 100)  # 1 s before the first to 4 s after the second
+    assert found.counts("user") == [
+        count if step in near else 0 for step, count in enumerate(whole.counts("user"))
+    ]
+    taken = [cell for cell in whole.stacks["cow"].cells if cell[0] in near]
+    assert sum(c[2] for c in found.stacks["cow"].cells) == sum(c[2] for c in taken)
+    assert found.losses == whole.losses
+    none, kept = overtime.close_up(recording, [], (), 1_000_000)
+    assert (none.heat, none.stacks, none.losses.cells, kept) == ({}, {}, [], 0)
+
+
+def test_close_up_fits(recording: Recording) -> None:
+    """The first instants are kept, and the most frequent stacks, by slice."""
+    instants = [(11 - number) * 10**9 for number in range(8)]
+    found, kept = overtime.close_up(recording, instants, (), 20_000)
+    assert 0 < kept < 8
+    assert found.counts("user")[110] and not found.counts("user")[40]
+    assert len(json.dumps(found.to_dict(), separators=(",", ":"))) <= 20_000
+    assert {each.every for each in found.stacks.values()} == {1}
