@@ -9,7 +9,7 @@ livedump.heatMap = ({ over, closeUp, aroundNs, stops, stopsTotal, select }) => {
   const { byId, css, grouped, tick, element, choice } = livedump;
   const target = byId("heat"), details = byId("heat-details");
   const margin = { left: 62, right: 12, top: 18, bottom: 26 }, rowHeight = 9;
-  const lossHeight = over.losses.cells.length ? 14 : 0;
+  const lossHeight = over.losses.cells.length ? 20 : 0;
   const kinds = Object.keys(over.heat), whole = over.step_ns * over.steps;
   const state = {
     kind: kinds.includes("cow") ? "cow" : kinds[0], stop: null, zero: 0, from: 0, to: whole, view: over, span: null, spanView: over,
@@ -30,7 +30,7 @@ livedump.heatMap = ({ over, closeUp, aroundNs, stops, stopsTotal, select }) => {
       if (step * view.step_ns >= from && step * view.step_ns < to) sums[number] += count;
     }
     return view.losses.names.map((name, number) => [name, sums[number]]).filter(([, sum]) => sum)
-      .map(([name, sum]) => `${name}: ${grouped(sum)}`).join(", ");
+      .map(([name, sum]) => `${name}: ${grouped(sum)}`).join("; ");
   };
   const describe = () => {
     const span = state.span || [0, whole], view = state.span ? state.spanView : over;
@@ -41,11 +41,11 @@ livedump.heatMap = ({ over, closeUp, aroundNs, stops, stopsTotal, select }) => {
   /* How fine it is, and what is left out. */
   const explain = () => {
     const close = stops.filter((stop) => stop.close).length, says = [`Each column is ${tick(state.view.step_ns)}.`];
-    const among = `of ${grouped(stopsTotal)} stops, those of snapshots and the longest`;
-    if (stops.length < stopsTotal) says.push(`Time can be counted from ${grouped(stops.length)} ${among}.`);
-    if (closeUp && close) {
-      const which = close < stopsTotal ? `${grouped(close)} ${among},` : "stops";
-      says.push(`Around ${which} there is every ${tick(closeUp.step_ns)}.`);
+    if (state.view === over && close) {
+      says.push(`From ${close < stops.length ? `${close} of the stops` : "a stop"} it is ${tick(closeUp.step_ns)}.`);
+    }
+    if (stops.length < stopsTotal) {
+      says.push(`${stops.length} of ${grouped(stopsTotal)} stops are shown: those of snapshots, then the longest.`);
     }
     byId("heat-columns").textContent = says.join(" ");
   };
@@ -113,7 +113,7 @@ livedump.heatMap = ({ over, closeUp, aroundNs, stops, stopsTotal, select }) => {
     for (const [low, band] of labels.length ? labels : [[null, 0]]) {
       left.append("text").attr("x", -8).attr("y", (rows - band) * rowHeight).text(low === null ? "faults" : tick(low));
     }
-    if (lossHeight) paintLosses(inner.append("g").attr("transform", `translate(0,${height + 4})`), width);
+    if (lossHeight) paintLosses(inner.append("g").attr("transform", `translate(0,${height + 9})`), width);
     for (const stop of stops) {
       const x = scale(stop.start_ns + stop.duration_ns);
       if (x < 0 || x > width) continue;

@@ -113,7 +113,8 @@
     const marks = ["p50", "p99", "max"].map((name) => [name, row[`${name}_ns`]]).filter(([, value]) => value > 0);
     const low = Math.floor(Math.log10(x[0])), high = Math.ceil(Math.log10(end));
     const ticks = [];
-    const steps = high - low > 4 ? [1] : [1, 2, 5];
+    const room = byId("histogram").clientWidth < 600 ? 1 : 4;  // labels must not run into each other
+    const steps = high - low > room ? [1] : [1, 2, 5];
     for (let power = low; power <= high; power += 1) ticks.push(...steps.map((step) => step * 10 ** power));
     Plotly.react(byId("histogram"), [{
       x, y, text, type: "scatter", mode: "lines", line: { shape: "hv", width: 1.2, color: css("--accent") },

@@ -322,10 +322,9 @@ def test_an_hour_has_every_slice_around_a_stop(page: Path) -> None:
     found = re.search(r'data-result="([^"]*)"', dom[:10_000])
     assert found
     result = json.loads(found[1].replace("&quot;", '"'))
-    among = "of 30 stops, those of snapshots and the longest"
-    every = f"Time can be counted from 20 {among}. Around 20 {among}, there is every 100 ms."
-    assert result["whole"] == f"Each column is 6 s. {every}"
-    assert result["close"] == f"Each column is 100 ms. {every}"
+    among = "20 of 30 stops are shown: those of snapshots, then the longest."
+    assert result["whole"] == f"Each column is 6 s. From a stop it is 100 ms. {among}"
+    assert result["close"] == f"Each column is 100 ms. {among}"
     assert result["columns"] == 50 and result["others"] <= 2, result  # at the edges
     faults, taken = 100 + 18_000 % 777, 20 + 18_000 % 777
     assert result["heat"] == f"selected: 0 to 100 ms, {faults} faults"
