@@ -16,8 +16,43 @@ from livedump.trace.layout import QUESTIONS
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-kinds_option = click.option(
-    "--kind", "kinds", multiple=True, metavar="K", help="Only this kind; may be repeated."
+
+def _kinds(
+    _ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]
+) -> tuple[str, ...]:
+    """``("user,cow", "stop")`` -> ``("user", "cow", "stop")``."""
+    parts = (part.strip() for value in values for part in value.split(","))
+    chosen = tuple(dict.fromkeys(part for part in parts if part))
+    if values and not chosen:
+        raise click.BadParameter(f"{','.join(values)!r}: name a kind")
+    return chosen
+
+
+def _questions(
+    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> tuple[str, ...]:
+    chosen = _kinds(ctx, param, values)
+    if not set(chosen) <= set(QUESTIONS):
+        raise click.BadParameter(f"{','.join(values)!r}: choose from {','.join(QUESTIONS)}")
+    return chosen
+
+
+def _kind_option(
+    name: str, callback: Callable[..., tuple[str, ...]], text: str
+) -> Callable[[F], F]:
+    """``--kind`` of every command: ``K,K``, or once for each."""
+    return click.option("--kind", name, callback=callback, multiple=True, metavar="K,K", help=text)
+
+
+#: Which kinds of a recording to show; the command gets ``kinds``, empty when none was chosen.
+kinds_option = _kind_option("kinds", _kinds, "Only these kinds; may be repeated.")
+
+#: What to record; the command gets ``questions``, empty when nothing was chosen.
+questions_option = _kind_option(
+    "questions",
+    _questions,
+    f"What to record, of {','.join(QUESTIONS)}; may be repeated. Default: all that this kernel "
+    "offers now.",
 )
 
 by_option = click.option(
@@ -29,16 +64,6 @@ by_option = click.option(
 )
 
 
-def _questions(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[str, ...]:
-    if value is None:
-        return ()
-    chosen = tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
-    unknown = [question for question in chosen if question not in QUESTIONS]
-    if unknown or not chosen:
-        raise click.BadParameter(f"{value!r}: choose from {','.join(QUESTIONS)}")
-    return chosen
-
-
 def _pids(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[int, ...]:
     try:
         pids = tuple(dict.fromkeys(int(part) for part in (value or "").split(",") if part.strip()))
@@ -47,16 +72,6 @@ def _pids(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tu
     if value is not None and (not pids or min(pids) < 1):
         raise click.BadParameter(f"{value!r}: there are no such processes")
     return pids
-
-
-#: What to record; the command gets ``questions``, empty when nothing was chosen.
-questions_option = click.option(
-    "--kind",
-    "questions",
-    callback=_questions,
-    metavar="K,K",
-    help=f"What to record, of {','.join(QUESTIONS)}. Default: all that this kernel offers now.",
-)
 
 
 def chosen_options(function: F) -> F:

@@ -123,6 +123,22 @@ def test_duration(fake: type[FakeRecorder], text: str, seconds: float) -> None:
     assert fake.config.duration_s == seconds
 
 
+@pytest.mark.parametrize("chosen", [("cow,stop",), ("cow", "stop"), ("cow, stop", "cow")])
+def test_kinds_come_in_one_list_or_in_many(
+    fake: type[FakeRecorder],
+    chosen: tuple[str, ...],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    options = [part for kind in chosen for part in ("--kind", kind)]
+    assert run("record", "--duration", "1", *options) == 0
+    assert fake.config.questions == ("cow", "stop")
+    capfd.readouterr()
+    assert run("report", str(samples.write(tmp_path / "r")), "--json", *options) == 0
+    kinds = [row["kind"] for row in json.loads(capfd.readouterr().out)["latencies"]]
+    assert kinds == ["cow", "stop"]
+
+
 def test_record_json(fake: type[FakeRecorder], capfd: pytest.CaptureFixture[str]) -> None:
     assert run("record", "--json", "--duration", "2.5") == 0
     assert fake.config.duration_s == 2.5
@@ -195,6 +211,7 @@ def test_dump_that_failed_is_in_the_exit_status(
         ("record", "--duration", "10000h"),
         ("record", "--evnts", "true"),
         ("report",),
+        ("report", "recording", "--kind", ","),
     ],
 )
 def test_wrong_usage(arguments: tuple[str, ...], fake: type[FakeRecorder]) -> None:
