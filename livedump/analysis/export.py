@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from livedump.analysis import stacks
-from livedump.analysis.files import ExportError, write_file
+from livedump.analysis.files import ExportError, opened, refuse_recording, write_file
 from livedump.analysis.latency import Latency, kind_order, latencies
 from livedump.analysis.receipt import receipts
 from livedump.trace import recording
@@ -239,18 +239,18 @@ def parquet(folder: Path, target: Path) -> list[Path]:
     :raises ExportError: a file could not be written
     """
     meta = recording.read(folder).meta
+    refuse_recording(target, target, step=STEP)
     start = meta["clocks"]["start"]["monotonic_ns"]
     name = f"{_file_name(meta['host'])}-{_file_name(meta['boot_id'])}-{start}.parquet"
     written = []
     for table in recording.TABLES:
         file = target / table / name
-        partial = file.with_name(f".{name}.partial")
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(folder / f"{table}.parquet", partial)
-            partial.replace(file)
+            with (folder / f"{table}.parquet").open("rb") as source:
+                with opened(file, step=STEP) as out:
+                    shutil.copyfileobj(source, out)
         except OSError as error:
-            partial.unlink(missing_ok=True)
             raise ExportError(f"{file}: {error.strerror}", step=STEP) from error
         written.append(file)
     return written

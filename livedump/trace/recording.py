@@ -311,6 +311,14 @@ def _is_recording(path: Path) -> bool:
     return True
 
 
+def looks_like_one(path: Path) -> bool:
+    """Whether a folder is a recording of ours, be it damaged or of another schema."""
+    try:
+        return FORMAT in (path / META).read_text(errors="replace")
+    except OSError:
+        return False
+
+
 def read_meta(path: Path) -> dict[str, Any]:
     """meta.json alone, checked. What a killed recorder has left is made a recording first.
 
