@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,10 @@ WEIGHTS = {"count": "count", "stalled": "stalled_ns"}
 #: The fault machinery's outermost frame. What it interrupted is below; the frames above it are the
 #: same in all stacks and say nothing.
 FAULT_ENTRY = "asm_exc_page_fault"
+
+
+#: A number at a stack's end would be read as a count of its own, as in differential stacks.
+_SECOND_COUNT = re.compile(r" (?=[0-9]*\.?[0-9]*$)")
 
 
 def trim(stack: str) -> str:
@@ -39,17 +44,17 @@ def rows(recording: Recording, kinds: Sequence[str] = ()) -> Iterator[Row]:
 def folded_lines(
     recording: Recording, kinds: Sequence[str] = (), weight: str = "count"
 ) -> list[str]:
-    """Folded stacks, ``comm;root;...;leaf N`` with integer N, sorted. With more than one kind, the
-    kind comes first.
+    """Folded stacks, ``comm;root;...;leaf N`` with integer N, sorted, as flamegraph.pl and inferno
+    read them. With more than one kind, the kind comes first.
 
     :param weight: ``count``, or ``stalled_ns``; stacks that weigh nothing are left out
     """
     prefix = len(kinds) != 1
     totals: dict[str, int] = {}
     for row in rows(recording, kinds):
-        line = f"{_frame(row['comm'])};{row['stack']}"
-        if prefix:
-            line = f"{row['kind']};{line}"
+        frames = [row["comm"], *row["stack"].split(";")]
+        line = ";".join(_frame(name) for name in ([row["kind"], *frames] if prefix else frames))
+        line = _SECOND_COUNT.sub("_", line)
         totals[line] = totals.get(line, 0) + int(row[weight])
     return [f"{line} {total}" for line, total in sorted(totals.items()) if total]
 
@@ -122,5 +127,6 @@ def path(comm: str, stack: str) -> list[str]:
 
 
 def _frame(name: str) -> str:
-    """A task's name as a frame: it may hold anything."""
-    return " ".join(name.replace(";", ":").split()) or "?"
+    """A name as a frame: a task's may hold anything, and a function's nearly so."""
+    text = " ".join(name.replace(";", ":").split())
+    return "".join(c if c.isprintable() else "?" for c in text) or "?"
