@@ -16,12 +16,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from types import FrameType
 from typing import Any, NoReturn, TypeVar
@@ -32,8 +34,14 @@ from livedump.errors import LivedumpError
 
 EXIT_ERROR = 1
 EXIT_USAGE = 2
+#: Standard output could not be written. Not 1, which is an answer of some commands, as of diff(1).
+EXIT_OUTPUT = EXIT_USAGE
 EXIT_INTERRUPTED = 130
+EXIT_PIPE = 128 + signal.SIGPIPE
 EXIT_TERMINATED = 143
+
+#: What writing to an open file can end in, a broken pipe apart.
+_OUTPUT_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF}
 
 F = TypeVar("F", bound=Callable[..., Any])
 Progress = Callable[[int, int], None]
@@ -104,6 +112,38 @@ def _sigterm_raises() -> Iterator[None]:
 
 
 def _run(group: click.Command, program: str, argv: Sequence[str] | None, obj: object) -> int:
+    """Run *group*; whatever becomes of standard output is in the status."""
+    if sys.stdout is None:  # closed by who called: writing shall fail, not be left out
+        sys.stdout = os.fdopen(os.open(os.devnull, os.O_RDONLY), "w")
+    stdout = sys.stdout
+    try:
+        status = _run_group(group, program, argv, obj)
+        sys.stdout.flush()
+        return status
+    except SystemExit:
+        if sys.stdout is stdout:
+            raise
+        # click has met the broken pipe and put something else in its place.
+        return _give_output_up(EXIT_PIPE)
+    except BrokenPipeError:
+        return _give_output_up(EXIT_PIPE)
+    except OSError as error:
+        if error.filename is not None or error.errno not in _OUTPUT_ERRORS:
+            raise  # not of standard output
+        with suppress(OSError):  # it may be the same full disk
+            click.echo(f"{program}: error: write standard output: {error.strerror}", err=True)
+        return _give_output_up(EXIT_OUTPUT)
+
+
+def _give_output_up(status: int) -> int:
+    """What is left in buffers goes nowhere, without another word at exit."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, 1)
+    os.close(devnull)
+    return status
+
+
+def _run_group(group: click.Command, program: str, argv: Sequence[str] | None, obj: object) -> int:
     _json.set(False)
     try:
         with _sigterm_raises():
@@ -137,8 +177,8 @@ def command_main(
     """Run *group* (named after itself) and exit.
 
     Exit status: 0 when everything promised happened, what the command gave to ``ctx.exit()``, 1
-    for a
-    :class:`LivedumpError`, 2 for wrong usage, 130 and 143 after SIGINT and SIGTERM.
+    for a :class:`LivedumpError`, 2 for wrong usage and when standard output cannot be written, 130,
+    141 and 143 after SIGINT, SIGPIPE and SIGTERM.
 
     :param argv: arguments without the program's name, default ``sys.argv[1:]``
     :param obj: becomes ``ctx.obj``; tests hand in fakes
