@@ -7,6 +7,7 @@ their folder as column ``recording``; the view ``recordings`` has what each meta
 from __future__ import annotations
 
 import glob
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,10 +48,19 @@ class Result:
     rows: list[tuple[Any, ...]]
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON, which knows no timestamps, decimals or blobs: as text."""
-        known = (str, int, float, bool, list, dict, type(None))
-        rows = [[v if isinstance(v, known) else str(v) for v in row] for row in self.rows]
-        return {"columns": list(self.columns), "rows": rows}
+        """For JSON, which knows no timestamps, decimals or blobs: as text; nor NaN: as null."""
+        return {"columns": list(self.columns), "rows": [[_json(v) for v in r] for r in self.rows]}
+
+
+def _json(value: Any) -> Any:
+    """*value* as JSON can have it."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, list | tuple):
+        return [_json(part) for part in value]
+    if isinstance(value, dict):
+        return {str(key): _json(part) for key, part in value.items()}
+    return value if isinstance(value, str | int | None) else str(value)
 
 
 def expand(names: Iterable[str]) -> list[Path]:
@@ -75,11 +85,11 @@ def query(sql: str, folders: Sequence[Path]) -> Result:
     """Run *sql* over the recordings in *folders*.
 
     :raises QueryError: the SQL is wrong
-    :raises livedump.trace.errors.RecordingError: a folder is no recording
+    :raises livedump.trace.errors.RecordingError: a folder is no recording, or a damaged one
     """
     import duckdb
 
-    metas = {folder: recording.read_meta(folder) for folder in folders}
+    metas = {folder: recording.check(folder) for folder in folders}
     if not sql.strip():
         raise QueryError("no SQL", step=STEP, remedy=REMEDY)
     with duckdb.connect() as database:
@@ -90,12 +100,12 @@ def query(sql: str, folders: Sequence[Path]) -> Result:
             database.execute(sql)
             columns = tuple(column[0] for column in database.description or ())
             return Result(columns, database.fetchall())
-        except duckdb.Error as error:
-            raise QueryError(
-                " ".join(str(error).split()),
-                step=STEP,
-                remedy=REMEDY,
-            ) from error
+        except (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException) as error:
+            raise QueryError(str(error), step=STEP, remedy=REMEDY) from error
+        except (duckdb.Error, UnicodeError) as error:
+            for folder in folders:  # DuckDB does not always say which file is damaged
+                recording.check(folder, whole=True)
+            raise QueryError(str(error), step=STEP, remedy=REMEDY) from error
 
 
 def _add_recordings(database: Any, metas: dict[Path, dict[str, Any]]) -> None:

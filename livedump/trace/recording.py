@@ -265,8 +265,28 @@ def read(path: Path) -> Recording:
         if name in LARGE:
             _look_at_table(path, name, meta)
         else:
-            tables[name] = _read_table(path, name, meta).to_pylist()
+            tables[name] = _read_rows(path, name, meta)
     return Recording(meta, tables, path)
+
+
+def check(path: Path, *, whole: bool = False) -> dict[str, Any]:
+    """meta.json of a recording whose tables are there, with all their columns and rows.
+
+    :param whole: read every value, too
+    :raises RecordingError: names the table that is not
+    """
+    meta = read_meta(path)
+    for name in TABLES:
+        _look_at_table(path, name, meta, whole=whole)
+    return meta
+
+
+def read_losses(path: Path) -> dict[str, int]:
+    """:func:`count_losses` of a recording on disk.
+
+    :raises RecordingError: it cannot be read
+    """
+    return count_losses(_read_rows(path, "losses", read_meta(path)))
 
 
 def count_losses(losses: Sequence[Row]) -> dict[str, int]:
@@ -357,11 +377,25 @@ def _read_table(path: Path, name: str, meta: Mapping[str, Any]) -> Any:
     return _checked(path, name, meta, pyarrow.parquet.read_table)
 
 
-def _look_at_table(path: Path, name: str, meta: Mapping[str, Any]) -> None:
-    """That it is there and has all its rows, by its footer alone."""
+def _read_rows(path: Path, name: str, meta: Mapping[str, Any]) -> list[Row]:
+    try:
+        rows: list[Row] = _read_table(path, name, meta).to_pylist()
+    except UnicodeDecodeError as error:
+        raise RecordingError(f"{path / name}.parquet is damaged: {error}", step=_READ) from error
+    return rows
+
+
+def _look_at_table(path: Path, name: str, meta: Mapping[str, Any], *, whole: bool = False) -> None:
+    """That it is there and has all its rows: by its footer alone, or by reading them."""
     import pyarrow.parquet
 
-    _checked(path, name, meta, pyarrow.parquet.ParquetFile)
+    def look(source: Any) -> Any:
+        file = pyarrow.parquet.ParquetFile(source)
+        for _part in file.iter_batches() if whole else ():
+            pass
+        return file
+
+    _checked(path, name, meta, look)
 
 
 def _checked(path: Path, name: str, meta: Mapping[str, Any], read: Callable[[Any], Any]) -> Any:
@@ -376,9 +410,13 @@ def _checked(path: Path, name: str, meta: Mapping[str, Any], read: Callable[[Any
         raise RecordingError(f"{file} is damaged: {error}", step=_READ) from error
     schema = getattr(found, "schema_arrow", None) or found.schema
     rows = found.num_rows if hasattr(found, "num_rows") else found.metadata.num_rows
-    absent = [column for column in TABLES[name] if column not in schema.names]
-    if absent:
-        raise RecordingError(f"{file} is damaged: no column {absent[0]}", step=_READ)
+    for column in _schema(name):
+        if column.name not in schema.names:
+            raise RecordingError(f"{file} is damaged: no column {column.name}", step=_READ)
+        if (kind := schema.field(column.name).type) != column.type:
+            raise RecordingError(
+                f"{file} is damaged: column {column.name} is {kind}, not {column.type}", step=_READ
+            )
     if rows != meta["tables"].get(name):
         raise RecordingError(
             f"{path} is not whole: {file.name} has {rows} rows, "

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from livedump.analysis import QueryError, expand, query
@@ -69,10 +71,47 @@ def test_a_folder_that_is_no_recording(tmp_path: Path) -> None:
         query("SELECT 1", [tmp_path])
 
 
-def test_a_recording_that_is_not_whole(fleet: list[Path]) -> None:
-    (fleet[0] / "stacks.parquet").unlink()
-    with pytest.raises(QueryError, match="stacks.parquet"):
-        query("SELECT 1", fleet)
+def no_file(file: Path) -> None:
+    file.unlink()
+
+
+def half_a_file(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def noise_in_the_middle(file: Path) -> None:
+    """The footer, which says what is where, stays."""
+    data = bytearray(file.read_bytes())
+    data[4:200] = b"noise " * 32 + b"all!"
+    file.write_bytes(data)
+
+
+def columns_of_another_type(file: Path) -> None:
+    duckdb.execute(f"COPY (SELECT * REPLACE (count::VARCHAR AS count) FROM '{file}') TO '{file}'")
+
+
+@pytest.mark.parametrize(
+    "damage", [no_file, half_a_file, noise_in_the_middle, columns_of_another_type]
+)
+def test_a_damaged_table_is_named(fleet: list[Path], damage: Callable[[Path], None]) -> None:
+    damage(fleet[0] / "stacks.parquet")
+    with pytest.raises(RecordingError) as caught:
+        query("SELECT sum(count), max(stack), max(host) FROM stacks", fleet)
+    text = str(caught.value)
+    assert str(fleet[0]) in text and "stacks.parquet" in text and "CREATE VIEW" not in text
+    assert "\n" not in text and len(text) < 400
+
+
+def test_json_has_no_numbers_that_it_does_not_know(fleet: list[Path]) -> None:
+    sql = "SELECT 'inf'::FLOAT, ['nan'::FLOAT, 1], {'a': '-inf'::FLOAT}, 1.5::FLOAT, '1s'::INTERVAL"
+    assert query(sql, fleet).to_dict()["rows"] == [
+        [None, [None, 1.0], {"a": None}, 1.5, "0:00:01"]
+    ]
+
+
+def test_text_that_is_no_unicode(fleet: list[Path]) -> None:
+    with pytest.raises(QueryError, match="surrogate"):
+        query("SELECT '\udcff'", fleet)
 
 
 def test_patterns_stand_for_recordings_only(fleet: list[Path], tmp_path: Path) -> None:
