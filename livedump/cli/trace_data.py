@@ -16,6 +16,9 @@ from livedump.cli.trace_options import by_option, kinds_option
 
 FORMATS = ("folded", "speedscope", "perfetto", "openmetrics", "parquet")
 
+#: Recordings whose losses are told one by one; of a fleet's there may be thousands.
+TOLD = 10
+
 
 @click.command(
     epilog=examples(
@@ -36,11 +39,27 @@ def query(sql: str, directories: tuple[str, ...], as_csv: bool) -> None:
     """
     from livedump import analysis
 
-    result = analysis.query(sql, analysis.expand(directories))
+    folders = analysis.expand(directories)
+    result = analysis.query(sql, folders)
+    _tell_losses(folders)
     if as_csv and not json_mode():
         _print_csv(result)
     else:
         emit(result.to_dict(), lambda: _table(result))
+
+
+def _tell_losses(folders: Sequence[Path]) -> None:
+    """What the recordings lack, on standard error: another tool's format has no place for it."""
+    from livedump.trace.recording import losses_text, read_losses
+
+    found = [(folder, read_losses(folder)) for folder in folders]
+    lossy = [(folder, counts) for folder, counts in found if counts["losses_total"]]
+    for folder, counts in lossy[:TOLD]:
+        lost = "LOST" if counts["events_lost"] else "note"
+        click.echo(f"livedump-trace: {lost}: {folder}: {losses_text(counts)}", err=True)
+    if len(lossy) > TOLD:
+        more = f"{len(lossy) - TOLD} more have losses: see the table losses"
+        click.echo(f"livedump-trace: note: {more}", err=True)
 
 
 def _print_csv(result: Any) -> None:
@@ -114,6 +133,7 @@ def _export_parquet(directories: Sequence[Path], output: Path | None) -> None:
     if output is None:
         raise click.UsageError("parquet needs a folder: -o")
     files = sum(len(analysis.export.parquet(folder, output)) for folder in directories)
+    _tell_losses(directories)
     click.echo(f"exported: {output} ({files} files)", err=True)
 
 
@@ -125,6 +145,7 @@ def _export_file(
     recording = trace.read(directory)
     analysis.check_kinds(recording, kinds)
     content = analysis.export.FORMATS[form](recording, kinds, analysis.WEIGHTS[by])
+    _tell_losses([directory])
     if output is not None:
         analysis.export.write(output, content)
         click.echo(f"exported: {output}", err=True)

@@ -80,6 +80,37 @@ def test_export_to_a_data_set(folder: str, tmp_path: Path) -> None:
     assert len(list(target.glob("stacks/*.parquet"))) == 1
 
 
+LOSSES = "livedump-trace: note: {}: 7 events have no stack; 0 events lost\n"
+
+
+@pytest.mark.parametrize("form", trace_data.FORMATS)
+def test_every_export_tells_what_was_lost(
+    folder: str, form: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("export", folder, "--format", form, "-o", str(tmp_path / "out")) == 0
+    assert capsys.readouterr().err.startswith(LOSSES.format(folder))
+
+
+def test_query_tells_what_was_lost(
+    folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lost = [{"probe": "user", "what": "entry table full", "count": 2}]
+    recording.write(tmp_path / "b", samples.meta(), {"losses": lost})
+    recording.write(tmp_path / "c", samples.meta(), {})
+    assert run("query", "SELECT 1", folder, str(tmp_path / "b"), str(tmp_path / "c")) == 0
+    assert capsys.readouterr().err == LOSSES.format(folder) + (
+        f"livedump-trace: LOST: {tmp_path / 'b'}: 0 events have no stack; 2 events lost\n"
+    )
+
+
+def test_a_fleet_s_losses_are_not_told_one_by_one(
+    folder: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(trace_data, "TOLD", 0)
+    assert run("query", "SELECT 1", folder) == 0
+    assert "1 more have losses" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "words"),
     [
