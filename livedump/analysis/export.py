@@ -1,6 +1,7 @@
-"""Recordings in the formats of other tools: speedscope, Perfetto, OpenMetrics, a Parquet data set.
+"""Recordings in the formats of other tools: speedscope, OpenMetrics, a Parquet data set.
 
-Folded stacks are made in :mod:`livedump.analysis.stacks`.
+Folded stacks are made in :mod:`livedump.analysis.stacks`, traces in
+:mod:`livedump.analysis.perfetto`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 from livedump.analysis import stacks
 from livedump.analysis.files import ExportError, opened, refuse_recording, write_file
 from livedump.analysis.latency import Latency, kind_order, latencies
-from livedump.analysis.receipt import receipts
+from livedump.analysis.perfetto import perfetto
 from livedump.trace import recording
 from livedump.trace.recording import Recording
 
@@ -58,99 +59,6 @@ def _profile(found: Recording, kind: str, weight: str, frames: dict[str, int]) -
         samples.append([frames.setdefault(name, len(frames)) for name in stack.split(";")])
         weights.append(int(value))
     return {"startValue": 0, "endValue": sum(weights), "samples": samples, "weights": weights}
-
-
-# ---- Perfetto ----
-
-
-def perfetto(found: Recording) -> bytes:
-    """A trace for https://ui.perfetto.dev: the stops, the snapshots with the phases of their stops,
-    and the time for which each was held. Its clock is the kernel's monotonic one."""
-    from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace, TrackEvent
-
-    trace = Trace()
-    tracks = _Tracks(trace, TrackEvent)
-    for start, end, name, notes in _stops(found):
-        tracks.add("stop_machine (BPF)", start, end, name, notes)
-    for start, end, name, notes in _phases(found):
-        tracks.add("snapshot: stop", start, end, name, notes)
-    for start, end, name, notes in _holds(found):
-        tracks.add("snapshot: held", start, end, name, notes)
-    data: bytes = trace.SerializeToString()
-    return data
-
-
-Slice = tuple[int, int, str, dict[str, Any]]
-
-
-def _stops(found: Recording) -> Iterator[Slice]:
-    for row in found.tables["stops"]:
-        if not row["nested"]:
-            start = row["start_monotonic_ns"]
-            notes = {"comm": row["comm"], "pid": row["pid"], "site": row["site"]}
-            yield start, start + row["duration_ns"], row["symbol"], notes
-
-
-def _phases(found: Recording) -> Iterator[Slice]:
-    """The stop ends where its last phase does; the instant lies before that one."""
-    for receipt in receipts(found):
-        row = receipt.snapshot
-        start = row["instant_monotonic_ns"] + receipt.phases_ns["exit"] - row["stop_ns"]
-        for name, lasted_ns in receipt.phases_ns.items():
-            end = start + lasted_ns
-            yield start, end, name, {}
-            start = end
-
-
-def _holds(found: Recording) -> Iterator[Slice]:
-    for receipt in receipts(found):
-        row = receipt.snapshot
-        if row["release_monotonic_ns"] is None:
-            continue
-        notes = {name: row[name] for name in ("faults", "pages_lost", "entries_restored")}
-        yield row["instant_monotonic_ns"], row["release_monotonic_ns"], "held", notes
-
-
-class _Tracks:
-    """Slices on tracks that are made when they are needed."""
-
-    SEQUENCE = 1
-
-    def __init__(self, trace: Any, event: Any) -> None:
-        self._trace = trace
-        self._event = event
-        self._uuids: dict[str, int] = {}
-
-    def add(self, track: str, start_ns: int, end_ns: int, name: str, notes: dict[str, Any]) -> None:
-        """One slice."""
-        uuid = self._uuids.get(track) or self._new_track(track)
-        begin = self._packet(start_ns, self._event.TYPE_SLICE_BEGIN, uuid)
-        begin.name = name
-        for key, value in notes.items():
-            note = begin.debug_annotations.add(name=key)
-            if isinstance(value, int):
-                note.uint_value = value
-            else:
-                note.string_value = str(value)
-        self._packet(end_ns, self._event.TYPE_SLICE_END, uuid)
-
-    def _new_track(self, name: str) -> int:
-        uuid = len(self._uuids) + 1
-        self._uuids[name] = uuid
-        packet = self._trace.packet.add(trusted_packet_sequence_id=self.SEQUENCE)
-        packet.track_descriptor.uuid = uuid
-        packet.track_descriptor.name = name
-        return uuid
-
-    def _packet(self, time_ns: int, kind: int, uuid: int) -> Any:
-        packet = self._trace.packet.add(
-            timestamp=time_ns,
-            timestamp_clock_id=3,  # BUILTIN_CLOCK_MONOTONIC
-            trusted_packet_sequence_id=self.SEQUENCE,
-        )
-        packet.track_event.type = kind
-        packet.track_event.track_uuid = uuid
-        return packet.track_event
 
 
 # ---- OpenMetrics ----
@@ -262,16 +170,17 @@ def _file_name(text: str) -> str:
 
 # ---- all of them ----
 
+
 #: Formats that are one file: what makes its content of a recording, kinds and weight.
-FORMATS: dict[str, Callable[[Recording, Sequence[str], str], str | bytes]] = {
+FORMATS: dict[str, Callable[[Recording, Sequence[str], str], str | Iterable[bytes]]] = {
     "folded": stacks.folded,
     "speedscope": lambda found, kinds, _weight: json.dumps(speedscope(found, kinds)) + "\n",
-    "perfetto": lambda found, _kinds, _weight: perfetto(found),
+    "perfetto": lambda found, kinds, _weight: perfetto(found, kinds),
     "openmetrics": lambda found, kinds, _weight: openmetrics(found, kinds),
 }
 
 
-def write(file: Path, content: str | bytes) -> None:
+def write(file: Path, content: str | bytes | Iterable[bytes]) -> None:
     """Write an export; it appears whole or not at all.
 
     :raises ExportError: it cannot be written

@@ -111,7 +111,11 @@ def _cell(value: object) -> str:
 @kinds_option
 @by_option
 def export(
-    directories: tuple[Path, ...], form: str, output: Path | None, kinds: tuple[str, ...], by: str
+    directories: tuple[Path, ...],
+    form: str,
+    output: Path | None,
+    kinds: tuple[str, ...],
+    by: str,
 ) -> None:
     """Write a recording in another tool's format.
 
@@ -149,7 +153,10 @@ def _export_file(
     if output is not None:
         analysis.export.write(output, content)
         click.echo(f"exported: {output}", err=True)
-    elif isinstance(content, bytes) and sys.stdout.isatty():
+    elif isinstance(content, str):
+        click.echo(content, nl=False)
+    elif sys.stdout.isatty():
         raise click.UsageError(f"{form} is not text: give a file with -o")
     else:
-        click.echo(content, nl=False)
+        for part in content:
+            click.echo(part, nl=False)

@@ -164,14 +164,15 @@ class Recording:
     tables: dict[str, list[Row]]
     path: Path | None = None
 
-    def columns(self, name: str) -> Any:
+    def columns(self, name: str, only: Sequence[str] | None = None) -> Any:
         """A table of :data:`LARGE`, as pyarrow has it.
 
+        :param only: these columns, in this order; None: all
         :raises RecordingError: it is missing, damaged, or not all there
         """
         if self.path is None:
             raise RecordingError(f"no table {name} in memory", step=_READ)
-        return _read_table(self.path, name, self.meta)
+        return _read_table(self.path, name, self.meta, only)
 
 
 def check_output(path: Path, *, force: bool) -> None:
@@ -370,11 +371,19 @@ def _read_meta(path: Path) -> dict[str, Any]:
     return meta
 
 
-def _read_table(path: Path, name: str, meta: Mapping[str, Any]) -> Any:
-    """The whole table, as pyarrow has it."""
+def _read_table(
+    path: Path, name: str, meta: Mapping[str, Any], only: Sequence[str] | None = None
+) -> Any:
+    """The table, as pyarrow has it."""
     import pyarrow.parquet
 
-    return _checked(path, name, meta, pyarrow.parquet.read_table)
+    if only is not None:
+        _look_at_table(path, name, meta)
+
+    def read(source: Any) -> Any:
+        return pyarrow.parquet.read_table(source, columns=only and list(only))
+
+    return _checked(path, name, meta, read, only)
 
 
 def _read_rows(path: Path, name: str, meta: Mapping[str, Any]) -> list[Row]:
@@ -398,7 +407,13 @@ def _look_at_table(path: Path, name: str, meta: Mapping[str, Any], *, whole: boo
     _checked(path, name, meta, look)
 
 
-def _checked(path: Path, name: str, meta: Mapping[str, Any], read: Callable[[Any], Any]) -> Any:
+def _checked(
+    path: Path,
+    name: str,
+    meta: Mapping[str, Any],
+    read: Callable[[Any], Any],
+    only: Sequence[str] | None = None,
+) -> Any:
     import pyarrow
 
     file = path / f"{name}.parquet"
@@ -410,7 +425,7 @@ def _checked(path: Path, name: str, meta: Mapping[str, Any], read: Callable[[Any
         raise RecordingError(f"{file} is damaged: {error}", step=_READ) from error
     schema = getattr(found, "schema_arrow", None) or found.schema
     rows = found.num_rows if hasattr(found, "num_rows") else found.metadata.num_rows
-    for column in _schema(name):
+    for column in _schema(name) if only is None else ():
         if column.name not in schema.names:
             raise RecordingError(f"{file} is damaged: no column {column.name}", step=_READ)
         if (kind := schema.field(column.name).type) != column.type:

@@ -8,7 +8,6 @@ from pathlib import Path
 import duckdb
 import jsonschema
 import pytest
-from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace, TrackEvent
 from prometheus_client.openmetrics import parser
 
 from livedump.analysis import assets, export
@@ -56,52 +55,6 @@ def test_the_speedscope_schema_bites(sample: Recording) -> None:
     data["profiles"][0]["unit"] = "parsecs"
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(data, json.loads(assets.text("speedscope-schema.json")))
-
-
-def slices(trace: Trace) -> list[tuple[str, str, int, int]]:
-    """(track, name, start, end) of every slice, in order of their begin."""
-    tracks, opened, found = {}, {}, []
-    for packet in trace.packet:
-        if packet.HasField("track_descriptor"):
-            tracks[packet.track_descriptor.uuid] = packet.track_descriptor.name
-            continue
-        event = packet.track_event
-        if event.type == TrackEvent.TYPE_SLICE_BEGIN:
-            assert event.track_uuid not in opened
-            opened[event.track_uuid] = (event.name, packet.timestamp)
-        else:
-            name, start = opened.pop(event.track_uuid)
-            found.append((tracks[event.track_uuid], name, start, packet.timestamp))
-    assert not opened
-    return found
-
-
-def test_perfetto_has_stops_phases_and_holds(sample: Recording) -> None:
-    trace = Trace.FromString(export.perfetto(sample))
-    found = slices(trace)
-    assert all(start <= end for _, _, start, end in found)
-    stop = [row for row in sample.tables["stops"] if not row["nested"]][0]
-    start = stop["start_monotonic_ns"]
-    assert found[0] == (
-        "stop_machine (BPF)",
-        "livedump_stop [livedump]",
-        start,
-        start + stop["duration_ns"],
-    )
-    phases = [row for row in found if row[0] == "snapshot: stop"]
-    assert [row[1] for row in phases] == [
-        "rendezvous",
-        "save",
-        "protect",
-        "flush",
-        "recopy",
-        "exit",
-    ]
-    assert phases[-1][3] - phases[0][2] == sample.tables["snapshots"][0]["stop_ns"]
-    # The instant lies between the last copy and the way out.
-    assert phases[-1][2] == samples.INSTANT_NS
-    assert found[-1][0] == "snapshot: held"
-    assert {packet.timestamp_clock_id for packet in trace.packet if packet.timestamp} == {3}
 
 
 def test_openmetrics_is_read_by_prometheus(sample: Recording) -> None:
