@@ -10,7 +10,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from livedump.analysis import stacks
 from livedump.analysis.files import ExportError, opened, refuse_recording, write_file
@@ -171,12 +171,41 @@ def _file_name(text: str) -> str:
 # ---- all of them ----
 
 
+def _folded(found: Recording, kinds: Sequence[str], weight: str) -> str:
+    return stacks.folded(found, kinds, weight) or _no_stacks(found, kinds, weight)
+
+
+def _speedscope(found: Recording, kinds: Sequence[str], weight: str) -> str:
+    data = speedscope(found, kinds)
+    return json.dumps(data) + "\n" if data["profiles"] else _no_stacks(found, kinds, weight)
+
+
+def _no_stacks(found: Recording, kinds: Sequence[str], weight: str) -> NoReturn:
+    """An empty file would look like a load without faults."""
+    of = f" of {', '.join(kinds)}" if kinds else ""
+    timed = " with stalled time" if weight == "stalled_ns" else ""
+    there = {row["kind"] for row in found.tables["stacks"] if row[weight]}
+    names = ", ".join(sorted(there, key=kind_order)) or "no kind"
+    raise ExportError(
+        f"no stacks{of}{timed} in this recording", step=STEP, remedy=f"It has those of {names}"
+    )
+
+
 #: Formats that are one file: what makes its content of a recording, kinds and weight.
 FORMATS: dict[str, Callable[[Recording, Sequence[str], str], str | Iterable[bytes]]] = {
-    "folded": stacks.folded,
-    "speedscope": lambda found, kinds, _weight: json.dumps(speedscope(found, kinds)) + "\n",
+    "folded": _folded,
+    "speedscope": _speedscope,
     "perfetto": lambda found, kinds, _weight: perfetto(found, kinds),
     "openmetrics": lambda found, kinds, _weight: openmetrics(found, kinds),
+}
+
+#: (format, option that says nothing to it) -> why.
+MEANINGLESS = {
+    ("speedscope", "by"): "the file has a profile for each weight",
+    ("perfetto", "by"): "the trace has no stacks",
+    ("openmetrics", "by"): "metrics have no stacks",
+    ("parquet", "by"): "a data set has whole recordings",
+    ("parquet", "kinds"): "a data set has whole recordings",
 }
 
 

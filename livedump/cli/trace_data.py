@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from livedump.cli.common import emit, examples, json_mode, json_option
 from livedump.cli.trace_options import by_option, kinds_option
@@ -110,7 +111,9 @@ def _cell(value: object) -> str:
 )
 @kinds_option
 @by_option
+@click.pass_context
 def export(
+    ctx: click.Context,
     directories: tuple[Path, ...],
     form: str,
     output: Path | None,
@@ -123,12 +126,23 @@ def export(
     ui.perfetto.dev, openmetrics for Prometheus; parquet adds recordings to a data set with one
     folder for each table, which DuckDB, pandas or Spark read as it is.
     """
+    _refuse_meaningless(ctx, form)
     if form == "parquet":
         _export_parquet(directories, output)
     elif len(directories) > 1:
         raise click.UsageError(f"{form} is of one recording")
     else:
         _export_file(directories[0], form, output, kinds, by)
+
+
+def _refuse_meaningless(ctx: click.Context, form: str) -> None:
+    """An option that would be ignored is a mistake."""
+    from livedump.analysis.export import MEANINGLESS
+
+    for option in ctx.command.params:
+        given = ctx.get_parameter_source(option.name or "") is not ParameterSource.DEFAULT
+        if given and (why := MEANINGLESS.get((form, option.name or ""))):
+            raise click.UsageError(f"{option.opts[-1]} and {form} exclude each other: {why}")
 
 
 def _export_parquet(directories: Sequence[Path], output: Path | None) -> None:

@@ -118,6 +118,13 @@ def test_a_fleet_s_losses_are_not_told_one_by_one(
         (("--format", "pdf"), 2, "folded"),
         (("--format", "folded", "--kind", "cows"), 1, "no kind cows"),
         (("--format", "folded", "-o", "/nowhere/x"), 1, "No such file"),
+        (("--format", "folded", "--kind", "cow_copy"), 1, "no stacks of cow_copy"),
+        (("--format", "perfetto", "--by", "count"), 2, "the trace has no stacks"),
+        (("--format", "speedscope", "--by", "stalled"), 2, "a profile for each weight"),
+        (("--format", "openmetrics", "--by", "stalled"), 2, "no stacks"),
+        (("--format", "parquet", "-o", "x", "--kind", "cow"), 2, "--kind and parquet exclude"),
+        (("--format", "parquet", "-o", "x", "--by", "count"), 2, "whole recordings"),
+        (("--format", "perfetto", "--kind", "cows"), 1, "no kind cows"),
     ],
 )
 def test_export_s_errors(

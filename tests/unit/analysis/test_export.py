@@ -99,6 +99,28 @@ def test_parquet_files_of_a_fleet_are_one_table(tmp_path: Path, folder: Path) ->
     assert hosts == [("other/../host", total), ("sample", total)]
 
 
+@pytest.mark.parametrize(
+    ("form", "kind", "weight", "words"),
+    [
+        ("folded", "cow_copy", "count", "no stacks of cow_copy in this.*. It has those of user"),
+        ("folded", "kernel", "stalled_ns", "no stacks of kernel with stalled time"),
+        ("speedscope", "cow_copy", "count", "no stacks of cow_copy"),
+    ],
+)
+def test_no_stacks_are_no_export(
+    sample: Recording, form: str, kind: str, weight: str, words: str
+) -> None:
+    with pytest.raises(ExportError, match=words):
+        export.FORMATS[form](sample, (kind,), weight)
+
+
+def test_a_recording_without_stacks(tmp_path: Path) -> None:
+    recording.write(tmp_path / "r", samples.meta(), {})
+    for form in ("folded", "speedscope"):
+        with pytest.raises(ExportError, match="no stacks in this recording. It has those of no"):
+            export.FORMATS[form](recording.read(tmp_path / "r"), (), "count")
+
+
 def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="No such file"):
         export.write(tmp_path / "none" / "x", b"")
