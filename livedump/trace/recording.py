@@ -17,6 +17,7 @@ from typing import Any
 
 from livedump.trace.errors import RecordingError
 from livedump.trace.layout import LOSS_NAMES, NO_EVENT, UNLISTED, WITHOUT_STACK
+from livedump.trace.meta import problem
 
 FORMAT = "livedump-recording"
 SCHEMA = 3
@@ -355,10 +356,10 @@ def _read_meta(path: Path) -> dict[str, Any]:
     if not path.is_dir():
         raise RecordingError(f"{path} is not a folder", step=_READ)
     try:
-        meta = json.loads((path / META).read_text())
+        meta = _parse((path / META).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise RecordingError(f"{path} is not a recording: it has no {META}", step=_READ) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RecordingError(f"{path / META} is damaged: {error}", step=_READ) from error
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
         raise RecordingError(f"{path} is not a livedump recording", step=_READ)
@@ -366,9 +367,20 @@ def _read_meta(path: Path) -> dict[str, Any]:
         raise RecordingError(
             f"{path} has schema {meta.get('schema')}, this livedump reads {SCHEMA}", step=_READ
         )
-    if not isinstance(meta.get("tables"), dict):
-        raise RecordingError(f"{path / META} is damaged: no tables", step=_READ)
+    if wrong := problem(meta):
+        raise RecordingError(f"{path / META} is damaged: {wrong}", step=_READ)
     return meta
+
+
+def _parse(text: str) -> Any:
+    """JSON, without the numbers that JSON does not know, and with text that can be printed: a
+    command's arguments may be any bytes."""
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is no number")
+
+    printable = json.dumps(json.loads(text), ensure_ascii=False).encode(errors="replace")
+    return json.loads(printable, parse_constant=refuse)
 
 
 def _read_table(

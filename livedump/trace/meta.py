@@ -1,0 +1,97 @@
+"""What readers of a recording rely on in its meta.json, checked once.
+
+A rule is a type, a range of whole numbers, None for nothing (null or {}), a tuple of alternatives,
+a list with the rule of its members, or the rules of an object's keys. A key that ends in ``?`` may
+be absent; others that are not named here may be anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+#: Also for what counts: DuckDB and Parquet have 64 bits.
+_COUNT = range(0, 1 << 63)
+_TIME = _COUNT
+
+_FILTER = {"pids?": [_COUNT], "comm?": str, "cgroup?": str}
+
+_RULES: dict[str, Any] = {
+    "host": str,
+    "boot_id": str,
+    "kernel": {"release": str},
+    "versions": {"livedump": str},
+    "clocks": {
+        "start": {"realtime_ns": _TIME, "monotonic_ns": _TIME},
+        "end": {"monotonic_ns": _TIME},
+    },
+    "slice_ns": range(1, 1 << 63),
+    "ended_by": str,
+    "questions": [str],
+    "probes": [dict],
+    "absent": [{"name": str, "reason": str}],
+    "unmeasured": [str],
+    "losses_total": _COUNT,
+    "options": {"filter?": (None, _FILTER)},
+    "command": (None, {"argv": [str], "status": (None, range(-(1 << 31), 1 << 31))}),
+    "triggers": [
+        {
+            "slice": _COUNT,
+            "condition": str,
+            "error": (None, str),
+            "done": (None, {"file": str, "verdict": str}),
+        }
+    ],
+    "tables": dict,
+}
+
+#: As many as the column ``slice`` can number.
+_MOST_SLICES = 1 << 32
+
+
+def problem(meta: Mapping[str, Any]) -> str:
+    """What is wrong with the content of a meta.json; empty: nothing."""
+    found = _problem(meta, _RULES, "")
+    if found:
+        return found
+    if unknown := set(meta["options"].get("filter") or ()) - {name[:-1] for name in _FILTER}:
+        return f"options.filter has {min(unknown)}, which is unknown"
+    lasted_ns = meta["clocks"]["end"]["monotonic_ns"] - meta["clocks"]["start"]["monotonic_ns"]
+    if lasted_ns < 0:
+        return "clocks.end lies before clocks.start"
+    if lasted_ns // meta["slice_ns"] >= _MOST_SLICES:
+        return f"slice_ns is {meta['slice_ns']}, far too little for {lasted_ns} ns"
+    return ""
+
+
+def _problem(value: Any, rule: Any, where: str) -> str:
+    if isinstance(rule, tuple):
+        found = [_problem(value, each, where) for each in rule]
+        return found[-1] if all(found) else ""
+    if isinstance(rule, list) and isinstance(value, list):
+        members = (_problem(each, rule[0], f"{where}[{n}]") for n, each in enumerate(value))
+        return next(filter(None, members), "")
+    if isinstance(rule, dict) and isinstance(value, dict):
+        return next(filter(None, (_key_problem(value, *item, where) for item in rule.items())), "")
+    return "" if _fits(value, rule) else f"{where} is {_short(value)}"
+
+
+def _key_problem(value: Mapping[str, Any], key: str, rule: Any, where: str) -> str:
+    name = key.removesuffix("?")
+    place = f"{where}.{name}".lstrip(".")
+    if name in value:
+        return _problem(value[name], rule, place)
+    return "" if key.endswith("?") else f"no {place}"
+
+
+def _fits(value: Any, rule: Any) -> bool:
+    if rule is None:
+        return value is None or value == {}
+    if isinstance(rule, range):
+        return type(value) is int and value in rule  # not bool
+    return isinstance(rule, type) and isinstance(value, rule)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
