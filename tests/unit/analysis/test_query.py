@@ -104,9 +104,7 @@ def test_a_damaged_table_is_named(fleet: list[Path], damage: Callable[[Path], No
 
 def test_json_has_no_numbers_that_it_does_not_know(fleet: list[Path]) -> None:
     sql = "SELECT 'inf'::FLOAT, ['nan'::FLOAT, 1], {'a': '-inf'::FLOAT}, 1.5::FLOAT, '1s'::INTERVAL"
-    assert query(sql, fleet).to_dict()["rows"] == [
-        [None, [None, 1.0], {"a": None}, 1.5, "0:00:01"]
-    ]
+    assert query(sql, fleet).to_dict()["rows"] == [[None, [None, 1.0], {"a": None}, 1.5, "0:00:01"]]
 
 
 def test_text_that_is_no_unicode(fleet: list[Path]) -> None:
