@@ -37,7 +37,7 @@ def open_image_file(path: str = abi.IMAGE_PATH) -> int:
             "the module is not loaded", step=step, remedy="Run: livedump load", errno=errno.ENOENT
         ) from error
     except OSError as error:
-        remedy = "Run as root with CAP_SYS_RAWIO"
+        remedy = "Run as root with CAP_SYS_RAWIO, and without kernel lockdown"
         if error.errno == errno.EBUSY:
             remedy = "Another snapshot is held: see 'livedump status'"
         raise SessionError(str(error.strerror), step=step, remedy=remedy) from error

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -76,33 +74,20 @@ def diff(
     try:
         comparison, verdicts = _compare(before, after, kinds, by, conditions, html)
         data = {**comparison.to_dict(), "conditions": [verdict.to_dict() for verdict in verdicts]}
-        emit(data, lambda: _text(comparison, verdicts))
+        text = _text(comparison, verdicts)
     except Exception as error:  # 1 is a regression's alone
         ctx.exit(_trouble(error))
+    emit(data, text)
     ctx.exit(EXIT_REGRESSION if any(verdict.failed for verdict in verdicts) else 0)
 
 
 def _trouble(error: Exception) -> int:
     """One line for whatever went wrong."""
-    if isinstance(error, OSError):
-        _drop_output()
-        click.echo(f"livedump-trace: error: compare: {error.strerror or error}.", err=True)
-    else:
-        if not isinstance(error, LivedumpError):
-            cause = f"unexpected {type(error).__name__}: {error}"
-            error = LivedumpError(cause, step="compare", remedy="This is a bug: please report it")
-        report_error(error, "livedump-trace")
+    if not isinstance(error, LivedumpError):
+        cause = f"unexpected {type(error).__name__}: {error}"
+        error = LivedumpError(cause, step="compare", remedy="This is a bug: please report it")
+    report_error(error, "livedump-trace")
     return EXIT_TROUBLE
-
-
-def _drop_output() -> None:
-    """What standard output did not take would be tried again, and reported, at the end."""
-    try:
-        nothing = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nothing, sys.stdout.fileno())
-        os.close(nothing)
-    except (OSError, ValueError):
-        pass  # it is no file
 
 
 def _compare(

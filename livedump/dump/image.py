@@ -329,8 +329,7 @@ def _open(name: str) -> int:
         raise ImageError(
             f"{name}: {error.strerror}",
             step=_STEP,
-            remedy="Run as root, outside of containers; kernel lockdown forbids to read the live "
-            "image",
+            remedy="Run as root with CAP_SYS_RAWIO, and without kernel lockdown",
         ) from error
     except OSError as error:
         raise ImageError(f"{name}: {error.strerror}", step=_STEP) from error

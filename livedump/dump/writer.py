@@ -196,7 +196,9 @@ def _open_source(source: str | int) -> Iterator[int]:
         ) from error
     except OSError as error:
         raise DumpError(
-            str(error.strerror), step=f"open {source}", remedy="Run as root with CAP_SYS_RAWIO"
+            str(error.strerror),
+            step=f"open {source}",
+            remedy="Run as root with CAP_SYS_RAWIO, and without kernel lockdown",
         ) from error
     try:
         yield fd

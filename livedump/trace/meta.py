@@ -19,7 +19,9 @@ _FILTER = {"pids?": [_COUNT], "comm?": str, "cgroup?": str}
 _RULES: dict[str, Any] = {
     "host": str,
     "boot_id": str,
-    "kernel": {"release": str},
+    "kernel": {"release": str, "machine": str},
+    "cpus": _COUNT,
+    "memory_bytes": _COUNT,
     "versions": {"livedump": str},
     "clocks": {
         "start": {"realtime_ns": _TIME, "monotonic_ns": _TIME},
@@ -28,11 +30,16 @@ _RULES: dict[str, Any] = {
     "slice_ns": range(1, 1 << 63),
     "ended_by": str,
     "questions": [str],
-    "probes": [dict],
+    "probes": [{"name": str, "point": str, "attach": str}],
     "absent": [{"name": str, "reason": str}],
     "unmeasured": [str],
     "losses_total": _COUNT,
-    "options": {"filter?": (None, _FILTER)},
+    "options": {
+        "filter?": (None, _FILTER),
+        "stacks?": (None, str),
+        "user_stacks?": (None, bool),
+        "events?": (None, bool),
+    },
     "command": (None, {"argv": [str], "status": (None, range(-(1 << 31), 1 << 31))}),
     "triggers": [
         {

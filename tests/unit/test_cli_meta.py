@@ -38,7 +38,7 @@ COMMANDS = [
     ("report", "rec"),
     ("report", "rec", "--json"),
     ("report", "rec", "--html", "report.html"),
-    ("diff", "rec", "rec", "--fail-on", "p99(user)>+5%", "--html", "diff.html"),
+    ("diff", "rec", "rec", "--html", "diff.html"),
     ("query", "SELECT * FROM recordings", "rec"),
     ("export", "rec", "--format", "folded"),
     ("export", "rec", "--format", "speedscope"),

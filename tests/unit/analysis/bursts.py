@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy
@@ -19,10 +20,10 @@ HIGHS = numpy.array([min(bounds(bucket)[1], (1 << 64) - 1) for bucket in range(B
 class InMemory(Recording):
     """With the large tables in memory, too."""
 
-    def columns(self, name: str) -> Any:
+    def columns(self, name: str, only: Sequence[str] | None = None) -> Any:
         table: Any = self.tables[name]
         if isinstance(table, pyarrow.Table):
-            return table
+            return table.select(only) if only else table
         columns = {column: [row.get(column) for row in table] for column in TABLES[name]}
         schema = [(column, getattr(pyarrow, kind)()) for column, kind in TABLES[name].items()]
         return pyarrow.table(columns, pyarrow.schema(schema))
