@@ -88,7 +88,7 @@ def slowdown(found: dict[str, Any]) -> Table:
 
 def tracing(found: dict[str, Any]) -> Table:
     """What tracers cost."""
-    columns = ("tracer", "first touch", "to none", "compiler", "web server", "drift of none")
+    columns = ("tracer", "first touch", "to none", "compiler (CPU)", "web server", "drift of none")
     shown = Table(*columns, title="Under a tracer, instructions of one CPU, medians")
     for touch, *others in zip(
         *(overheads(found["runs"], what) for what in summary.TRACED), strict=True
