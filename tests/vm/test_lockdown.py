@@ -35,8 +35,8 @@ _DONE = {"load", "hold", "record-integrity", "status", "release", "unload"}
 _REFUSED = {
     "record": "kernel lockdown (confidentiality) forbids kprobes",
     "top": "kernel lockdown (confidentiality) forbids kprobes",
-    "dump": "lockdown",
-    "snapshot": "kernel lockdown forbids reading kernel memory",
+    "dump": "and without kernel lockdown",
+    "snapshot": "and without kernel lockdown",
     "load-again": "unsigned module loading is restricted",
     "doctor": "kernel memory must not be read",
 }
