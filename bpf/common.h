@@ -202,7 +202,7 @@ struct ld_task_key {
 struct ld_task {
 	u64 count;
 	u64 stalled_ns;
-	u64 cgroup;		/* number of the one it was last seen in */
+	u64 cgroup;		/* number of one that it was seen in */
 };
 
 /* Sums that are not in `tasks` yet. */
@@ -491,7 +491,10 @@ static __always_inline void ld_add_stack(void *ctx, enum ld_kind kind,
 	__sync_fetch_and_add(&fold->samples, 1);
 }
 
-/* Nothing else of ours runs on this CPU meanwhile: bpf_prog_active sees to it. */
+/*
+ * Nothing else that comes here runs on this CPU meanwhile: bpf_prog_active sees
+ * to it. The raw program only counts.
+ */
 static __always_inline void ld_flush_tally(enum ld_kind kind,
 					   struct ld_tally *tally)
 {

@@ -18,7 +18,7 @@ from livedump.errors import LivedumpError
 
 STEP = "read condition"
 
-#: Metrics that are not percentiles, and their unit.
+#: Metrics that are not percentiles, and their unit; `stalled` is of a second.
 METRICS = {"mean": "ns", "max": "ns", "count": "", "rate": "/s", "stalled": "ns"}
 
 #: Of these, those that are 0 where there is no event; the others are not there then.

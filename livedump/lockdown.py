@@ -13,6 +13,9 @@ CONFIDENTIALITY = "confidentiality"
 
 REMEDY = "Boot with lockdown=none, and without Secure Boot if that sets it"
 
+#: Of who may not open the image.
+IMAGE_REMEDY = "Run as root with CAP_SYS_RAWIO, and without kernel lockdown"
+
 
 def mode(text: str) -> str:
     """The mode that the text of :data:`PATH` says is in force, e.g. ``none [integrity]``."""

@@ -15,7 +15,7 @@ import os
 from collections.abc import Callable
 from types import TracebackType
 
-from livedump import abi
+from livedump import abi, lockdown
 from livedump.control import DEFAULT_STRATEGY, Control, Controller, Status
 from livedump.dump import DumpResult, amend, write
 from livedump.errors import LivedumpError, NotLoadedError, SessionError
@@ -37,7 +37,7 @@ def open_image_file(path: str = abi.IMAGE_PATH) -> int:
             "the module is not loaded", step=step, remedy="Run: livedump load", errno=errno.ENOENT
         ) from error
     except OSError as error:
-        remedy = "Run as root with CAP_SYS_RAWIO, and without kernel lockdown"
+        remedy = lockdown.IMAGE_REMEDY
         if error.errno == errno.EBUSY:
             remedy = "Another snapshot is held: see 'livedump status'"
         raise SessionError(str(error.strerror), step=step, remedy=remedy) from error

@@ -262,7 +262,8 @@ def _numbers(drawn: Drawn, metric: str) -> Any:
     if drawn.filled < MIN_BLOCKS:
         raise TooLittle(TOO_FEW)
     if metric == "mean":
-        return drawn.stalled / drawn.sums[:, -1]
+        seen = drawn.sums[:, -1] > 0  # a resample may have drawn nothing but empty blocks
+        return drawn.stalled[seen] / drawn.sums[seen, -1]
     share = quantile(metric)
     assert share is not None, metric
     return _quantiles(drawn, share)
@@ -272,6 +273,7 @@ def _quantiles(drawn: Drawn, share: Fraction) -> Any:
     """Nearest rank, as :func:`livedump.analysis.latency.percentile` has it."""
     if drawn.count * (1 - share) < MIN_TAIL:
         raise TooLittle(TOO_FEW)
-    totals = drawn.sums[:, -1].astype("i8")
+    sums = drawn.sums[drawn.sums[:, -1] > 0]
+    totals = sums[:, -1].astype("i8")
     rank = -(-totals * share.numerator // share.denominator)
-    return drawn.middles[(drawn.sums < rank[:, None]).sum(axis=1)]
+    return drawn.middles[(sums < rank[:, None]).sum(axis=1)]

@@ -175,8 +175,10 @@ def compare(
     :raises livedump.analysis.summary.KindError: a kind that neither has
     """
     pair = (before, after)
-    if not any(set(kinds) <= recorded_kinds(recording) for recording in pair):
-        check_kinds(after, kinds)
+    had = recorded_kinds(before) | recorded_kinds(after)
+    check_kinds(
+        after, [k for k in kinds if k not in had and not any(measured(each, k) for each in pair)]
+    )
     found = Comparison(
         before,
         after,

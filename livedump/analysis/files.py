@@ -46,6 +46,8 @@ def opened(file: Path, *, step: str) -> Iterator[BinaryIO]:
         refuse_recording(target.parent, file, step=step)
         with _straight(file) or _replacing(target) as out:
             yield out
+    except BrokenPipeError:
+        raise  # nobody reads on: as of standard output
     except OSError as error:
         raise ExportError(f"{file}: {error.strerror or error}", step=step) from error
 

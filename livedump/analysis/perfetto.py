@@ -57,7 +57,7 @@ def _stops(found: Recording) -> Iterator[Slice]:
     for row in found.tables["stops"]:
         if not row["nested"]:
             start = row["start_monotonic_ns"]
-            notes = {"comm": row["comm"], "pid": row["pid"], "site": row["site"]}
+            notes = {name: row[name] for name in ("comm", "pid", "site", "cpu", "cgroup", "stack")}
             yield start, start + row["duration_ns"], row["symbol"], notes
 
 
@@ -227,10 +227,13 @@ class _Writer:
         return data
 
     def slices(self, name: str, slices: Iterable[Slice]) -> None:
-        """A track of its own for slices that do not overlap; none without any."""
-        track = 0
+        """A track for slices, in the order of their start; where they overlap, as stops that wait
+        for each other, one more of that name. None without any."""
+        ends: dict[int, int] = {}
         for start_ns, end_ns, text, notes in slices:
-            track = track or self._new_track(name=name).uuid
+            track = next((each for each, end in ends.items() if end <= start_ns), 0)
+            track = track or int(self._new_track(name=name).uuid)
+            ends[track] = end_ns
             self.event(track, start_ns, "TYPE_SLICE_BEGIN", text, notes)
             self.event(track, end_ns, "TYPE_SLICE_END")
 

@@ -17,6 +17,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import signal
@@ -116,6 +117,9 @@ def _run(group: click.Command, program: str, argv: Sequence[str] | None, obj: ob
     if sys.stdout is None:  # closed by who called: writing shall fail, not be left out
         sys.stdout = os.fdopen(os.open(os.devnull, os.O_RDONLY), "w")
     stdout = sys.stdout
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a locale that lacks a character is no failure
     try:
         status = _run_group(group, program, argv, obj)
         sys.stdout.flush()

@@ -9,7 +9,10 @@ from typing import Any
 import click
 
 from livedump.cli.common import emit, examples, json_option, spinner
-from livedump.cli.trace_text import pages_table, render_parts, table, us
+from livedump.cli.trace_text import pages_table, render_parts, table, top_of, us
+
+#: Names that are listed; all are in --json and in the recording.
+NAMES = 20
 
 
 @click.command(
@@ -54,7 +57,8 @@ def annotate(directory: Path, vmcore: Path, vmlinux: Path | None) -> None:
 
 def _parts(found: Any) -> Iterable[Any]:
     yield table(
-        f"What the {len(found.pages):,} pages were that were written to while a snapshot was held",
+        f"What the {len(found.pages):,} pages were that were written to while a snapshot was held"
+        + top_of(min(len(found.by_name), NAMES), len(found.by_name)),
         (
             ("what", False),
             ("name", False),
@@ -70,7 +74,7 @@ def _parts(found: Any) -> Iterable[Any]:
                 f"{row['count']:,}",
                 us(row["stalled_ns"]),
             )
-            for row in found.by_name[:20]
+            for row in found.by_name[:NAMES]
         ),
     )
-    yield pages_table(found.pages[:10])
+    yield pages_table(found.pages[:10], len(found.pages))

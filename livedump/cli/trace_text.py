@@ -225,9 +225,13 @@ def _tasks(summary: Summary) -> Iterable[Any]:
                 ("pid", True),
                 ("count", True),
                 ("stalled us", True),
+                ("cgroup", False),
             ),
             (
-                (r["kind"], r["comm"], str(r["pid"]), f"{r['count']:,}", _stalled(r["stalled_ns"]))
+                (
+                    *(r["kind"], r["comm"], str(r["pid"]), f"{r['count']:,}"),
+                    *(_stalled(r["stalled_ns"]), r["cgroup"] or ""),
+                )
                 for r in summary.tasks
             ),
         )
@@ -238,7 +242,7 @@ def _pages(summary: Summary) -> Iterable[Any]:
         yield pages_table(summary.pages, summary.totals["pages"])
 
 
-def pages_table(rows: Sequence[Mapping[str, Any]], total: int = 0) -> Any:
+def pages_table(rows: Sequence[Mapping[str, Any]], total: int) -> Any:
     """Pages with their names, of *total*."""
     return table(
         "Hottest pages" + top_of(len(rows), total),
@@ -263,13 +267,17 @@ def _stops(summary: Summary) -> Iterable[Any]:
             "Stops of the machine"
             + top_of(min(len(stops), STOPS), len(stops))
             + (", longest first" if len(stops) > 1 else ""),
-            (("lasted us", True), ("after s", True), ("ran", False), ("called by", False)),
+            (
+                *(("lasted us", True), ("after s", True)),
+                *(("ran", False), ("called by", False), ("from", False)),
+            ),
             (
                 (
                     us(row["duration_ns"]),
                     f"{(row['start_monotonic_ns'] - began_ns) / 1e9:,.1f}",
                     row["symbol"],
                     f"{row['comm']} ({row['pid']})",
+                    "".join((row["stack"] or "").split(";")[-2:-1]),
                 )
                 for row in stops[:STOPS]
             ),

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from livedump import abi
+from livedump import abi, lockdown
 from livedump.errors import ForeignImageError, ImageError, TruncatedImageError
 
 _EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
@@ -329,7 +329,7 @@ def _open(name: str) -> int:
         raise ImageError(
             f"{name}: {error.strerror}",
             step=_STEP,
-            remedy="Run as root with CAP_SYS_RAWIO, and without kernel lockdown",
+            remedy=lockdown.IMAGE_REMEDY,
         ) from error
     except OSError as error:
         raise ImageError(f"{name}: {error.strerror}", step=_STEP) from error

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from livedump import abi
+from livedump import abi, lockdown
 from livedump.dump.image import Layout, parse_layout, read_fully
 from livedump.errors import DumpError, LivedumpError, NotLoadedError
 from livedump.receipt import final_verdict, format_bytes, verdict_name
@@ -198,7 +198,7 @@ def _open_source(source: str | int) -> Iterator[int]:
         raise DumpError(
             str(error.strerror),
             step=f"open {source}",
-            remedy="Run as root with CAP_SYS_RAWIO, and without kernel lockdown",
+            remedy=lockdown.IMAGE_REMEDY,
         ) from error
     try:
         yield fd

@@ -25,6 +25,8 @@ class Cgroups:
         wanted = set(numbers)
         if self._root is not None and wanted - self._found.keys():
             self._look(self._root)
+            for number in wanted:
+                self._found.setdefault(number, "")  # gone: not to be looked for again
         return {number: self._found.get(number, "") for number in wanted}
 
     def _look(self, root: str) -> None:

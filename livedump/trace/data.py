@@ -56,7 +56,7 @@ class Drained:
 class TaskRow:
     """Faults of one process (pid is user space's).
 
-    :param cgroup: the one it was last seen in, empty when that is not known
+    :param cgroup: one that it was seen in, empty when that is not known
     """
 
     kind: str

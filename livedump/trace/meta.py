@@ -64,8 +64,8 @@ def problem(meta: Mapping[str, Any]) -> str:
     if unknown := set(meta["options"].get("filter") or ()) - {name[:-1] for name in _FILTER}:
         return f"options.filter has {min(unknown)}, which is unknown"
     lasted_ns = meta["clocks"]["end"]["monotonic_ns"] - meta["clocks"]["start"]["monotonic_ns"]
-    if lasted_ns < 0:
-        return "clocks.end lies before clocks.start"
+    if lasted_ns <= 0:
+        return "clocks.end does not lie behind clocks.start"
     if lasted_ns // meta["slice_ns"] >= _MOST_SLICES:
         return f"slice_ns is {meta['slice_ns']}, far too little for {lasted_ns} ns"
     return ""

@@ -149,7 +149,7 @@ def test_every_command_says_so_in_one_line(
         (
             "clocks",
             {"start": {"realtime_ns": 0, "monotonic_ns": 1}, "end": {"monotonic_ns": 0}},
-            "clocks.end lies before clocks.start",
+            "clocks.end does not lie behind clocks.start",
         ),
     ],
 )

@@ -129,3 +129,13 @@ def test_half_an_hour_takes_no_time() -> None:
     for metric in METRICS:
         both.interval("user", metric, 1.0, 1.0)
     assert time.monotonic() - begun < 4
+
+
+def test_resamples_of_empty_blocks_say_nothing() -> None:
+    """Such a resample has no mean, nor a median; the others have."""
+    sums = numpy.array([[5, 10], [0, 0], [4, 10]])
+    drawn = chance.Drawn(
+        sums, numpy.array([50.0, 0.0, 60.0]), numpy.array([1.0, 9.0]), 30, 16, 20, 1
+    )
+    assert chance._numbers(drawn, "mean").tolist() == [5.0, 6.0]
+    assert chance._numbers(drawn, "p50").tolist() == [1.0, 9.0]

@@ -68,7 +68,7 @@ def tracks(trace: Trace) -> dict[int, Any]:
 def slices(trace: Trace) -> list[tuple[Any, str, int, int]]:
     """(track, name, start, end) of every slice, in order of their end. Sorted by time they nest."""
     described = tracks(trace)
-    opened: dict[Any, list[tuple[str, int]]] = {}
+    opened: dict[int, list[tuple[str, int]]] = {}
     found = []
     packets = [packet for packet in trace.packet if packet.HasField("track_event")]
     for packet in sorted(packets, key=lambda packet: packet.timestamp):
@@ -76,9 +76,9 @@ def slices(trace: Trace) -> list[tuple[Any, str, int, int]]:
         track = described[event.track_uuid]
         name = track.name or track.thread.tid
         if event.type == TrackEvent.TYPE_SLICE_BEGIN:
-            opened.setdefault(name, []).append((event.name, packet.timestamp))
+            opened.setdefault(track.uuid, []).append((event.name, packet.timestamp))
         elif event.type == TrackEvent.TYPE_SLICE_END:
-            text, start = opened[name].pop()
+            text, start = opened[track.uuid].pop()
             found.append((name, text, start, packet.timestamp))
     assert not any(opened.values())
     return found
@@ -95,6 +95,14 @@ def counters(trace: Trace) -> dict[str, list[tuple[int, int]]]:
             points = found.setdefault(track.name, [])
             points.append((packet.timestamp, packet.track_event.counter_value))
     return found
+
+
+def test_stops_that_wait_for_each_other_are_on_tracks_of_their_own(sample: Recording) -> None:
+    stop = {**sample.tables["stops"][0], "nested": False, "duration_ns": 100}
+    begun = [stop["start_monotonic_ns"] + later for later in (0, 50, 120)]
+    sample.tables["stops"] = [{**stop, "start_monotonic_ns": start} for start in begun]
+    found = [row for row in slices(read(sample)) if row[0] == "stop_machine (BPF)"]
+    assert sorted(row[2:] for row in found) == [(start, start + 100) for start in begun]
 
 
 def test_perfetto_has_stops_phases_and_holds(sample: Recording) -> None:
