@@ -70,7 +70,7 @@ test-vm: setup ## Real boots that prove tools.vm's verdicts
 
 .PHONY: test-guest
 test-guest: debug kmod ## Guest tests on 6.1, in full
-	$(VM) run --kernel 6.1 --memory 2G --disk build/test/6.1.img:3G --timeout 2000 -- $(GUEST_TEST)
+	$(VM) run --kernel 6.1 --memory 2G --disk build/test/6.1.img:3G --timeout 2400 -- $(GUEST_TEST)
 
 .PHONY: test-smoke
 test-smoke: kmod ## Guest tests marked `smoke`, on 6.12
