@@ -87,7 +87,7 @@ test-dump: debug ## What crash and drgn make of the guest tests' dump, on the ho
 
 .PHONY: test-oracle
 test-oracle: debug ## The oracle's short form: one snapshot of 6.1, judged by QEMU's own dump
-	timeout 420 $(PYTHON) -m tools.oracle --short
+	timeout 600 $(PYTHON) -m tools.oracle --short
 
 .PHONY: test-report
 test-report: setup ## The report of the guests' recordings, in a real browser on the host
