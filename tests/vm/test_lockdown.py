@@ -6,7 +6,7 @@ import io
 
 from tools.vm import VmConfig, run
 
-CONFIG = VmConfig(timeout_s=280, name="test-lockdown")
+CONFIG = VmConfig(timeout_s=480, name="test-lockdown")
 
 #: Prints of each command its status and its errors.
 _SCRIPT = """
