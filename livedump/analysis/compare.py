@@ -187,7 +187,7 @@ def compare(
         {},
         _stack_changes(before, after, kinds, limit, by),
         ({row.kind: row for row in latencies(before)}, {row.kind: row for row in latencies(after)}),
-        Chance(pair, (lasted_ns(before), lasted_ns(after))),
+        Chance(pair, (before.lasted_ns, after.lasted_ns)),
     )
     a, b = found.latencies
     for kind in sorted({*a, *b}, key=kind_order):
@@ -256,15 +256,9 @@ def _judge_change(change: Change, condition: Condition) -> Verdict:
     return Verdict(condition, True, text if why == "-" else f"{text}, {why}")
 
 
-def lasted_ns(recording: Recording) -> int:
-    """How long a recording lasted."""
-    clocks = recording.meta["clocks"]
-    return int(clocks["end"]["monotonic_ns"]) - int(clocks["start"]["monotonic_ns"])
-
-
 def seconds(recording: Recording) -> float:
     """How long a recording lasted."""
-    return lasted_ns(recording) / 1e9
+    return recording.lasted_ns / 1e9
 
 
 def format_value(metric: str, number: float) -> str:

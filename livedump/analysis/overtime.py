@@ -169,9 +169,7 @@ def over_time(
     :raises livedump.trace.RecordingError: a table cannot be read
     """
     slice_ns = int(recording.meta["slice_ns"])
-    clocks = recording.meta["clocks"]
-    lasted_ns = int(clocks["end"]["monotonic_ns"]) - int(clocks["start"]["monotonic_ns"])
-    slices = max(1, -(-lasted_ns // slice_ns))
+    slices = max(1, -(-recording.lasted_ns // slice_ns))
     width = 1 if around_ns is not None else -(-slices // steps)
     wanted = None if around_ns is None else _slices_around(around_ns, slice_ns)
     count = -(-slices // width)

@@ -39,6 +39,7 @@ class Summary:
     """
 
     meta: dict[str, Any]
+    duration_ns: int
     losses: list[Row]
     loss_slices: list[Row]
     latencies: list[Latency]
@@ -79,12 +80,6 @@ class Summary:
         """Longest first, without those inside another one."""
         outer = [row for row in self.stops if not row["nested"]]
         return sorted(outer, key=lambda row: -int(row["duration_ns"]))
-
-    @property
-    def duration_ns(self) -> int:
-        """How long the recording lasted."""
-        clocks = self.meta["clocks"]
-        return int(clocks["end"]["monotonic_ns"]) - int(clocks["start"]["monotonic_ns"])
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -145,6 +140,7 @@ def summarize(
     ranked = {kind: stacks.top(recording, kind, weight, every) for kind in shown}
     return Summary(
         meta=recording.meta,
+        duration_ns=recording.lasted_ns,
         losses=_plain(recording.tables["losses"]),
         loss_slices=_plain(recording.tables["loss_slices"]),
         latencies=latencies(recording, kinds),

@@ -56,6 +56,12 @@ _RULES: dict[str, Any] = {
 _MOST_SLICES = 1 << 32
 
 
+def lasted_ns(meta: Mapping[str, Any]) -> int:
+    """How long the recording lasted."""
+    clocks = meta["clocks"]
+    return int(clocks["end"]["monotonic_ns"]) - int(clocks["start"]["monotonic_ns"])
+
+
 def problem(meta: Mapping[str, Any]) -> str:
     """What is wrong with the content of a meta.json; empty: nothing."""
     found = _problem(meta, _RULES, "")
@@ -63,11 +69,11 @@ def problem(meta: Mapping[str, Any]) -> str:
         return found
     if unknown := set(meta["options"].get("filter") or ()) - {name[:-1] for name in _FILTER}:
         return f"options.filter has {min(unknown)}, which is unknown"
-    lasted_ns = meta["clocks"]["end"]["monotonic_ns"] - meta["clocks"]["start"]["monotonic_ns"]
-    if lasted_ns <= 0:
+    lasted = lasted_ns(meta)
+    if lasted <= 0:
         return "clocks.end does not lie behind clocks.start"
-    if lasted_ns // meta["slice_ns"] >= _MOST_SLICES:
-        return f"slice_ns is {meta['slice_ns']}, far too little for {lasted_ns} ns"
+    if lasted // meta["slice_ns"] >= _MOST_SLICES:
+        return f"slice_ns is {meta['slice_ns']}, far too little for {lasted} ns"
     return ""
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from livedump.trace.errors import RecordingError
 from livedump.trace.layout import LOSS_NAMES, NO_EVENT, UNLISTED, WITHOUT_STACK
-from livedump.trace.meta import problem
+from livedump.trace.meta import lasted_ns, problem
 
 FORMAT = "livedump-recording"
 SCHEMA = 3
@@ -164,6 +164,11 @@ class Recording:
     meta: dict[str, Any]
     tables: dict[str, list[Row]]
     path: Path | None = None
+
+    @property
+    def lasted_ns(self) -> int:
+        """How long it lasted."""
+        return lasted_ns(self.meta)
 
     def columns(self, name: str, only: Sequence[str] | None = None) -> Any:
         """A table of :data:`LARGE`, as pyarrow has it.

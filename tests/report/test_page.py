@@ -82,6 +82,15 @@ def trouble(dom: str) -> str:
     return found[1] if found else ""
 
 
+def result_of(page: Path, tail: str) -> str:
+    """What the script *tail* has put into the page's ``data-result``; nothing went wrong there."""
+    dom = chromium(probed(page, tail), "--dump-dom")
+    assert trouble(dom) == ""
+    found = re.search(r'data-result="([^"]*)"', dom[:10_000])
+    assert found
+    return found[1].replace("&quot;", '"')
+
+
 def body(dom: str) -> str:
     """The document without its style and scripts."""
     return dom[dom.index("<body>") : dom.index('<script id="data"')]
@@ -157,11 +166,7 @@ def test_search_kinds_and_weights_work(page: Path) -> None:
       press("latency-kinds", "user");
       document.documentElement.dataset.result = JSON.stringify(result);
     </script>"""
-    dom = chromium(probed(page, tail), "--dump-dom")
-    assert trouble(dom) == ""
-    found = re.search(r'data-result="([^"]*)"', dom[:10_000])
-    assert found
-    result = found[1].replace("&quot;", '"')
+    result = result_of(page, tail)
     assert re.search(r'"found":"search: \d+ frames, 6\d\d faults', result), result
     assert '"stalled":"cow: 3.9' in result, result
     assert "counted, but not timed" in result
@@ -197,11 +202,7 @@ def test_flame_graph_works_by_keyboard(page: Path) -> None:
       document.documentElement.dataset.result = JSON.stringify(result);
     </script>"""
     for file in (page, diff):
-        dom = chromium(probed(file, tail), "--dump-dom")
-        assert trouble(dom) == ""
-        found = re.search(r'data-result="([^"]*)"', dom[:10_000])
-        assert found
-        result = json.loads(found[1].replace("&quot;", '"'))
+        result = json.loads(result_of(file, tail))
         entry = "entry_SYSCALL_64_after_hwframe"
         assert result["ring"] == "solid" and result["field"] == "flame-search"
         assert result["path"] == ["cow", "stress-ng", "stress-ng", "fio", entry, "fio"], result
@@ -247,11 +248,7 @@ def test_span_of_time_redraws_the_flame_graph(page: Path) -> None:
       document.documentElement.dataset.result = JSON.stringify(result);
       })();
     </script>"""
-    dom = chromium(probed(page, tail), "--dump-dom")
-    assert trouble(dom) == ""
-    found = re.search(r'data-result="([^"]*)"', dom[:10_000])
-    assert found
-    result = json.loads(found[1].replace("&quot;", '"'))
+    result = json.loads(result_of(page, tail))
     over = analysis.over_time(trace.read(page.with_name("recording")))
     stacks = sum(cell[2] for cell in over.stacks["cow"].cells if 20 <= cell[0] < 30)
     faults = sum(over.counts("cow")[20:30])
@@ -317,11 +314,7 @@ def test_an_hour_has_every_slice_around_a_stop(page: Path) -> None:
       result.later = text("heat-details");
       document.documentElement.dataset.result = JSON.stringify(result);
     </script>"""
-    dom = chromium(probed(file, tail), "--dump-dom")
-    assert trouble(dom) == ""
-    found = re.search(r'data-result="([^"]*)"', dom[:10_000])
-    assert found
-    result = json.loads(found[1].replace("&quot;", '"'))
+    result = json.loads(result_of(file, tail))
     among = "20 of 30 stops are shown: those of snapshots, then the longest."
     assert result["whole"] == f"Each column is 6 s. From a stop it is 100 ms. {among}"
     assert result["close"] == f"Each column is 100 ms. {among}"
@@ -369,11 +362,7 @@ def test_comparison_draws_and_shows_what_is_gone(page: Path) -> None:
       document.documentElement.dataset.result =
         [fill("memcpy"), fill("mmap_region"), fill("dup_mm")].join("|");
     </script>"""
-    dom = chromium(probed(file, tail), "--dump-dom")
-    assert trouble(dom) == ""
-    found = re.search(r'data-result="([^"]*)"', dom[:10_000])
-    assert found
-    more, gone, same = found[1].split("|")
+    more, gone, same = result_of(file, tail).split("|")
     assert more.startswith("hsl(8 ") and gone.startswith("hsl(212 78%") and " 0%" in same
     SHOTS.mkdir(parents=True, exist_ok=True)
     chromium(file, f"--screenshot={SHOTS / 'diff.png'}", "--window-size=1280,2400")
