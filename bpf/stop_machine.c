@@ -18,7 +18,7 @@ struct ld_stop_open {
 	u64 start_ns;
 	u64 fn;
 	u64 nested;
-	s32 stack;		/* negative: lost, or not asked for */
+	s32 stack;		/* negative: lost, not asked for, or nested */
 	u32 cpu;
 };
 
@@ -60,7 +60,7 @@ static __always_inline int ld_stop_enter(struct pt_regs *ctx, u64 site)
 	open.fn = PT_REGS_PARM1(ctx);
 	open.cpu = bpf_get_smp_processor_id();
 	open.stack = -1;
-	if (LD_STACKS != LD_STACKS_NONE)
+	if (LD_STACKS != LD_STACKS_NONE && !open.nested)
 		open.stack = ld_stack(ctx, LD_KIND_STOP, 1);
 	open.start_ns = bpf_ktime_get_ns();
 	if (stop_open.update(&key, &open))

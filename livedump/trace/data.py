@@ -80,7 +80,8 @@ class PageRow:
 class StopEvent:
     """One call of stop_machine(); *nested* when it was made by another one that is recorded too.
 
-    :param addresses: the caller's stack, innermost first; empty when it was lost, or not asked for
+    :param addresses: the caller's stack, innermost first; empty when it was lost, not asked for, or
+        in the call that this one is nested in
     """
 
     start_monotonic_ns: int
