@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from livedump.trace.filters import filter_text
 from livedump.trace.layout import QUESTION_OF, kind_name
 from livedump.trace.recording import Recording
 
@@ -23,8 +24,6 @@ _MACHINE: dict[str, Callable[[dict[str, Any]], Any]] = {
 
 #: These change what recording costs.
 _OPTIONS = {"stacks": "stacks taken", "user_stacks": "user stacks", "events": "every event kept"}
-
-_FILTERS = {"pids": "--pid", "comm": "--comm", "cgroup": "--cgroup"}
 
 
 def measured(recording: Recording, kind: str) -> bool:
@@ -64,18 +63,9 @@ def _filters(a: _Meta, b: _Meta) -> Iterator[str]:
     # The same process has another number each time.
     without = [{**each, "pids": "pids" in each} for each in chosen]
     if without[0] != without[1]:
-        only = [f"{n} recorded {_filter(each)}" for n, each in zip("AB", chosen, strict=True)]
-        yield ", ".join(only)
-
-
-def _filter(chosen: dict[str, Any]) -> str:
-    """In the command line's words."""
-    parts = [f"{_FILTERS.get(name, name)} {_plain(value)}" for name, value in chosen.items()]
-    return f"only {' '.join(parts)}" if parts else "everybody"
-
-
-def _plain(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+        sides = [filter_text(each) for each in chosen]
+        only = [f"only {text}" if text else "everybody" for text in sides]
+        yield f"A recorded {only[0]}, B recorded {only[1]}"
 
 
 def _questions(a: _Meta, b: _Meta) -> Iterator[str]:

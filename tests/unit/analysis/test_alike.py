@@ -35,7 +35,7 @@ def test_alike_recordings_have_no_differences() -> None:
         ({"command": {"argv": ["x"], "status": 3}}, "B's command failed: exit status 3"),
         (
             {"options": options(filter={"comm": "nginx"})},
-            "not comparable: A recorded everybody, B recorded only --comm nginx",
+            "not comparable: A recorded everybody, B recorded only tasks named nginx",
         ),
         ({"options": options(stacks="all")}, "not comparable: stacks taken: A sampled, B all"),
         ({"options": options(events=True)}, "every event kept: A no, B yes"),
