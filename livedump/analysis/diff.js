@@ -14,7 +14,9 @@
 
   const amounts = { rate: (value) => `${value.toFixed(1)}/s`, stalled: (value) => `${ns(value)}/s` };
   const show = (row, value) => (amounts[row.metric] || ns)(value);
-  const percent = (share) => (share === null ? "–" : `${share > 0 ? "+" : ""}${(100 * share).toFixed(1)} %`);
+  // As compare.percent(): beside an interval that Python wrote.
+  const percent = (share) => (share === null ? "–"
+    : `${share < 0 ? "" : "+"}${(100 * share).toFixed(Math.abs(share) < 10 ? 1 : 0)}%`);
   byId("changes").append(
     scrolling(table(data.changes, [
       ["kind", (row) => element("code", {}, row.kind)], ["metric", (row) => row.metric],
