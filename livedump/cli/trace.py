@@ -44,7 +44,7 @@ from livedump.trace.trigger import Trigger
 #: has it.
 EXIT_RECORD = 125
 
-LOSSES = ("losses_total", "events_lost", "stacks_lost")
+LOSSES = ("losses_total", "events_lost", "stacks_lost", "rows_lost")
 
 
 def _seconds(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
@@ -232,10 +232,11 @@ def _record(config: Any, stop: threading.Event, trigger: Trigger | None = None) 
 
 
 def _losses(meta: Mapping[str, Any]) -> str:
-    """Losses in words; without a stack is not without the event."""
+    """Losses in words; without a stack, or a row of its own, is not without the event."""
     from livedump.trace.recording import losses_text
 
-    return losses_text(meta) if meta.get("stacks_lost") else f"{meta['losses_total']:,} losses"
+    counted = meta.get("stacks_lost") or meta.get("rows_lost")
+    return losses_text(meta) if counted else f"{meta['losses_total']:,} losses"
 
 
 def _default_output() -> Path:
