@@ -2,10 +2,11 @@
 
 Faults come in bursts: they are not independent of each other, and neither are slices. So blocks of
 slices are drawn with replacement, whole, and every number is computed anew from what was drawn
-(Carlstein 1986). A block is at least a second long and as long as slices remember each other (their
-integrated autocorrelation time, Sokal's window), and there are at most :data:`MAX_BLOCKS`, as
-Schmeiser 1982 advises for batch means. What neighbours among blocks still have in common, and that
-they are few, widens the interval.
+(Carlstein 1986). A block is at least a second long and, where there are enough, as long as slices
+remember each other (their integrated autocorrelation time, Sokal's window); there are at most
+:data:`MAX_BLOCKS`, as Schmeiser 1982 advises for batch means. What neighbours among blocks still
+have in common, and that they are few, widens the interval: to refuse wherever bursts go on for long
+would leave those recordings in which their length was estimated too low.
 """
 
 from __future__ import annotations
@@ -23,15 +24,19 @@ from livedump.trace.recording import Recording
 ALPHA = 0.01
 
 #: Blocks of a recording; with fewer, nothing can be said.
-MIN_BLOCKS = 10
+MIN_BLOCKS = 4
 MAX_BLOCKS = 30
 
 BLOCK_NS = 1_000_000_000
 
 RESAMPLES = 1000
 
-#: A block is at least so many times as long as slices remember each other.
+#: A block is so many times as long as slices remember each other, or there are MIN_BLOCKS.
 MEMORIES = 2
+
+#: Nor can anything be said if neighbours have so much in common that the resamples have less than
+#: this share of the variance.
+MIN_VARIANCE = 0.2
 
 #: The autocorrelation is summed up over so many times its own length.
 WINDOW = 5
@@ -171,13 +176,14 @@ def _reach(variances: list[float], freedom: list[int]) -> float:
 
 
 def _student(share: float, freedom: float) -> float:
-    """A quantile of Student's t, for a freedom of 9 and more (Abramowitz and Stegun 26.7.5)."""
+    """A quantile of Student's t, for a freedom of 3 and more (Abramowitz and Stegun 26.7.5)."""
     z = NormalDist().inv_cdf(share)
     return (
         z
         + (z**3 + z) / (4 * freedom)
         + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
         + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * freedom**3)
+        + (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / (92160 * freedom**4)
     )
 
 
@@ -193,8 +199,10 @@ def _resample(slices: Slices, first: int, end: int, least: float, seed: int) -> 
 
     width, length = max(1, len(slices.middles)), end - first
     memory = _memory(slices, first, length)
-    blocks = min(MAX_BLOCKS, int(length / max(least, MEMORIES * memory)))
-    if blocks < MIN_BLOCKS:
+    apart = max(MIN_BLOCKS, int(length / (MEMORIES * memory)))
+    blocks = min(MAX_BLOCKS, apart, int(length / least))
+    kept = 1 - memory * blocks / length / 2
+    if blocks < MIN_BLOCKS or kept < MIN_VARIANCE:
         raise TooLittle(TOO_SHORT)
     place = (slices.number - first) * blocks // length * width + slices.bucket
     table = numpy.bincount(place, slices.count, blocks * width).reshape(blocks, width)
@@ -210,7 +218,7 @@ def _resample(slices: Slices, first: int, end: int, least: float, seed: int) -> 
         blocks=blocks,
         filled=int((table.sum(axis=1) > 0).sum()),
         count=int(table.sum()),
-        missed=blocks / (blocks - 1) / (1 - memory * blocks / length / 2),
+        missed=blocks / (blocks - 1) / kept,
     )
 
 
@@ -230,7 +238,11 @@ def _memory(slices: Slices, first: int, length: int) -> float:
 
 
 def _autocorrelation_time(series: Any) -> float:
-    """Integrated, in steps; at least 1."""
+    """Integrated, in steps; at least 1.
+
+    The mean is taken out with the series' own: each correlation is too low by the time over the
+    length, summed up on both sides of the window.
+    """
     import numpy
 
     series = series - series.mean()
@@ -240,7 +252,8 @@ def _autocorrelation_time(series: Any) -> float:
         return 1.0
     times = 2 * numpy.cumsum(correlation / correlation[0]) - 1
     enough = numpy.arange(len(series)) >= WINDOW * times
-    return max(1.0, float(times[numpy.argmax(enough)] if enough.any() else times.max()))
+    found = max(1.0, float(times[numpy.argmax(enough)] if enough.any() else times.max()))
+    return found * (1 + 2 * WINDOW * found / len(series))
 
 
 # ---- metrics ----

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import random
 from collections.abc import Iterable
@@ -45,12 +44,12 @@ def recording(values: Iterable[int], seconds: int = 10, stacks: Iterable[Row] = 
 
 
 def evenly(histograms: list[Row], seconds: int) -> list[Row]:
-    """The histograms' faults, dealt out to the slices."""
+    """The histograms' faults, each in any of the slices: one does not remember another."""
     found: dict[tuple[int, int, int], int] = {}
-    slices = itertools.cycle(range(seconds * 10))
+    chance = random.Random(3)
     for row in histograms:
         for _ in range(row["count"]):
-            key = (next(slices), row["bucket_low_ns"], row["bucket_high_ns"])
+            key = (chance.randrange(seconds * 10), row["bucket_low_ns"], row["bucket_high_ns"])
             found[key] = found.get(key, 0) + 1
     names = ("slice", "bucket_low_ns", "bucket_high_ns", "count", "kind")
     return [dict(zip(names, (*key, n, "cow"), strict=True)) for key, n in found.items()]
