@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from livedump.trace.filters import filter_text
 from livedump.trace.layout import QUESTION_OF, kind_name
+from livedump.trace.meta import filter_text
 from livedump.trace.recording import Recording
 
 #: Kind -> the question that records it.

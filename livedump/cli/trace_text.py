@@ -8,7 +8,7 @@ from typing import Any
 
 from livedump.analysis import Summary
 from livedump.receipt import format_ns
-from livedump.trace.filters import filter_text
+from livedump.trace.meta import filter_text
 
 
 def render(summary: Summary, width: int = 80) -> str:

@@ -88,13 +88,3 @@ def find_cgroup(name: str, places: tuple[Path, ...] = CGROUPS) -> Path:
         if (place / "cgroup.controllers").is_file():
             return place / name.lstrip("/")
     return Path(name)
-
-
-def filter_text(chosen: dict[str, Any]) -> str:
-    """:meth:`Filter.to_dict` in words; empty when everybody was recorded."""
-    words = {"pids": "process", "comm": "tasks named", "cgroup": "cgroup"}
-    parts = []
-    for name, value in chosen.items():
-        shown = ", ".join(map(str, value)) if isinstance(value, list) else value
-        parts.append(f"{words[name]} {shown}")
-    return " and ".join(parts)

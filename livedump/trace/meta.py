@@ -14,7 +14,9 @@ from typing import Any
 _COUNT = range(0, 1 << 63)
 _TIME = _COUNT
 
+#: As :meth:`livedump.trace.filters.Filter.to_dict` has it.
 _FILTER = {"pids?": [_COUNT], "comm?": str, "cgroup?": str}
+_FILTER_WORDS = {"pids": "process", "comm": "tasks named", "cgroup": "cgroup"}
 
 _RULES: dict[str, Any] = {
     "host": str,
@@ -62,12 +64,21 @@ def lasted_ns(meta: Mapping[str, Any]) -> int:
     return int(clocks["end"]["monotonic_ns"]) - int(clocks["start"]["monotonic_ns"])
 
 
+def filter_text(chosen: dict[str, Any]) -> str:
+    """``options.filter`` in words; empty when everybody was recorded."""
+    parts = []
+    for name, value in chosen.items():
+        shown = ", ".join(map(str, value)) if isinstance(value, list) else value
+        parts.append(f"{_FILTER_WORDS[name]} {shown}")
+    return " and ".join(parts)
+
+
 def problem(meta: Mapping[str, Any]) -> str:
     """What is wrong with the content of a meta.json; empty: nothing."""
     found = _problem(meta, _RULES, "")
     if found:
         return found
-    if unknown := set(meta["options"].get("filter") or ()) - {name[:-1] for name in _FILTER}:
+    if unknown := set(meta["options"].get("filter") or ()) - _FILTER_WORDS.keys():
         return f"options.filter has {min(unknown)}, which is unknown"
     lasted = lasted_ns(meta)
     if lasted <= 0:

@@ -34,7 +34,7 @@ ALLOWED = {
 #: Analysis reads recordings: of trace it may know their format and what kinds there are, nothing
 #: that records. The doctor reads the self-test's results.
 SEAMS = {
-    ("analysis", "trace"): {"recording", "layout", "errors"},
+    ("analysis", "trace"): {"recording", "meta", "layout", "errors"},
     ("doctor", "selftest"): {"record"},
 }
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from livedump.trace.errors import TraceError
-from livedump.trace.filters import MAX_PIDS, Filter, filter_text, find_cgroup
+from livedump.trace.filters import MAX_PIDS, Filter, find_cgroup
+from livedump.trace.meta import filter_text
 
 
 @pytest.fixture
