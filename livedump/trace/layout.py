@@ -130,9 +130,12 @@ UNLISTED = frozenset({Loss.TASKS_FULL, Loss.PAGES_FULL, Loss.SLICES_FULL})
 NO_EVENT = frozenset({Loss.RING_FULL})
 
 
+_KIND_NAMES = {int(kind): kind.name.lower() for kind in Kind}
+
+
 def kind_name(kind: int) -> str:
     """``Kind.COW_COPY`` -> ``"cow_copy"``; an unknown number stays a number."""
-    return Kind(kind).name.lower() if kind in list(Kind) else str(kind)
+    return _KIND_NAMES.get(kind) or str(kind)
 
 
 @dataclass(frozen=True, slots=True)

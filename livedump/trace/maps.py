@@ -303,7 +303,9 @@ class BccPrograms:
 
     def _old(self, name: bytes, before: int) -> list[tuple[Any, Any]]:
         """Entries of earlier slices: nobody adds to these any more."""
-        return [item for item in _items(self._bpf[name]) if item[0].slice < before]
+        table = self._bpf[name]
+        _keep_buffers(table)
+        return [item for item in _items(table) if item[0].slice < before]
 
     def _remove(self, name: bytes, items: list[tuple[Any, Any]]) -> None:
         if not items:
@@ -455,9 +457,19 @@ def _items(table: Any) -> Iterator[tuple[Any, Any]]:
     yield from items
 
 
+def _keep_buffers(table: Any) -> None:
+    """Let bcc read a map, which has to be read twice a second, into the same memory each time: to
+    clear room for the largest number of entries is half of what that costs. What was read is valid
+    until the next time. Without this method of its own, bcc does as ever."""
+    if "_alloc_keys_values" in vars(table) or not hasattr(table, "_alloc_keys_values"):
+        return
+    buffers = table._alloc_keys_values(alloc_k=True, alloc_v=True)
+    table._alloc_keys_values = lambda **_wanted: buffers
+
+
 def _number(value: Any) -> int:
     """A plain number: an int from bcc's batches, a ctypes object from its loops."""
-    return int(getattr(value, "value", value))
+    return value if type(value) is int else int(value.value)
 
 
 def _sum_percpu(table: Any, index: int) -> int:
