@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,11 +34,24 @@ def man_pages(
     """File name and text for *command* and all below it."""
     from click_man.core import generate_man_page
 
+    command = with_sentences(command)
     context = click.Context(command, info_name=name, parent=parent)
     text = generate_man_page(context, version=livedump.__version__)
     yield f"{context.command_path.replace(' ', '-')}.1", text + examples(command)
     for below, subcommand in getattr(command, "commands", {}).items():
         yield from man_pages(below, subcommand, context)
+
+
+def with_sentences(command: click.Command) -> click.Command:
+    """A copy whose short help, and that of all below it, is the first sentence of the help: what
+    click makes of it ends in the middle after 45 characters."""
+    found = copy.copy(command)
+    words = (command.help or "").split()
+    ends = [index for index, word in enumerate(words, 1) if word.endswith(".")]
+    found.short_help = " ".join(words[: ends[0]] if ends else words)
+    if isinstance(found, click.Group):
+        found.commands = {name: with_sentences(below) for name, below in found.commands.items()}
+    return found
 
 
 def examples(command: click.Command) -> str:

@@ -36,6 +36,24 @@ def test_pages_say_what_help_says(written: Path) -> None:
     assert ".SH EXAMPLES\n.nf\n\\&livedump\\-trace diff before after\n" in text
 
 
+def test_names_are_whole_sentences(written: Path) -> None:
+    """As apropos and lexgrog(1) find them."""
+    for file in (written / manual.MAN).iterdir():
+        name, dash, sentence = name_line(file.read_text()).partition(" \\- ")
+        assert (name.replace("\\-", "-"), dash) == (file.stem, " \\- ")
+        assert sentence.endswith(".") and not sentence.endswith(".."), sentence
+    text = (written / manual.MAN / "livedump-trace.1").read_text()
+    what = "Page faults and stops of a running kernel: who waited, how long, and where."
+    assert name_line(text) == f"livedump-trace \\- {what}"
+    assert "\n  Record around COMMAND, for a time, or until Ctrl-C.\n" in text
+    assert manual.COMMANDS["livedump-trace"].short_help is None, "--help is click's"
+
+
+def name_line(text: str) -> str:
+    """What is below NAME."""
+    return text.partition(".SH NAME\n")[2].partition("\n.SH")[0]
+
+
 def test_examples_survive_roff() -> None:
     command = click.Command("x", epilog="\b\nExamples:\n  x -- 'a\\b'\n  .hidden")
     assert manual.examples(command).endswith(".nf\n\\&x \\-\\- 'a\\eb'\n\\&.hidden\n.fi\n")
