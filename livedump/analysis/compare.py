@@ -106,7 +106,8 @@ class Comparison:
 
     :ivar differences: why they are not alike, in words
     :ivar only: kinds that only one of them has, with ``A`` or ``B``
-    :ivar stacks: kind -> stacks that changed most; ``few``: they rest on few samples
+    :ivar stacks: kind -> stacks that changed most, none without a change; ``few``: they rest on
+        few samples
     """
 
     before: Recording
@@ -285,6 +286,8 @@ def _value(latency: Latency, metric: str, lasted_s: float) -> float:
 
 # ---- stacks ----
 
+_RATES = ("rate", "stalled")
+
 
 def _stack_changes(
     before: Recording, after: Recording, kinds: Sequence[str], limit: int, by: str | None
@@ -299,7 +302,8 @@ def _stack_changes(
     found = {}
     for kind in sorted(sums, key=kind_order):
         rows = [_stack_change(stack, values, lasted) for stack, values in sums[kind].items()]
-        found[kind] = _most_changed(rows, limit, by)
+        changed = [row for row in rows if any(row[f"{n}_a"] != row[f"{n}_b"] for n in _RATES)]
+        found[kind] = _most_changed(changed, limit, by)
     return found
 
 

@@ -167,6 +167,8 @@ def _stacks(comparison: Any) -> Iterable[Any]:
 
     few = False
     for kind, rows in comparison.stacks.items():
+        if not rows:
+            continue
         rows = rows[:STACKS]
         few = few or any(row["few"] for row in rows)
         yield table(

@@ -196,13 +196,35 @@ def test_a_full_disk_is_no_regression(folder: str) -> None:
     assert "No space left on device" in done.stderr
 
 
-def test_diff_orders_stacks_as_asked(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("diff", folder, folder, "--by", "count", "--kind", "cow") == 0
+def test_diff_of_one_recording_has_no_stack(
+    folder: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("diff", folder, folder) == 0
+    assert "Stacks" not in capsys.readouterr().out
+    assert run("diff", folder, folder, "--json") == 0
+    stacks = json.loads(capsys.readouterr().out)["stacks"]
+    assert stacks == {"user": [], "kernel": [], "cow": []}
+
+
+def test_diff_orders_stacks_as_asked(
+    folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = str(twice(tmp_path / "other"))
+    assert run("diff", folder, other, "--by", "count", "--kind", "cow") == 0
     out = capsys.readouterr().out
     [header] = [line for line in out.splitlines() if "innermost functions" in line]
     assert header.split()[:8] == ["A", "/s", "B", "/s", "A", "us/s", "B", "us/s"]
     assert max(map(len, out.splitlines())) <= 80
-    assert run("diff", folder, folder, "--by", "samples") == 2
+    assert run("diff", folder, other, "--by", "samples") == 2
+
+
+def twice(path: Path) -> Path:
+    """The sample with twice as many faults on each stack."""
+    tables = samples.tables()
+    for row in tables["stacks"]:
+        row["count"] *= 2
+    recording.write(path, samples.meta(), tables)
+    return path
 
 
 @pytest.mark.parametrize(

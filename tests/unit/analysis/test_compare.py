@@ -166,8 +166,7 @@ def test_stacks_are_compared_by_rate() -> None:
     assert [(r["stack"], r["rate_a"], r["rate_b"]) for r in rows] == [
         ("f;new", 0, 20),
         ("f;gone", 10, 0),
-        ("f;g", 1, 1),
-    ]
+    ], "f;g is as often in both"
     root = diff_tree(before, after, "cow")
     assert (root["w"], root["a"]) == ([420, 420], [220, 220])
     [task] = root["c"]
