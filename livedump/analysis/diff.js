@@ -26,11 +26,12 @@
     element("p", { class: "note" },
       "99 % interval: where the change lies, by drawing blocks of time anew, as faults come in bursts; * where that leaves out 0."));
 
+  const rate = (value) => (value === null ? "–" : value.toFixed(1));
   const most = Object.entries(data.stacks).flatMap(([kind, rows]) => rows.map((row) => ({ kind, ...row })));
   byId("most").hidden = !most.length;
   byId("most").append(scrolling(table(most, [
     ["kind", (row) => element("code", {}, row.kind)],
-    ["A /s", (row) => row.rate_a.toFixed(1), "n"], ["B /s", (row) => row.rate_b.toFixed(1), "n"],
+    ["A /s", (row) => rate(row.rate_a), "n"], ["B /s", (row) => rate(row.rate_b), "n"],
     ["A stalled /s", (row) => ns(row.stalled_a), "n"], ["B stalled /s", (row) => ns(row.stalled_b), "n"],
     ["A samples", (row) => grouped(row.samples_a), "n"],
     ["B samples", (row) => grouped(row.samples_b) + (row.few ? " (few)" : ""), "n"],

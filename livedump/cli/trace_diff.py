@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -182,10 +182,8 @@ def _stacks(comparison: Any) -> Iterable[Any]:
             ),
             (
                 (
-                    f"{row['rate_a']:,.1f}",
-                    f"{row['rate_b']:,.1f}",
-                    us(row["stalled_a"]),
-                    us(row["stalled_b"]),
+                    *(_known(row[rate], lambda n: f"{n:,.1f}") for rate in ("rate_a", "rate_b")),
+                    *(_known(row[stalled], us) for stalled in ("stalled_a", "stalled_b")),
                     ("(few) " if row["few"] else "") + innermost(row["stack"]),
                 )
                 for row in rows
@@ -193,6 +191,11 @@ def _stacks(comparison: Any) -> Iterable[Any]:
         )
     if few:
         yield f"(few): fewer than {FEW_SAMPLES} samples; what changed may be chance"
+
+
+def _known(number: float | None, show: Callable[[float], str]) -> str:
+    """What was not measured is not 0."""
+    return "-" if number is None else show(number)
 
 
 def _verdicts(verdicts: Iterable[Any]) -> Iterable[str]:

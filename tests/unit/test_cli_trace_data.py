@@ -218,6 +218,14 @@ def test_diff_orders_stacks_as_asked(
     assert run("diff", folder, other, "--by", "samples") == 2
 
 
+def test_diff_has_a_dash_for_what_is_not_timed(
+    folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("diff", folder, str(twice(tmp_path / "other")), "--kind", "kernel") == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["7.5", "15.0", "-", "-", "_copy_to_user", "<"] in [row[:6] for row in rows]
+
+
 def twice(path: Path) -> Path:
     """The sample with twice as many faults on each stack."""
     tables = samples.tables()

@@ -193,6 +193,31 @@ def test_stacks_that_got_slower_at_the_same_rate_come_first() -> None:
     assert order("count") == ["often", "same"]
     few = {found["stack"]: found["few"] for found in compare(before, after).stacks["cow"]}
     assert few == {"same": False, "often": False}
+    before = recording([1], stacks=[row("a", 100, 0), row("b", 100, 0)])
+    after = recording([1], stacks=[row("a", 101, 0), row("b", 900, 0)])
+    assert order("stalled") == ["b", "a"], "nothing was stalled"
+
+
+def test_what_was_not_measured_is_not_0() -> None:
+    def of(count: int, **meta: object) -> Recording:
+        """Faults in kernel mode, which are not timed."""
+        sums = {"samples": count, "count": count, "stalled_ns": 0}
+        found = recording([], stacks=[{"kind": "kernel", "comm": "a", "stack": "f", **sums}])
+        found.meta.update(meta)
+        return found
+
+    def columns(before: Recording, after: Recording) -> list[float | None]:
+        [row] = compare(before, after).to_dict()["stacks"]["kernel"]
+        return [row[name] for name in ("rate_a", "rate_b", "stalled_a", "stalled_b")]
+
+    none = of(0)
+    none.tables["stacks"].clear()
+    assert columns(of(10), of(20)) == [1, 2, None, None]
+    assert columns(of(10), none) == [1, 0, None, None]
+    none.meta["questions"] = ["user"]
+    assert columns(none, of(20)) == [None, 2, None, None]
+    none.meta.update(questions=["kernel"], options={"stacks": "none"})
+    assert columns(of(10), none) == [1, None, None, None]
 
 
 def test_a_change_by_few_samples_is_marked() -> None:
