@@ -262,10 +262,19 @@ def seconds(recording: Recording) -> float:
     return recording.lasted_ns / 1e9
 
 
+def rate_text(number: float | None) -> str:
+    """``1,234.5``, and what is rare with three digits: only nothing is 0. None: a dash."""
+    if number is None:
+        return "-"
+    if not number:
+        return "0"
+    return f"{number:,.1f}" if number >= 1 else f"{number:.{2 - math.floor(math.log10(number))}f}"
+
+
 def format_value(metric: str, number: float) -> str:
     """``("rate", 12.3)`` -> ``"12.3/s"``; times in a unit that suits."""
     if metric == "rate":
-        return f"{number:,.1f}/s"
+        return f"{rate_text(number)}/s"
     if metric == "count":
         return f"{number:,.0f}"
     return format_ns(round(number)) + ("/s" if metric == "stalled" else "")

@@ -12,7 +12,13 @@
 
   /* ---- tables ---------------------------------------------------------- */
 
-  const amounts = { rate: (value) => `${value.toFixed(1)}/s`, stalled: (value) => `${ns(value)}/s` };
+  /* What is rare is not 0: as compare.rate_text(). */
+  const rate = (value) => {
+    if (value === null) return "–";
+    if (value === 0) return "0";
+    return value < 1 ? value.toPrecision(3) : value.toFixed(1);
+  };
+  const amounts = { rate: (value) => `${rate(value)}/s`, stalled: (value) => `${ns(value)}/s` };
   const show = (row, value) => (amounts[row.metric] || ns)(value);
   // As compare.percent(): beside an interval that Python wrote.
   const percent = (share) => (share === null ? "–"
@@ -26,7 +32,6 @@
     element("p", { class: "note" },
       "99 % interval: where the change lies, by drawing blocks of time anew, as faults come in bursts; * where that leaves out 0."));
 
-  const rate = (value) => (value === null ? "–" : value.toFixed(1));
   const most = Object.entries(data.stacks).flatMap(([kind, rows]) => rows.map((row) => ({ kind, ...row })));
   byId("most").hidden = !most.length;
   byId("most").append(scrolling(table(most, [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import click
 
 from livedump.cli.common import EXIT_USAGE, emit, examples, json_option, report_error
 from livedump.cli.trace_options import kinds_option
-from livedump.cli.trace_text import innermost, render_parts, table, us
+from livedump.cli.trace_text import innermost, render_parts, table
 from livedump.errors import LivedumpError
 
 #: As diff(1) has it: 1 is the answer, not trouble.
@@ -163,7 +163,7 @@ def _changes(comparison: Any) -> Iterable[Any]:
 
 
 def _stacks(comparison: Any) -> Iterable[Any]:
-    from livedump.analysis.compare import FEW_SAMPLES
+    from livedump.analysis.compare import FEW_SAMPLES, rate_text
 
     few = False
     for kind, rows in comparison.stacks.items():
@@ -182,8 +182,10 @@ def _stacks(comparison: Any) -> Iterable[Any]:
             ),
             (
                 (
-                    *(_known(row[rate], lambda n: f"{n:,.1f}") for rate in ("rate_a", "rate_b")),
-                    *(_known(row[stalled], us) for stalled in ("stalled_a", "stalled_b")),
+                    rate_text(row["rate_a"]),
+                    rate_text(row["rate_b"]),
+                    rate_text(_us(row["stalled_a"])),
+                    rate_text(_us(row["stalled_b"])),
                     ("(few) " if row["few"] else "") + innermost(row["stack"]),
                 )
                 for row in rows
@@ -193,9 +195,8 @@ def _stacks(comparison: Any) -> Iterable[Any]:
         yield f"(few): fewer than {FEW_SAMPLES} samples; what changed may be chance"
 
 
-def _known(number: float | None, show: Callable[[float], str]) -> str:
-    """What was not measured is not 0."""
-    return "-" if number is None else show(number)
+def _us(value_ns: float | None) -> float | None:
+    return None if value_ns is None else value_ns / 1000
 
 
 def _verdicts(verdicts: Iterable[Any]) -> Iterable[str]:

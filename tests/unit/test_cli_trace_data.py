@@ -226,6 +226,21 @@ def test_diff_has_a_dash_for_what_is_not_timed(
     assert ["7.5", "15.0", "-", "-", "_copy_to_user", "<"] in [row[:6] for row in rows]
 
 
+def test_diff_shows_what_is_rare(
+    folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tables = samples.tables()
+    [stop] = [row for row in tables["histograms"] if row["kind"] == "stop"]
+    stop["count"] = 2
+    once = {"kind": "stop", "comm": "a", "stack": "f", "samples": 1, "count": 1, "stalled_ns": 500}
+    tables["stacks"].append(once)
+    recording.write(tmp_path / "other", samples.meta(), tables)
+    assert run("diff", folder, str(tmp_path / "other"), "--kind", "stop") == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["stop", "rate", "0.0833/s", "0.167/s"] in [row[:4] for row in rows]
+    assert ["0", "0.0833", "0", "0.0417", "f"] in rows
+
+
 def twice(path: Path) -> Path:
     """The sample with twice as many faults on each stack."""
     tables = samples.tables()

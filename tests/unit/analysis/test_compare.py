@@ -12,7 +12,7 @@ import pytest
 
 from livedump import trace
 from livedump.analysis import KINDS, Verdict, compare, judge, render_html
-from livedump.analysis.compare import Change, UnmeasuredError, diff_tree
+from livedump.analysis.compare import Change, UnmeasuredError, diff_tree, rate_text
 from livedump.analysis.html import render_diff_html
 from livedump.analysis.summary import KindError
 from livedump.conditions import parse
@@ -176,6 +176,23 @@ def test_stacks_are_compared_by_rate() -> None:
         "gone": (0, 200),
         "new": (400, 0),
     }
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (None, "-"),
+        (0.0, "0"),
+        (1636.84, "1,636.8"),
+        (1.0, "1.0"),
+        (0.9996, "1.000"),
+        (0.1, "0.100"),
+        (0.04567, "0.0457"),
+        (0.00001157, "0.0000116"),
+    ],
+)
+def test_rare_is_not_nothing(number: float | None, text: str) -> None:
+    assert rate_text(number) == text
 
 
 def test_stacks_that_got_slower_at_the_same_rate_come_first() -> None:
