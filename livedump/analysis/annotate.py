@@ -12,7 +12,7 @@ from livedump.dump.opened import find_vmlinux
 from livedump.dump.pages import Namer
 from livedump.errors import LivedumpError
 from livedump.sums import add_up
-from livedump.trace.recording import Recording, Row, replace_table
+from livedump.trace.recording import Recording, Row, count_losses, replace_table
 
 STEP = "annotate"
 
@@ -27,16 +27,19 @@ class Annotated:
 
     :ivar pages: rows of the table ``pages``, hottest first
     :ivar by_name: ``{was, name, pages, count, stalled_ns}``, most faults first
+    :ivar losses: the recording's, see :func:`livedump.trace.recording.count_losses`
     :ivar remark: why names may be wrong; empty: nothing speaks for that
     """
 
     pages: list[Row]
     by_name: list[dict[str, Any]]
+    losses: dict[str, int]
     remark: str
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return {"by_name": self.by_name, "pages": self.pages, "remark": self.remark}
+        found = {"by_name": self.by_name, "pages": self.pages, "remark": self.remark}
+        return {**self.losses, **found}
 
 
 def annotate(recording: Recording, vmcore: Path, vmlinux: Path | None = None) -> Annotated:
@@ -58,7 +61,8 @@ def annotate(recording: Recording, vmcore: Path, vmlinux: Path | None = None) ->
     if recording.path is not None and not remark:
         replace_table(recording.path, "pages", rows)
     plain = ("pfn", "count", "stalled_ns", "was", "name")
-    return Annotated([{key: row[key] for key in plain} for row in rows], _by_name(rows), remark)
+    pages = [{key: row[key] for key in plain} for row in rows]
+    return Annotated(pages, _by_name(rows), count_losses(recording.tables["losses"]), remark)
 
 
 def _check(recording: Recording, vmcore: Path) -> str:

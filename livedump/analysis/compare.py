@@ -15,7 +15,7 @@ from livedump.analysis.alike import QUESTIONS, differences, measured
 from livedump.analysis.chance import Chance, TooLittle
 from livedump.analysis.latency import QUANTILES, Latency, kind_order, latencies, percentile
 from livedump.analysis.summary import TOP, check_kinds, recorded_kinds
-from livedump.conditions import SUMS, Condition, quantile
+from livedump.conditions import SUMS, UNTIMED, Condition, quantile
 from livedump.errors import LivedumpError
 from livedump.receipt import format_ns
 from livedump.trace.recording import Recording, count_losses, losses_text
@@ -106,7 +106,8 @@ class Comparison:
 
     :ivar differences: why they are not alike, in words
     :ivar only: kinds that only one of them has, with ``A`` or ``B``
-    :ivar stacks: kind -> stacks that changed most; ``few``: they rest on few samples
+    :ivar stacks: kind -> stacks that changed most, none without a change; what was not measured
+        is None; ``few``: they rest on few samples
     """
 
     before: Recording
@@ -261,10 +262,19 @@ def seconds(recording: Recording) -> float:
     return recording.lasted_ns / 1e9
 
 
+def rate_text(number: float | None) -> str:
+    """``1,234.5``, and what is rare with three digits: only nothing is 0. None: a dash."""
+    if number is None:
+        return "-"
+    if not number:
+        return "0"
+    return f"{number:,.1f}" if number >= 1 else f"{number:.{2 - math.floor(math.log10(number))}f}"
+
+
 def format_value(metric: str, number: float) -> str:
     """``("rate", 12.3)`` -> ``"12.3/s"``; times in a unit that suits."""
     if metric == "rate":
-        return f"{number:,.1f}/s"
+        return f"{rate_text(number)}/s"
     if metric == "count":
         return f"{number:,.0f}"
     return format_ns(round(number)) + ("/s" if metric == "stalled" else "")
@@ -285,6 +295,8 @@ def _value(latency: Latency, metric: str, lasted_s: float) -> float:
 
 # ---- stacks ----
 
+_RATES = ("rate", "stalled")
+
 
 def _stack_changes(
     before: Recording, after: Recording, kinds: Sequence[str], limit: int, by: str | None
@@ -295,36 +307,55 @@ def _stack_changes(
             of_stack = sums.setdefault(row["kind"], {}).setdefault(row["stack"], [0] * 6)
             for place, column in enumerate(("count", "stalled_ns", "samples")):
                 of_stack[2 * place + side] += int(row[column])
-    lasted = seconds(before), seconds(after)
     found = {}
     for kind in sorted(sums, key=kind_order):
-        rows = [_stack_change(stack, values, lasted) for stack, values in sums[kind].items()]
-        found[kind] = _most_changed(rows, limit, by)
+        lasted = [seconds(r) if _took_stacks(r, kind) else None for r in (before, after)]
+        timed = kind not in UNTIMED
+        rows = [_stack_change(stack, values, lasted, timed) for stack, values in sums[kind].items()]
+        changed = [row for row in rows if any(row[f"{n}_a"] != row[f"{n}_b"] for n in _RATES)]
+        found[kind] = _most_changed(changed, limit, by)
     return found
 
 
-def _stack_change(stack: str, values: list[int], lasted: tuple[float, float]) -> dict[str, Any]:
-    """From counts, stalled time and samples, each of A and of B."""
+def _took_stacks(recording: Recording, kind: str) -> bool:
+    return measured(recording, kind) and recording.meta["options"].get("stacks") != "none"
+
+
+def _stack_change(
+    stack: str, values: list[int], lasted: Sequence[float | None], timed: bool
+) -> dict[str, Any]:
+    """From counts, stalled time and samples, each of A and of B. What was not measured is None.
+
+    :param lasted: seconds; None: that recording has no stacks of the kind
+    """
     counts, stalled, samples = values[:2], values[2:4], values[4:]
     return {
         "stack": stack,
-        "rate_a": counts[0] / lasted[0],
-        "rate_b": counts[1] / lasted[1],
-        "stalled_a": stalled[0] / lasted[0],
-        "stalled_b": stalled[1] / lasted[1],
+        "rate_a": _per_second(counts[0], lasted[0]),
+        "rate_b": _per_second(counts[1], lasted[1]),
+        "stalled_a": _per_second(stalled[0], lasted[0]) if timed else None,
+        "stalled_b": _per_second(stalled[1], lasted[1]) if timed else None,
         "samples_a": samples[0],
         "samples_b": samples[1],
         "few": sum(samples) < FEW_SAMPLES and sum(samples) < sum(counts),
     }
 
 
+def _per_second(number: int, lasted: float | None) -> float | None:
+    return None if lasted is None else number / lasted
+
+
 def _most_changed(rows: list[dict[str, Any]], limit: int, by: str | None) -> list[dict[str, Any]]:
     """By default of time stalled, where that was measured: a stack that got slower matters at the
     same rate, too, and what only became more frequent has stalled for longer."""
     timed = any(row["stalled_a"] or row["stalled_b"] for row in rows)
-    name = "rate" if by == "count" or (by is None and not timed) else "stalled"
-    rows.sort(key=lambda row: (-abs(row[f"{name}_b"] - row[f"{name}_a"]), row["stack"]))
-    return rows[:limit]
+    name = "stalled" if timed and by != "count" else "rate"
+
+    def change(row: dict[str, Any]) -> float:
+        before, after = (float(row[f"{name}_{side}"] or 0) for side in "ab")
+        return abs(after - before)
+
+    return sorted(rows, key=lambda row: (-change(row), row["stack"]))[:limit]
 
 
 def diff_tree(before: Recording, after: Recording, kind: str) -> dict[str, Any]:

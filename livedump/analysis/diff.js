@@ -12,7 +12,13 @@
 
   /* ---- tables ---------------------------------------------------------- */
 
-  const amounts = { rate: (value) => `${value.toFixed(1)}/s`, stalled: (value) => `${ns(value)}/s` };
+  /* What is rare is not 0: as compare.rate_text(). */
+  const rate = (value) => {
+    if (value === null) return "–";
+    if (value === 0) return "0";
+    return value < 1 ? value.toPrecision(3) : value.toFixed(1);
+  };
+  const amounts = { rate: (value) => `${rate(value)}/s`, stalled: (value) => `${ns(value)}/s` };
   const show = (row, value) => (amounts[row.metric] || ns)(value);
   // As compare.percent(): beside an interval that Python wrote.
   const percent = (share) => (share === null ? "–"
@@ -30,7 +36,7 @@
   byId("most").hidden = !most.length;
   byId("most").append(scrolling(table(most, [
     ["kind", (row) => element("code", {}, row.kind)],
-    ["A /s", (row) => row.rate_a.toFixed(1), "n"], ["B /s", (row) => row.rate_b.toFixed(1), "n"],
+    ["A /s", (row) => rate(row.rate_a), "n"], ["B /s", (row) => rate(row.rate_b), "n"],
     ["A stalled /s", (row) => ns(row.stalled_a), "n"], ["B stalled /s", (row) => ns(row.stalled_b), "n"],
     ["A samples", (row) => grouped(row.samples_a), "n"],
     ["B samples", (row) => grouped(row.samples_b) + (row.few ? " (few)" : ""), "n"],

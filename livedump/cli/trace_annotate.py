@@ -56,6 +56,10 @@ def annotate(directory: Path, vmcore: Path, vmlinux: Path | None) -> None:
 
 
 def _parts(found: Any) -> Iterable[Any]:
+    from livedump.trace.recording import losses_text
+
+    if found.losses["losses_total"]:
+        yield ("LOST: " if found.losses["events_lost"] else "") + losses_text(found.losses)
     yield table(
         f"What the {len(found.pages):,} pages were that were written to while a snapshot was held"
         + top_of(min(len(found.by_name), NAMES), len(found.by_name)),

@@ -10,7 +10,7 @@ import click
 
 from livedump.cli.common import EXIT_USAGE, emit, examples, json_option, report_error
 from livedump.cli.trace_options import kinds_option
-from livedump.cli.trace_text import innermost, render_parts, table, us
+from livedump.cli.trace_text import innermost, render_parts, table
 from livedump.errors import LivedumpError
 
 #: As diff(1) has it: 1 is the answer, not trouble.
@@ -163,10 +163,12 @@ def _changes(comparison: Any) -> Iterable[Any]:
 
 
 def _stacks(comparison: Any) -> Iterable[Any]:
-    from livedump.analysis.compare import FEW_SAMPLES
+    from livedump.analysis.compare import FEW_SAMPLES, rate_text
 
     few = False
     for kind, rows in comparison.stacks.items():
+        if not rows:
+            continue
         rows = rows[:STACKS]
         few = few or any(row["few"] for row in rows)
         yield table(
@@ -180,10 +182,10 @@ def _stacks(comparison: Any) -> Iterable[Any]:
             ),
             (
                 (
-                    f"{row['rate_a']:,.1f}",
-                    f"{row['rate_b']:,.1f}",
-                    us(row["stalled_a"]),
-                    us(row["stalled_b"]),
+                    rate_text(row["rate_a"]),
+                    rate_text(row["rate_b"]),
+                    rate_text(_us(row["stalled_a"])),
+                    rate_text(_us(row["stalled_b"])),
                     ("(few) " if row["few"] else "") + innermost(row["stack"]),
                 )
                 for row in rows
@@ -191,6 +193,10 @@ def _stacks(comparison: Any) -> Iterable[Any]:
         )
     if few:
         yield f"(few): fewer than {FEW_SAMPLES} samples; what changed may be chance"
+
+
+def _us(value_ns: float | None) -> float | None:
+    return None if value_ns is None else value_ns / 1000
 
 
 def _verdicts(verdicts: Iterable[Any]) -> Iterable[str]:

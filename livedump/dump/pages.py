@@ -13,6 +13,9 @@ PAGE = 4096
 
 _OLD_BUDDY, _OLD_TABLE = 0x80, 0x200
 
+#: x86's call, with the distance in the four bytes that follow.
+_CALL = 0xE8
+
 
 @dataclass(frozen=True)
 class PageName:
@@ -36,6 +39,7 @@ class Namer:
 
     def __init__(self, program: Any) -> None:
         self._program = program
+        self._callers: dict[int, str] = {}
 
     def name(self, pfn: int) -> PageName:
         """What the page frame was. Memory that makes no sense gives ``unknown``, and the reason."""
@@ -159,18 +163,57 @@ class Namer:
             address = int(area.va_start)
             owner = stacks.get(address)
             if owner is None:
-                named = PageName("vmalloc", f"by {self._caller(vm)}")
+                named = PageName("vmalloc", f"by {self._caller(int(vm.caller))}")
             else:
                 named = PageName("stack", owner)
             for index in range(int(vm.nr_pages)):
                 found[int(page_to_pfn(vm.pages[index]))] = named
         return found
 
-    def _caller(self, vm: Any) -> str:
+    def _caller(self, address: int) -> str:
+        """The function that an allocation returned to, a module's as ``name [module]``."""
+        import drgn
+
+        unreadable = (AttributeError, LookupError, ValueError, drgn.FaultError)
+        if address not in self._callers:
+            try:
+                name = self._function(address)
+            except (*unreadable, drgn.OutOfBoundsError):  # the modules' list, code or kallsyms
+                name = hex(address)
+            self._callers[address] = name
+        return self._callers[address]
+
+    def _function(self, address: int) -> str:
+        """There is debug information of the image alone: modules have their kallsyms."""
+        from drgn.helpers.linux.kallsyms import module_kallsyms
+        from drgn.helpers.linux.module import address_to_module
+
+        if found := self._in_kernel(address):
+            return found
+        module = address_to_module(self._program, address)
+        if not module or not self._follows_call(address):
+            return f"code that is gone ({address:#x})"
+        for symbol in module_kallsyms(module):
+            if symbol.address <= address < symbol.address + symbol.size:
+                return f"{symbol.name} [{module.name.string_().decode()}]"
+        return hex(address)
+
+    def _in_kernel(self, address: int) -> str:
         try:
-            return str(self._program.symbol(int(vm.caller)).name)
+            return str(self._program.symbol(address).name)
         except LookupError:
-            return hex(int(vm.caller))
+            return ""
+
+    def _follows_call(self, address: int) -> bool:
+        """Whether a call of code is before *address*. A module's init code is freed, and another
+        module may be where it was."""
+        from drgn.helpers.linux.module import address_to_module
+
+        code = self._program.read(address - 5, 5)
+        target = (address + int.from_bytes(code[1:], "little", signed=True)) % (1 << 64)
+        if code[0] != _CALL:
+            return False
+        return bool(self._in_kernel(target) or address_to_module(self._program, target))
 
     def _stacks(self) -> dict[int, str]:
         """Address of a stack -> whose it is."""

@@ -102,6 +102,43 @@ def test_image_pages_have_symbols(program: Any, namer: Namer) -> None:
     assert (found.kind, found.name) == ("image", "init_task")
 
 
+def test_vmalloc_callers_in_modules(program: Any, namer: Namer) -> None:
+    """livedump's own memory is there while a snapshot is held; its init code is not any more, and
+    where it was, a module that was loaded later has other functions."""
+    callers = vmalloc_names(program, namer)
+    assert callers["by ld_cow_init [livedump]"] > 1000, callers
+    assert callers["by load_module"] > 0, callers
+    assert any(name.startswith("by code that is gone (0xffffffffc0") for name in callers), callers
+    modules = {name.rpartition(" ")[2] for name in callers if name.endswith("]")}
+    assert modules == {"[livedump]"}, callers
+    assert not any(name.startswith("by 0x") for name in callers), callers
+
+
+def test_kallsyms_that_cannot_be_read(program: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    import drgn
+
+    def fails(_module: object) -> None:
+        raise drgn.FaultError("no page there", 0)
+
+    monkeypatch.setattr("drgn.helpers.linux.kallsyms.module_kallsyms", fails)
+    callers = vmalloc_names(program, Namer(program))
+    assert callers["by load_module"] > 0, callers
+    assert any(name.startswith("by 0xffffffffc0") for name in callers), callers
+
+
+def vmalloc_names(program: Any, namer: Namer) -> Counter[str]:
+    """Names of the first page of each vmalloc area that is no stack, and pages of these areas."""
+    from drgn.helpers.linux.mm import for_each_vmap_area, page_to_pfn
+
+    found: Counter[str] = Counter()
+    for area in for_each_vmap_area(program):
+        if area.vm and area.vm.pages and area.vm.nr_pages:
+            name = namer.name(page_to_pfn(area.vm.pages[0]).value_())
+            if name.kind == "vmalloc":
+                found[name.name] += area.vm.nr_pages.value_()
+    return found
+
+
 def test_symbols_of_something_else(folder: Path) -> None:
     """drgn only warns; every page would be unknown."""
     with pytest.raises(OpenError, match="struct page"):

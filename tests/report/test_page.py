@@ -339,10 +339,13 @@ def test_losses_have_a_row_under_the_heat_map(page: Path) -> None:
 
 
 def changed() -> dict[str, list[recording.Row]]:
-    """The sample's tables, with three times as many faults on one stack and one stack gone."""
+    """The sample's tables, with three times as many faults on one stack, also of the kind that is
+    not timed, one stack gone and a rare one come."""
     tables = samples.tables()
+    rare = {"kind": "stop", "comm": "a", "stack": "f", "samples": 1, "count": 1}
+    tables["stacks"].append({**rare, "stalled_ns": 5_000_000})
     for row in tables["stacks"]:
-        if "memcpy" in row["stack"]:
+        if "memcpy" in row["stack"] or row["kind"] == "kernel":
             row["count"] *= 3
     tables["stacks"] = [row for row in tables["stacks"] if "mmap_region" not in row["stack"]]
     return tables
@@ -359,10 +362,16 @@ def test_comparison_draws_and_shows_what_is_gone(page: Path) -> None:
       const frames = [...document.querySelectorAll("#flame g.frame")];
       const fill = (name) => frames.find((frame) => frame.getAttribute("name") === name)
         .querySelector("rect").getAttribute("fill");
+      const rates = ["kernel", "stop"].flatMap((kind) => {
+        const row = [...document.querySelectorAll("#most tr")]
+          .find((each) => each.firstChild.textContent === kind);
+        return [...row.children].slice(1, 5).map((cell) => cell.textContent);
+      });
       document.documentElement.dataset.result =
-        [fill("memcpy"), fill("mmap_region"), fill("dup_mm")].join("|");
+        [fill("memcpy"), fill("mmap_region"), fill("dup_mm"), ...rates].join("|");
     </script>"""
-    more, gone, same = result_of(file, tail).split("|")
+    more, gone, same, *rates = result_of(file, tail).split("|")
+    assert rates == ["7.5", "22.5", "–", "–", "0", "0.0833", "0 ns", "417 µs"]
     assert more.startswith("hsl(8 ") and gone.startswith("hsl(212 78%") and " 0%" in same
     SHOTS.mkdir(parents=True, exist_ok=True)
     chromium(file, f"--screenshot={SHOTS / 'diff.png'}", "--window-size=1280,2400")

@@ -196,13 +196,58 @@ def test_a_full_disk_is_no_regression(folder: str) -> None:
     assert "No space left on device" in done.stderr
 
 
-def test_diff_orders_stacks_as_asked(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("diff", folder, folder, "--by", "count", "--kind", "cow") == 0
+def test_diff_of_one_recording_has_no_stack(
+    folder: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("diff", folder, folder) == 0
+    assert "Stacks" not in capsys.readouterr().out
+    assert run("diff", folder, folder, "--json") == 0
+    stacks = json.loads(capsys.readouterr().out)["stacks"]
+    assert stacks == {"user": [], "kernel": [], "cow": []}
+
+
+def test_diff_orders_stacks_as_asked(
+    folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = str(twice(tmp_path / "other"))
+    assert run("diff", folder, other, "--by", "count", "--kind", "cow") == 0
     out = capsys.readouterr().out
     [header] = [line for line in out.splitlines() if "innermost functions" in line]
     assert header.split()[:8] == ["A", "/s", "B", "/s", "A", "us/s", "B", "us/s"]
     assert max(map(len, out.splitlines())) <= 80
-    assert run("diff", folder, folder, "--by", "samples") == 2
+    assert run("diff", folder, other, "--by", "samples") == 2
+
+
+def test_diff_has_a_dash_for_what_is_not_timed(
+    folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("diff", folder, str(twice(tmp_path / "other")), "--kind", "kernel") == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["7.5", "15.0", "-", "-", "_copy_to_user", "<"] in [row[:6] for row in rows]
+
+
+def test_diff_shows_what_is_rare(
+    folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tables = samples.tables()
+    [stop] = [row for row in tables["histograms"] if row["kind"] == "stop"]
+    stop["count"] = 2
+    once = {"kind": "stop", "comm": "a", "stack": "f", "samples": 1, "count": 1, "stalled_ns": 500}
+    tables["stacks"].append(once)
+    recording.write(tmp_path / "other", samples.meta(), tables)
+    assert run("diff", folder, str(tmp_path / "other"), "--kind", "stop") == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["stop", "rate", "0.0833/s", "0.167/s"] in [row[:4] for row in rows]
+    assert ["0", "0.0833", "0", "0.0417", "f"] in rows
+
+
+def twice(path: Path) -> Path:
+    """The sample with twice as many faults on each stack."""
+    tables = samples.tables()
+    for row in tables["stacks"]:
+        row["count"] *= 2
+    recording.write(path, samples.meta(), tables)
+    return path
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,21 @@
 
 from __future__ import annotations
 
+import copy
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import click
 
 import livedump
+from livedump import conditions
+from livedump.analysis.alike import QUESTIONS
+from livedump.analysis.latency import KINDS
+from livedump.analysis.query import META_COLUMNS
 from livedump.cli import main, trace
+from livedump.trace.recording import TABLES
 
 #: Command -> the group of click's.
 COMMANDS: dict[str, click.Group] = {"livedump": main.cli, "livedump-trace": trace.cli}
@@ -26,6 +33,26 @@ COMPLETION = {
     "fish": "share/fish/vendor_completions.d/{}.fish",
 }
 
+#: What the rows of a recording's tables are.
+ROWS = {
+    "histograms": "Latencies of a kind: how many in each bucket.",
+    "stacks": "Stacks of a task's faults. Where stacks are sampled, count and stalled_ns are for "
+    "all faults, samples is how many stacks were taken.",
+    "slices": "The histograms of each time slice; start_ns is since the start. Kinds that are "
+    "counted, not timed, have no bucket.",
+    "stack_slices": "The stacks of each time slice.",
+    "loss_slices": "The losses of each time slice.",
+    "events": "Every fault, with --events; weight is for how many faults its stack stands, detail "
+    "what handle_mm_fault() returned, the error code, or the outcome.",
+    "tasks": "Faults of a process.",
+    "pages": "Copy-on-write faults of a page frame; what it was is known after "
+    "livedump-trace-annotate(1).",
+    "stops": "Stops of the machine: what ran in each, and who called.",
+    "snapshots": "Snapshots, with their receipt.",
+    "counters": "What is merely counted, and exact sums and maxima of latencies.",
+    "losses": "What was not recorded.",
+}
+
 
 def man_pages(
     name: str, command: click.Command, parent: click.Context | None = None
@@ -33,11 +60,26 @@ def man_pages(
     """File name and text for *command* and all below it."""
     from click_man.core import generate_man_page
 
+    command = with_sentences(command)
     context = click.Context(command, info_name=name, parent=parent)
     text = generate_man_page(context, version=livedump.__version__)
+    if context.command_path in SECTIONS:
+        text += SECTIONS[context.command_path]()
     yield f"{context.command_path.replace(' ', '-')}.1", text + examples(command)
     for below, subcommand in getattr(command, "commands", {}).items():
         yield from man_pages(below, subcommand, context)
+
+
+def with_sentences(command: click.Command) -> click.Command:
+    """A copy whose short help, and that of all below it, is the first sentence of the help: what
+    click makes of it ends in the middle after 45 characters."""
+    found = copy.copy(command)
+    words = (command.help or "").split()
+    ends = [index for index, word in enumerate(words, 1) if word.endswith(".")]
+    found.short_help = " ".join(words[: ends[0]] if ends else words)
+    if isinstance(found, click.Group):
+        found.commands = {name: with_sentences(below) for name, below in found.commands.items()}
+    return found
 
 
 def examples(command: click.Command) -> str:
@@ -46,9 +88,65 @@ def examples(command: click.Command) -> str:
     shown = [line.strip() for line in lines if line.startswith(" ")]
     if not shown:
         return ""
-    # roff takes "-" for a hyphen, "'" and "." at the start of a line for a request.
-    text = "\n".join("\\&" + line.replace("\\", "\\e").replace("-", "\\-") for line in shown)
+    text = "\n".join(map(roff, shown))
     return f".SH EXAMPLES\n.nf\n{text}\n.fi\n"
+
+
+def roff(line: str) -> str:
+    """A line of text; what is in double backquotes becomes bold."""
+    # roff takes "-" for a hyphen, "'" and "." at the start of a line for a request.
+    text = line.replace("\\", "\\e").replace("-", "\\-")
+    return "\\&" + re.sub("``(.+?)``", r"\\fB\1\\fP", text)
+
+
+def trace_sections() -> str:
+    """What other outputs refer to the manual for."""
+    kinds = ((kind, f"{what} (record --kind {QUESTIONS[kind]})") for kind, what in KINDS.items())
+    tables = [(name, ROWS[name], ", ".join(columns)) for name, columns in TABLES.items()]
+    tables.append(
+        ("recordings", "The recordings themselves, for query only.", ", ".join(META_COLUMNS))
+    )
+    about = (
+        "Files of a recording, and tables of livedump-trace-query(1); all have host and boot_id."
+    )
+    return (
+        _section("KINDS", "What faults and stops are told apart by.", kinds)
+        + _section("TABLES", about, tables)
+        + _section("CONDITIONS", _grammar(), _parts_of_conditions())
+    )
+
+
+def _section(title: str, text: str, terms: Iterable[tuple[str, ...]]) -> str:
+    """Each of *terms* with the lines on it. Names of columns are not hyphenated."""
+    lines = [f".SH {title}", ".nh", roff(text)]
+    for term, *about in terms:
+        lines += [".TP", roff(f"``{term}``"), "\n.br\n".join(map(roff, about))]
+    return "\n".join([*lines, ""])
+
+
+def _grammar() -> str:
+    """The sentence of its module."""
+    text = " ".join((conditions.__doc__ or "").partition("\n\n")[2].split())
+    return text.partition(". ")[0] + "."
+
+
+def _parts_of_conditions() -> Iterator[tuple[str, ...]]:
+    metrics = ", ".join(f"``{name}``" for name in conditions.METRICS)
+    yield "METRIC", f"A percentile like ``p50`` or ``p99.9``, {metrics}."
+    yield "KIND", f"See KINDS; {', '.join(conditions.UNTIMED)} has a count and a rate only."
+    yield "OP", "``>``, ``>=``, ``<`` or ``<=``."
+    yield (
+        "LIMIT",
+        "A change like ``+20%`` or ``-5%``; a number for count, a second for rate (``1000/s``); "
+        "else a time in ns, us, ms or s, for stalled that of each second.",
+    )
+    yield "TIME", "For how long it must be so, like ``500ms`` or ``1s``."
+    yield "record --snapshot-when", "Values of all metrics but count, also with ``for``."
+    yield "diff --fail-on", "Changes, and values of the second recording."
+
+
+#: Command -> more sections of its page.
+SECTIONS = {"livedump-trace": trace_sections}
 
 
 def completion(name: str, group: click.Group, shell: str) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import json
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -14,7 +17,7 @@ from livedump.cli.trace import cli
 from livedump.dump import open_image
 from livedump.dump.pages import PageName
 from livedump.errors import LivedumpError
-from livedump.trace.recording import Recording
+from livedump.trace.recording import Recording, Row, write
 from tests.unit import images, samples
 
 
@@ -74,6 +77,30 @@ def test_names_stay_in_the_recording(recording: Recording, vmcore: Path) -> None
     ]
     again = trace.read(recording.path).tables["pages"]
     assert [row["name"] for row in again] == ["", "dentry: struct dentry", ""]
+
+
+def test_losses_are_in_every_output(vmcore: Path, tmp_path: Path) -> None:
+    def printed(name: str, losses: list[Row], *options: str) -> str:
+        with open_image(vmcore) as image:
+            kernel = {**samples.meta()["kernel"], "release": image.release}
+        folder = tmp_path / name
+        tables = {**samples.tables(), "losses": losses}
+        write(folder, {**samples.meta(), "kernel": kernel}, tables, force=True)
+        files = ("--vmcore", str(vmcore), "--vmlinux", str(vmcore))
+        with pytest.raises(SystemExit) as status, redirect_stdout(io.StringIO()) as out:
+            command_main(cli, ["annotate", str(folder), *files, *options])
+        assert status.value.code == 0
+        return out.getvalue()
+
+    full = {"probe": "cow", "what": "page table full", "count": 9}
+    lost = {"probe": "user", "what": "entry without exit", "count": 2}
+    listed = "0 events have no stack; 9 not listed by task, page or time; "
+    assert printed("a", [full]).startswith(f"{listed}0 events lost\n")
+    assert printed("b", [full, lost]).startswith(f"LOST: {listed}2 events lost\n")
+    assert printed("c", []).startswith("What the 3 pages were")
+    data = json.loads(printed("b", [full, lost], "--json"))
+    assert (data["losses_total"], data["events_lost"]) == (11, 2)
+    assert len(data["pages"]) == 3
 
 
 def test_dump_of_another_snapshot_is_remarked(

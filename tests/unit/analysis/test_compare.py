@@ -11,7 +11,7 @@ import pytest
 
 from livedump import trace
 from livedump.analysis import KINDS, Verdict, compare, judge, render_html
-from livedump.analysis.compare import Change, UnmeasuredError, diff_tree
+from livedump.analysis.compare import Change, UnmeasuredError, diff_tree, rate_text
 from livedump.analysis.html import render_diff_html
 from livedump.analysis.summary import KindError
 from livedump.conditions import parse
@@ -165,8 +165,7 @@ def test_stacks_are_compared_by_rate() -> None:
     assert [(r["stack"], r["rate_a"], r["rate_b"]) for r in rows] == [
         ("f;new", 0, 20),
         ("f;gone", 10, 0),
-        ("f;g", 1, 1),
-    ]
+    ], "f;g is as often in both"
     root = diff_tree(before, after, "cow")
     assert (root["w"], root["a"]) == ([420, 420], [220, 220])
     [task] = root["c"]
@@ -176,6 +175,23 @@ def test_stacks_are_compared_by_rate() -> None:
         "gone": (0, 200),
         "new": (400, 0),
     }
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (None, "-"),
+        (0.0, "0"),
+        (1636.84, "1,636.8"),
+        (1.0, "1.0"),
+        (0.9996, "1.000"),
+        (0.1, "0.100"),
+        (0.04567, "0.0457"),
+        (0.00001157, "0.0000116"),
+    ],
+)
+def test_rare_is_not_nothing(number: float | None, text: str) -> None:
+    assert rate_text(number) == text
 
 
 def test_stacks_that_got_slower_at_the_same_rate_come_first() -> None:
@@ -193,6 +209,31 @@ def test_stacks_that_got_slower_at_the_same_rate_come_first() -> None:
     assert order("count") == ["often", "same"]
     few = {found["stack"]: found["few"] for found in compare(before, after).stacks["cow"]}
     assert few == {"same": False, "often": False}
+    before = recording([1], stacks=[row("a", 100, 0), row("b", 100, 0)])
+    after = recording([1], stacks=[row("a", 101, 0), row("b", 900, 0)])
+    assert order("stalled") == ["b", "a"], "nothing was stalled"
+
+
+def test_what_was_not_measured_is_not_0() -> None:
+    def of(count: int, **meta: object) -> Recording:
+        """Faults in kernel mode, which are not timed."""
+        sums = {"samples": count, "count": count, "stalled_ns": 0}
+        found = recording([], stacks=[{"kind": "kernel", "comm": "a", "stack": "f", **sums}])
+        found.meta.update(meta)
+        return found
+
+    def columns(before: Recording, after: Recording) -> list[float | None]:
+        [row] = compare(before, after).to_dict()["stacks"]["kernel"]
+        return [row[name] for name in ("rate_a", "rate_b", "stalled_a", "stalled_b")]
+
+    none = of(0)
+    none.tables["stacks"].clear()
+    assert columns(of(10), of(20)) == [1, 2, None, None]
+    assert columns(of(10), none) == [1, 0, None, None]
+    none.meta["questions"] = ["user"]
+    assert columns(none, of(20)) == [None, 2, None, None]
+    none.meta.update(questions=["kernel"], options={"stacks": "none"})
+    assert columns(of(10), none) == [1, None, None, None]
 
 
 def test_a_change_by_few_samples_is_marked() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +12,13 @@ from pathlib import Path
 import click
 import pytest
 
+from livedump.analysis.latency import KINDS
+from livedump.conditions import METRICS, parse
+from livedump.trace.recording import TABLES
 from tools.setup import manual
+
+#: As roff has it.
+HYPHEN = "\\-"
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +42,60 @@ def test_pages_say_what_help_says(written: Path) -> None:
     text = (written / manual.MAN / "livedump-trace-diff.1").read_text()
     assert "\\fB\\-\\-fail\\-on\\fP COND" in text
     assert ".SH EXAMPLES\n.nf\n\\&livedump\\-trace diff before after\n" in text
+
+
+def test_names_are_whole_sentences(written: Path) -> None:
+    """As apropos and lexgrog(1) find them."""
+    for file in (written / manual.MAN).iterdir():
+        name, dash, sentence = name_line(file.read_text()).partition(" \\- ")
+        assert (name.replace("\\-", "-"), dash) == (file.stem, " \\- ")
+        assert sentence.endswith(".") and not sentence.endswith(".."), sentence
+    text = (written / manual.MAN / "livedump-trace.1").read_text()
+    what = "Page faults and stops of a running kernel: who waited, how long, and where."
+    assert name_line(text) == f"livedump-trace \\- {what}"
+    assert "\n  Record around COMMAND, for a time, or until Ctrl-C.\n" in text
+    assert manual.COMMANDS["livedump-trace"].short_help is None, "--help is click's"
+
+
+def name_line(text: str) -> str:
+    """What is below NAME."""
+    return text.partition(".SH NAME\n")[2].partition("\n.SH")[0]
+
+
+def test_trace_s_page_has_what_others_refer_to(written: Path) -> None:
+    text = (written / manual.MAN / "livedump-trace.1").read_text()
+    terms = {name: section(text, name) for name in ("KINDS", "TABLES", "CONDITIONS")}
+    for kind, what in KINDS.items():
+        assert f"\\fB{kind}\\fP\n\\&{what.replace('-', HYPHEN)}" in terms["KINDS"]
+    assert manual.ROWS.keys() == TABLES.keys()
+    for table, columns in TABLES.items():
+        assert f"\\fB{table}\\fP\n\\&" in terms["TABLES"]
+        assert f"\n.br\n\\&{', '.join(columns)}\n" in terms["TABLES"]
+    assert "\\fBMETRIC(KIND) OP LIMIT [for TIME]\\fP: a limit with a sign" in terms["CONDITIONS"]
+    assert "``" not in text and ":meth:" not in text
+    assert ".SH KINDS" not in (written / manual.MAN / "livedump.1").read_text()
+
+
+def test_conditions_are_as_the_page_says(written: Path) -> None:
+    """Its examples are read, in place of the words of the grammar."""
+    text = section((written / manual.MAN / "livedump-trace.1").read_text(), "CONDITIONS")
+    shown = {
+        term: re.findall(r"\\fB(.+?)\\fP", about.replace(HYPHEN, "-"))
+        for term, about in re.findall(r"\.TP\n\\&\\fB([A-Z]+)\\fP\n(.+)\n", text)
+    }
+    limits = shown["LIMIT"]
+    for metric in shown["METRIC"]:
+        value = {"count": "1000", "rate": limits[-1]}.get(metric, "2ms")
+        for limit, op, time in itertools.product(limits[:2], shown["OP"], shown["TIME"]):
+            assert parse(f"{metric}(cow){op}{limit} for {time}", tuple(KINDS)).relative
+        assert not parse(f"{metric}(cow)>{value}", tuple(KINDS)).relative
+    assert len(shown["METRIC"]) == 2 + len(METRICS)
+    assert (len(limits), len(shown["OP"]), len(shown["TIME"])) == (3, 4, 2)
+
+
+def section(text: str, title: str) -> str:
+    """What a page has below a title."""
+    return text.partition(f".SH {title}\n")[2].partition("\n.SH")[0] + "\n"
 
 
 def test_examples_survive_roff() -> None:
