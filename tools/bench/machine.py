@@ -119,5 +119,5 @@ def slowdown(kernel: str, rounds: int) -> dict[str, Any]:
 def tracing(kernel: str, rounds: int) -> dict[str, Any]:
     """What tracers cost, in instructions of one CPU: those of what reads them included, and no
     noise of the host, which comes to more than they do."""
-    vm = VmConfig(kernel=kernel, timeout_s=2400, name="bench-tracing", **private_modules())
+    vm = VmConfig(kernel=kernel, timeout_s=3600, name="bench-tracing", **private_modules())
     return measure(counting(vm), "tracing", str(rounds))

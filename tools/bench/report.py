@@ -88,8 +88,14 @@ def slowdown(found: dict[str, Any]) -> Table:
 
 def tracing(found: dict[str, Any]) -> Table:
     """What tracers cost."""
-    columns = ("tracer", "first touch", "to none", "compiler (CPU)", "web server", "drift of none")
-    shown = Table(*columns, title="Under a tracer, instructions of one CPU, medians")
+    columns = (
+        *("tracer", "first touch", "to none", "compiler (CPU)", "web server"),
+        *("recorder, % of the CPU", "drift of none"),
+    )
+    shown = Table(
+        *columns, title="Under a tracer, instructions of one CPU, the recorder's included"
+    )
+    shares = {row["tracer"]: row for row in found["runs"]}
     for touch, *others in zip(
         *(overheads(found["runs"], what) for what in summary.TRACED), strict=True
     ):
@@ -97,6 +103,10 @@ def tracing(found: dict[str, Any]) -> Table:
             touch.tracer,
             f"{touch.median_ns:,.0f}",
             *(f"{each.ratio:.3f}" for each in (touch, *others)),
+            ", ".join(
+                f"{100 * shares[touch.tracer][what.replace('_ns', '_share')][0]:.1f}"
+                for what in summary.TRACED
+            ),
             ", ".join(f"{each.drift:.2f}" for each in (touch, *others)),
         )
     return shown

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+import time
 import xml.etree.ElementTree as ET
 from typing import Any
 
 import pytest
 
-from tools.bench import chart, report, summary
+from tools.bench import chart, report, summary, tracing
 from tools.bench.__main__ import merge
 from tools.bench.fault import sort_touches
 from tools.bench.guest import add_sample
@@ -192,12 +194,14 @@ def test_slowdown_table_shows_spread_and_share() -> None:
 
 def found_tracing(costs: dict[str, float], drift: float = 1.0) -> dict[str, Any]:
     """tracing.json: what a first touch costs under each tracer, against 1000 ns."""
-    realistic = {"compile_ns": [2e8], "request_ns": [3e6]}
+    shares = {f"{name}_share": [0.012] for name in ("touch", "compile", "request")}
+    realistic = {"compile_ns": [2e8], "request_ns": [3e6], **shares}
     alone = {"tracer": "none", "touch_ns": [900, 1000, 5000], **realistic}
     later = {**alone, "touch_ns": [1000 * drift]}
     runs: list[dict[str, Any]] = [alone]
     for name, cost in costs.items():
         slower = {what: [known * (0.9 + cost / 10)] for what, (known,) in realistic.items()}
+        slower |= shares
         runs += [{"tracer": name, "touch_ns": [1000 * cost], **slower}, later]
     return {"kernel": "6.1", "pages": 4000, "runs": runs}
 
@@ -244,3 +248,33 @@ def test_drift_of_the_host_proves_nothing() -> None:
     # Between the first two runs without a tracer it drifted, not later.
     assert [check.met for check in checks] == [None, True, True, True, True]
     assert report.tracing(found_tracing(COSTS)).row_count == len(COSTS)
+
+
+def test_what_a_recorder_takes_is_in_the_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes half a CPU here; without one a load is done once."""
+    monkeypatch.setattr(tracing, "SPAN_NS", 300_000_000)
+    done = threading.Event()
+
+    def record() -> None:
+        while not done.wait(0.002):
+            end = time.thread_time() + 0.002
+            while time.thread_time() < end:
+                pass
+
+    def work(rounds: int) -> list[float]:
+        time.sleep(0.05)
+        return [1000.0] * rounds
+
+    monkeypatch.setattr(tracing, "_recorders", set())
+    assert tracing.with_recorder("touch", work, 2) == {"touch_ns": [1000] * 2, "touch_share": [0]}
+    monkeypatch.undo()
+    monkeypatch.setattr(tracing, "SPAN_NS", 300_000_000)
+    recorder = threading.Thread(target=record)
+    recorder.start()
+    found = tracing.with_recorder("touch", work, 2)
+    done.set()
+    recorder.join()
+    [share] = found["touch_share"]
+    assert 0.1 < share < 0.9
+    assert len(found["touch_ns"]) > 2
+    assert set(found["touch_ns"]) == {1000 / (1 - share)}
