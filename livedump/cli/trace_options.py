@@ -17,12 +17,16 @@ from livedump.trace.layout import QUESTIONS
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+def _parts(values: tuple[str, ...]) -> tuple[str, ...]:
+    """``("user,cow", "stop")`` -> ``("user", "cow", "stop")``."""
+    parts = (part.strip() for value in values for part in value.split(","))
+    return tuple(dict.fromkeys(part for part in parts if part))
+
+
 def _kinds(
     _ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]
 ) -> tuple[str, ...]:
-    """``("user,cow", "stop")`` -> ``("user", "cow", "stop")``."""
-    parts = (part.strip() for value in values for part in value.split(","))
-    chosen = tuple(dict.fromkeys(part for part in parts if part))
+    chosen = _parts(values)
     if values and not chosen:
         raise click.BadParameter(f"{','.join(values)!r}: name a kind")
     return chosen
@@ -64,14 +68,22 @@ by_option = click.option(
 )
 
 
-def _pids(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[int, ...]:
+def _pids(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> tuple[int, ...]:
+    text = repr(",".join(values))
     try:
-        pids = tuple(dict.fromkeys(int(part) for part in (value or "").split(",") if part.strip()))
+        pids = tuple(dict.fromkeys(int(part) for part in _parts(values)))
     except ValueError:
-        raise click.BadParameter(f"{value!r}: numbers, with commas between them") from None
-    if value is not None and (not pids or min(pids) < 1):
-        raise click.BadParameter(f"{value!r}: there are no such processes")
+        raise click.BadParameter(f"{text}: numbers, with commas between them") from None
+    if values and (not pids or min(pids) < 1):
+        raise click.BadParameter(f"{text}: there are no such processes")
     return pids
+
+
+def _once(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> str | None:
+    """The last of several would leave the others' faults out without a word."""
+    if len(values) > 1:
+        raise click.BadParameter(f"{len(values)} of them are given, there can be one")
+    return values[0] if values else None
 
 
 def chosen_options(function: F) -> F:
@@ -87,17 +99,26 @@ def chosen_options(function: F) -> F:
     for option in (
         click.option(
             "--cgroup",
+            callback=_once,
+            multiple=True,
             metavar="PATH",
             help="Only faults of tasks in this cgroup (version 2) or below it.",
         ),
-        click.option("--comm", metavar="NAME", help="Only faults of tasks with this name."),
+        click.option(
+            "--comm",
+            callback=_once,
+            multiple=True,
+            metavar="NAME",
+            help="Only faults of tasks with this name.",
+        ),
         click.option(
             "-p",
             "--pid",
             "pids",
             callback=_pids,
+            multiple=True,
             metavar="P,P",
-            help="Only faults of these processes, their threads included.",
+            help="Only faults of these processes, their threads included; may be repeated.",
         ),
     ):
         command = option(command)

@@ -78,6 +78,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeRecorder]:
     ("arguments", "expected"),
     [
         (("-p", "7,8,7"), {"pids": [7, 8]}),
+        (("-p", "7", "--pid", "8,9"), {"pids": [7, 8, 9]}),
         (("--comm", "nginx", "--pid", "9"), {"pids": [9], "comm": "nginx"}),
         ((), {}),
     ],
@@ -92,6 +93,14 @@ def test_record_of_chosen_tasks(
 @pytest.mark.parametrize("pids", ["x", "", "0", "7,-1"])
 def test_record_of_impossible_processes(fake: type[FakeRecorder], pids: str) -> None:
     assert run("record", "-p", pids) == 2
+
+
+@pytest.mark.parametrize("option", ["--comm", "--cgroup"])
+def test_a_second_filter_is_not_dropped_in_silence(
+    option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("record", option, "a", option, "b") == 2
+    assert "2 of them are given, there can be one" in capsys.readouterr().err
 
 
 def test_record_returns_the_command_s_status(
