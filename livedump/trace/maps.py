@@ -83,6 +83,9 @@ class Programs(Protocol):
     def end(self) -> None:
         """Stop to count, everything at the same moment."""
 
+    def now(self) -> int:
+        """The time slice of this moment; after :meth:`end`, of that one."""
+
     def drain(self) -> Drained:
         """Take out the time slices that are over; after :meth:`end`, all."""
 
@@ -110,7 +113,7 @@ class BccPrograms:
         self._plan = plan
         self._options = options
         self._start_ns = 0
-        self._ended = False
+        self._end_ns = 0
         self._unmeasured: dict[str, None] = {}
         self._walked: dict[int, tuple[int, ...]] = {}
         self._user: dict[tuple[int, int], tuple[str, ...]] = {}
@@ -161,8 +164,17 @@ class BccPrograms:
     def end(self) -> None:
         """See :class:`Programs`."""
         self._set_window(0)
+        self._end_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
         self._final = self.losses()
-        self._ended = True
+
+    @property
+    def _ended(self) -> bool:
+        return bool(self._end_ns)
+
+    def now(self) -> int:
+        """See :class:`Programs`."""
+        now_ns = self._end_ns or time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        return (now_ns - self._start_ns) // self._options.slice_ns
 
     def drain(self) -> Drained:
         """See :class:`Programs`.
@@ -170,8 +182,7 @@ class BccPrograms:
         The last slices that are over are left for the next time: a program may be on its way into
         them. Nothing is removed before everything was read.
         """
-        now_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-        current = (now_ns - self._start_ns) // self._options.slice_ns
+        current = self.now()
         margin = max(1, -(-MARGIN_NS // self._options.slice_ns))
         before = NO_SLICE if self._ended else current - margin
         cells, folds = self._old(b"cells", before), self._old(b"folds", before)
@@ -398,7 +409,7 @@ class BccPrograms:
             if misses is None:
                 self._unmeasured[UNREAD_SKIPS] = None
             elif misses:
-                yield LossRow(name.decode(), "program skipped: another one was running", misses)
+                yield LossRow(_point(name), "program skipped: another one was running", misses)
 
     def _missed_returns(self) -> list[LossRow]:
         """Returns that were missed for want of a kretprobe instance."""
@@ -408,6 +419,16 @@ class BccPrograms:
         if found is None:
             self._unmeasured[UNREAD_RETURNS] = None
         return found or []
+
+
+def _point(function: bytes) -> str:
+    """``tracepoint__livedump__livedump_fault``, bcc's name for a program, is
+    ``livedump:livedump_fault``."""
+    name = function.decode()
+    for prefix in ("tracepoint__", "raw_tracepoint__"):
+        if name.startswith(prefix):
+            return name.removeprefix(prefix).replace("__", ":", 1)
+    return name
 
 
 def recursion_misses(fd: int) -> int | None:

@@ -103,12 +103,14 @@ class Pump:
             self._keeper.add(drained)
 
     def _count_losses(self) -> None:
+        # What the kernel counts has no time: it is as late as it may have been.
+        slice_ = self._programs.now()
         now = Counter({(row.probe, row.what): row.count for row in self._programs.losses()})
         new, self._lost = now - self._lost, now
         rows = [LossRow(probe, what, count) for (probe, what), count in new.items()]
         self._timeline.add_losses(rows)
         if self._keeper:
-            self._keeper.add_losses(max(self._timeline.last, 0), rows)
+            self._keeper.add_losses(slice_, rows)
 
     def _try(self, what: str, action: Callable[[], None]) -> None:
         try:

@@ -85,6 +85,18 @@ def programs(
     return found
 
 
+@pytest.mark.parametrize(
+    ("function", "point"),
+    [
+        (b"tracepoint__livedump__livedump_fault", "livedump:livedump_fault"),
+        (b"raw_tracepoint__page_fault_user", "page_fault_user"),
+        (b"ld_stop_machine_entry", "ld_stop_machine_entry"),
+    ],
+)
+def test_a_skipped_program_has_its_tracepoint_s_name(function: bytes, point: str) -> None:
+    assert maps._point(function) == point
+
+
 def test_kernel_that_counts_skipped_events(monkeypatch: pytest.MonkeyPatch) -> None:
     fake = FakeBpf()
     found = programs(monkeypatch, {0: 1, 1: 4}, fake)
@@ -222,7 +234,8 @@ def test_slices_that_are_over_are_taken_out(monkeypatch: pytest.MonkeyPatch, bat
     assert drained.cells == {(2, what): 24}
     assert drained.last == 6
     assert sorted(key.slice for key in cells.entries) == [7, 7, 8, 8, 9, 9]
-    found._ended = True
+    found._end_ns = now_ns
+    now_ns += 10**9  # looked at later
     last = found.drain()
     assert last.cells == {(7, what): 34, (8, what): 36, (9, what): 38}
     assert last.last == 9 and not cells.entries
@@ -265,7 +278,7 @@ def test_events_are_handed_over_in_portions(monkeypatch: pytest.MonkeyPatch) -> 
     found = maps.BccPrograms(Bpf({b"ring": Ring()}), STOP, Options(events=True))
     found.events(kept.append)
     assert len(kept) == 30
-    found._ended = True
+    found._end_ns = 1
     found.events(kept.append)
     assert len(kept) == 130
 

@@ -89,6 +89,10 @@ class FakePrograms:
         self.calls.append("begin")
         return time.clock_gettime_ns(time.CLOCK_MONOTONIC)
 
+    def now(self) -> int:
+        """Always the fourth one."""
+        return 3
+
     def drain(self) -> Drained:
         """What was made ready; then nothing more."""
         return self.drained.pop(0) if self.drained else Drained()

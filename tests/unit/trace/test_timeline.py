@@ -103,6 +103,10 @@ class FakePrograms:
         self.rounds = 0
         self.lost = 0
 
+    def now(self) -> int:
+        """Two slices after the last one that is over."""
+        return self.rounds * 10 + 1
+
     def drain(self) -> Drained:
         """Ten slices with many faults."""
         last = self.rounds * 10 + 9
@@ -125,6 +129,7 @@ class FakeKeeper:
     def __init__(self) -> None:
         self.cells: Counter[tuple[int, int]] = Counter()
         self.lost = 0
+        self.lost_at: list[int] = []
         self.events: list[bytes] = []
 
     def add(self, drained: Drained) -> None:
@@ -134,6 +139,7 @@ class FakeKeeper:
     def add_losses(self, slice_: int, losses: list[LossRow]) -> None:
         """Added up."""
         self.lost += sum(row.count for row in losses)
+        self.lost_at.append(slice_)
 
     def add_event(self, event: bytes) -> None:
         """Kept."""
@@ -162,6 +168,7 @@ def test_pump_collects_until_the_end() -> None:
     assert sum(keeper.cells.values()) == programs.rounds * 20_000
     # Only what is new each time.
     assert keeper.lost == programs.lost
+    assert keeper.lost_at[:2] == [11, 21], "not before they were seen"
     assert len(keeper.events) == programs.rounds
 
 
