@@ -28,6 +28,7 @@ struct ld_release {
 	u64 entries_restored;
 	u64 faults;
 	u64 pages_lost;
+	u64 trace_skipped;
 	u32 reason;
 	u32 verdict;
 };
@@ -74,6 +75,7 @@ TRACEPOINT_PROBE(livedump, livedump_release)
 	release.entries_restored = args->restored;
 	release.faults = args->faults;
 	release.pages_lost = args->lost;
+	release.trace_skipped = args->trace_skipped;
 	release.reason = args->reason;
 	release.verdict = args->verdict;
 	if (releases.update(&when, &release))

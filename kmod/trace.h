@@ -83,6 +83,7 @@ TRACE_EVENT(livedump_release,
 		__field(u64, restored)
 		__field(u64, faults)
 		__field(u64, lost)
+		__field(u64, trace_skipped)
 		__field(u32, reason)
 		__field(u32, verdict)
 	),
@@ -91,12 +92,14 @@ TRACE_EVENT(livedump_release,
 		__entry->restored = report->entries_restored;
 		__entry->faults = report->faults;
 		__entry->lost = report->pages_lost;
+		__entry->trace_skipped = report->trace_skipped;
 		__entry->reason = reason;
 		__entry->verdict = report->verdict;
 	),
-	TP_printk("reason=%u verdict=%u restored=%llu release_ns=%llu faults=%llu lost=%llu",
+	TP_printk("reason=%u verdict=%u restored=%llu release_ns=%llu faults=%llu lost=%llu trace_skipped=%llu",
 		  __entry->reason, __entry->verdict, __entry->restored,
-		  __entry->release_ns, __entry->faults, __entry->lost)
+		  __entry->release_ns, __entry->faults, __entry->lost,
+		  __entry->trace_skipped)
 );
 
 #endif /* _LIVEDUMP_TRACE_H */

@@ -91,4 +91,10 @@ def fault_check(recording: Recording) -> dict[str, int] | None:
         if row["kind"] == "cow" and row["name"] in outcomes
     )
     counted = sum(int(row["faults"]) for row in rows)
-    return {"module": counted, "seen": seen, "unseen": counted - seen}
+    skipped = sum(int(row["trace_skipped"]) for row in rows)
+    return {
+        "module": counted,
+        "seen": seen,
+        "unseen": counted - seen,
+        "not_traced_by_module": skipped,
+    }

@@ -68,6 +68,19 @@ class TaskRow:
 
 
 @dataclass(frozen=True, slots=True)
+class CpuRow:
+    """Faults of a kind on one CPU.
+
+    :param stalled_ns: None where they are not timed
+    """
+
+    kind: str
+    cpu: int
+    count: int
+    stalled_ns: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class PageRow:
     """Copy-on-write faults of one page."""
 
@@ -132,6 +145,7 @@ class RawData:
 
     histograms: dict[str, Histogram] = field(default_factory=dict)
     tasks: list[TaskRow] = field(default_factory=list)
+    cpus: list[CpuRow] = field(default_factory=list)
     pages: list[PageRow] = field(default_factory=list)
     stops: list[StopEvent] = field(default_factory=list)
     snapshots: list[SnapshotEvent] = field(default_factory=list)
@@ -141,6 +155,6 @@ class RawData:
     unmeasured: list[str] = field(default_factory=list)
 
 
-def as_row(item: TaskRow | PageRow | LossRow) -> dict[str, Any]:
+def as_row(item: TaskRow | CpuRow | PageRow | LossRow) -> dict[str, Any]:
     """Field -> value; dataclasses.asdict() copies deeply, which is slow for many thousand rows."""
     return {name: getattr(item, name) for name in item.__slots__}

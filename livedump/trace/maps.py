@@ -17,6 +17,7 @@ from livedump.sums import add_up
 from livedump.trace.buckets import BUCKETS
 from livedump.trace.cgroups import Cgroups
 from livedump.trace.data import (
+    CpuRow,
     Drained,
     Histogram,
     LossRow,
@@ -283,6 +284,7 @@ class BccPrograms:
         questions = self._plan.questions
         data = RawData()
         data.histograms = self._histograms()
+        data.cpus = [*self._cpus()]
         data.tasks = self._tasks()
         for counter in Counter:
             kind, name = COUNTER_NAMES[counter]
@@ -392,6 +394,17 @@ class BccPrograms:
                     {i: n for i, n in enumerate(slots) if n}, sum_ns, max_ns
                 )
         return histograms
+
+    def _cpus(self) -> Iterator[CpuRow]:
+        """By CPU; faults of the kernel are counted only."""
+        for kind in Kind:
+            for cpu, part in enumerate(self._bpf[b"hists"][ctypes.c_int(kind)]):
+                if part.count:
+                    yield CpuRow(kind_name(kind), cpu, *map(int, (part.count, part.sum_ns)))
+        counted = self._bpf[b"counters"][ctypes.c_int(Counter.KERNEL_EVENTS)]
+        for cpu, count in enumerate(counted):
+            if count:
+                yield CpuRow(kind_name(Kind.KERNEL), cpu, int(count), None)
 
     def _losses_maps(self) -> Iterator[LossRow]:
         for kind in Kind:
@@ -519,6 +532,7 @@ _RELEASE_FIELDS = (
     "entries_restored",
     "faults",
     "pages_lost",
+    "trace_skipped",
     "reason",
     "verdict",
 )

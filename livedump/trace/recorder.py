@@ -249,6 +249,7 @@ class Recorder:
                 else None
             ),
             "triggers": [fired.to_dict() for fired in self._trigger.fired] if self._trigger else [],
+            "snapshots": rows["snapshots"],
             "versions": versions(),
         }
         return meta, rows, self._event_stacks()

@@ -20,7 +20,7 @@ from livedump.trace.layout import LOSS_NAMES, NO_EVENT, UNLISTED, WITHOUT_STACK
 from livedump.trace.meta import lasted_ns, problem
 
 FORMAT = "livedump-recording"
-SCHEMA = 3
+SCHEMA = 4
 
 META = "meta.json"
 
@@ -30,7 +30,8 @@ PARTIAL = ".partial-"
 _WHERE = {"host": "string", "boot_id": "string"}
 
 #: Table -> column -> Parquet type. Every column may be null only where the value is not known: of
-#: ``slices`` the bucket, of ``events`` the latency, where faults are counted, not timed.
+#: ``slices`` the bucket, of ``events`` the latency and of ``cpus`` the stalled time, where faults
+#: are counted, not timed.
 #: ``start_ns`` is since the start; ``count`` and ``stalled_ns`` of stacks stand for all faults,
 #: ``samples`` for those whose stack was taken; ``weight`` is for how many faults an event's stack
 #: stands, ``detail`` what handle_mm_fault() returned, the error code, or the outcome. What pages
@@ -95,6 +96,12 @@ TABLES: dict[str, dict[str, str]] = {
         "count": "uint64",
         "stalled_ns": "uint64",
     },
+    "cpus": {
+        "kind": "string",
+        "cpu": "uint16",
+        "count": "uint64",
+        "stalled_ns": "uint64",
+    },
     "pages": {
         "pfn": "uint64",
         "count": "uint64",
@@ -134,6 +141,7 @@ TABLES: dict[str, dict[str, str]] = {
         "entries_restored": "uint64",
         "faults": "uint64",
         "pages_lost": "uint64",
+        "trace_skipped": "uint64",
         "reason": "uint32",
         "verdict": "uint32",
     },

@@ -61,6 +61,7 @@ def tables(
         "histograms": histograms,
         "stacks": _stacks(stacks),
         "tasks": [as_row(row) for row in sorted(data.tasks, key=lambda r: -r.count)],
+        "cpus": [as_row(row) for row in data.cpus],
         "pages": [as_row(row) for row in sorted(data.pages, key=_hottest)],
         "stops": [
             {

@@ -111,10 +111,11 @@ def test_receipt_and_bpf_measure_the_same_stop(run: Run) -> None:
     own = run.printed["taken"]
     for name in ("stop_ns", "save_ns", "protect_ns", "entries_protected", "instant_monotonic_ns"):
         assert receipt.snapshot[name] == own[name], name
-    # The probes themselves cost something, and BPF's clock is read around the call.
-    assert receipt.difference_ns is not None
-    assert abs(receipt.difference_ns) < max(own["stop_ns"] // 5, 5_000_000)
+    # BPF's probes are inside the module's clock, and around what the stop does.
+    done_ns = sum(own[f"{phase}_ns"] for phase in ("save", "protect", "flush", "recopy"))
+    assert done_ns <= receipt.stop["duration_ns"] <= own["stop_ns"] * 1.001 + 10_000
     assert receipt.snapshot["pages_lost"] == 0
+    assert receipt.snapshot["trace_skipped"] == run.printed["released"]["trace_skipped"]
     assert receipt.snapshot["release_ns"] > 0
 
 
@@ -127,7 +128,7 @@ def test_cow_faults_are_all_seen_or_accounted_for(run: Run) -> None:
         assert 0 <= check["unseen"] <= check["module"] * 0.05, check
     else:
         lost = sum(row["count"] for row in run.table("losses") if "livedump_fault" in row["probe"])
-        lost += run.printed["released"]["trace_skipped"]
+        lost += check["not_traced_by_module"]
         # Seen here: 1 in some 5,000 that no counter explains (5,352 faults, 3 unseen, 2 accounted
         # for). Which layer drops it is not known; the report shows the difference.
         residue = max(5, check["module"] // 500)

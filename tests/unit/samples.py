@@ -151,6 +151,11 @@ def tables() -> dict[str, list[Row]]:
                 "stalled_ns": 1_957_500,
             },
         ],
+        "cpus": [
+            {"kind": "user", "cpu": 0, "count": 4000, "stalled_ns": 50_000_000},
+            {"kind": "user", "cpu": 1, "count": 2000, "stalled_ns": 20_000_000},
+            {"kind": "kernel", "cpu": 1, "count": 90, "stalled_ns": None},
+        ],
         "pages": [
             {
                 "pfn": 0x1234 + i,
@@ -208,6 +213,7 @@ def tables() -> dict[str, list[Row]]:
                 "entries_restored": 519_591,
                 "faults": 1357,
                 "pages_lost": 0,
+                "trace_skipped": 2,
                 "reason": 1,
                 "verdict": 1,
             }

@@ -45,6 +45,7 @@ ROWS = {
     "events": "Every fault, with --events; weight is for how many faults its stack stands, detail "
     "what handle_mm_fault() returned, the error code, or the outcome.",
     "tasks": "Faults of a process.",
+    "cpus": "Faults on a CPU.",
     "pages": "Copy-on-write faults of a page frame; what it was is known after "
     "livedump-trace-annotate(1).",
     "stops": "Stops of the machine: what ran in each, and who called.",

@@ -41,7 +41,12 @@ def test_stop_is_found_by_instant_then_by_task() -> None:
 
 
 def test_unseen_cow_faults_are_told(recording: Recording) -> None:
-    assert fault_check(recording) == {"module": 1357, "seen": 1350, "unseen": 7}
+    assert fault_check(recording) == {
+        "module": 1357,
+        "seen": 1350,
+        "unseen": 7,
+        "not_traced_by_module": 2,
+    }
     recording.tables["snapshots"][0]["faults"] = None
     assert fault_check(recording) is None
 
