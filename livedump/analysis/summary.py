@@ -10,6 +10,7 @@ from livedump.analysis import stacks
 from livedump.analysis.latency import Latency, kind_order, latencies
 from livedump.analysis.overtime import OverTime, over_time
 from livedump.analysis.receipt import Receipt, fault_check, receipts
+from livedump.conditions import UNTIMED
 from livedump.errors import LivedumpError
 from livedump.trace.recording import Recording, Row, count_losses, losses_text
 
@@ -74,6 +75,12 @@ class Summary:
     def absent(self) -> list[dict[str, str]]:
         """What was not recorded, see :class:`livedump.trace.probes.Absent`."""
         return list(self.meta["absent"])
+
+    @property
+    def untimed(self) -> dict[str, int]:
+        """kind -> faults, of kinds that are counted and have no latency."""
+        counts = {kind: self.counters.get(kind, {}).get("events", 0) for kind in UNTIMED}
+        return {kind: count for kind, count in counts.items() if count}
 
     @property
     def longest_stops(self) -> list[Row]:

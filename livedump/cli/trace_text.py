@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from livedump.analysis import Summary
+from livedump.analysis.latency import QUANTILES, kind_order
 from livedump.receipt import format_ns
 from livedump.trace.filters import filter_text
 
@@ -19,6 +20,7 @@ def render(summary: Summary, width: int = 80) -> str:
         _receipts,
         _triggers,
         _latencies,
+        _counters,
         _timeline,
         _stacks,
         _tasks,
@@ -137,22 +139,48 @@ def _triggers(summary: Summary) -> Iterable[Any]:
         yield ""
 
 
+#: Names of counters that do not speak for themselves.
+_COUNTERS = {
+    "events": "exceptions",
+    "retry": "retried",
+    "error": "failed",
+    "write_protect": "write-protected",
+    "user_address": "at user addresses",
+    "already": "already saved",
+    "releasing": "while releasing",
+    "other_outcome": "with another outcome",
+}
+
+
 def _latencies(summary: Summary) -> Iterable[Any]:
-    if summary.latencies:
-        names = list(summary.latencies[0].percentiles_ns)
+    timed = [
+        (row.kind, row.count, [us(ns) for ns in (*row.percentiles_ns.values(), row.max_ns)])
+        for row in summary.latencies
+    ]
+    names = (*QUANTILES, "max")
+    untimed = [(kind, count, ["-"] * len(names)) for kind, count in summary.untimed.items()]
+    if rows := sorted(timed + untimed, key=lambda row: kind_order(row[0])):
         yield table(
             "Latency, us",
-            (("kind", False), ("count", True), *((name, True) for name in names), ("max", True)),
-            (
-                (
-                    row.kind,
-                    f"{row.count:,}",
-                    *(us(row.percentiles_ns[name]) for name in names),
-                    us(row.max_ns),
-                )
-                for row in summary.latencies
-            ),
+            (("kind", False), ("count", True), *((name, True) for name in names)),
+            ((kind, f"{count:,}", *times) for kind, count, times in rows),
         )
+
+
+def _counters(summary: Summary) -> Iterable[Any]:
+    """What else was counted, in words."""
+    parts = []
+    for kind in sorted(summary.counters, key=kind_order):
+        words = [
+            f"{count:,} {_COUNTERS.get(name, name.replace('_', ' '))}"
+            for name, count in summary.counters[kind].items()
+            if count
+        ]
+        if words:
+            parts.append(f"{kind} {', '.join(words)}")
+    if parts:
+        yield f"counted: {'; '.join(parts)}"
+        yield ""
 
 
 def _timeline(summary: Summary) -> Iterable[Any]:

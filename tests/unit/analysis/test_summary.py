@@ -83,6 +83,25 @@ def test_terminal_text(recording: Recording) -> None:
     assert "p99.9" in text and "memcpy < ext4_file_write_iter < vfs_write" in text
 
 
+def test_faults_without_latency_are_counted(recording: Recording) -> None:
+    counted = {"events": 4552, "not_present": 1474, "write_protect": 3078, "user_address": 0}
+    recording.tables["counters"] += [
+        {"kind": "kernel", "name": name, "count": count} for name, count in counted.items()
+    ]
+    row = r"^ *kernel +4,552( +-){5}$"
+    text = render(analysis.summarize(recording))
+    assert re.search(row, text, re.MULTILINE)
+    assert text.index(" user ") < text.index(" kernel ") < text.index(" cow_demote ")
+    words = "kernel 4,552 exceptions, 1,474 not present, 3,078 write-protected"
+    assert f"counted: user 6,010 exceptions; {words}; cow 1,340 saved, 10 already saved" in (
+        " ".join(text.split())
+    )
+    alone = render(analysis.summarize(recording, kinds=("kernel",)))
+    assert re.search(row, alone, re.MULTILINE) and f"counted: {words}\n" in alone
+    other = render(analysis.summarize(recording, kinds=("user",)))
+    assert "4,552" not in other and "counted: user 6,010 exceptions\n" in other
+
+
 def test_lost_events_are_told_apart(recording: Recording) -> None:
     recording.tables["losses"] += [
         {"probe": "user", "what": "entry without exit", "count": 2},
