@@ -44,16 +44,18 @@ def render_parts(items: Iterable[Any], width: int = 80) -> str:
 def table(title: str, columns: Sequence[tuple[str, bool]], rows: Iterable[Sequence[str]]) -> Any:
     """A table; columns are ``(header, numeric)``."""
     from rich import box
+    from rich.console import Group
     from rich.table import Table
 
-    made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for header, numeric in columns:
         made.add_column(
             header, justify="right" if numeric else "left", no_wrap=numeric, overflow="fold"
         )
     for row in rows:
         made.add_row(*row)
-    return made
+    # A title of Table's own is wrapped where the table ends.
+    return Group(title, made) if title else made
 
 
 #: Rows of a table of stacks, and of stops.

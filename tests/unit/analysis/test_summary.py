@@ -10,7 +10,7 @@ import pytest
 
 from livedump import analysis, trace
 from livedump.analysis.receipt import fault_check, match_stop, receipts
-from livedump.cli.trace_text import render
+from livedump.cli.trace_text import render, render_parts, table
 from livedump.trace.recording import Recording
 from tests.unit import samples
 
@@ -186,3 +186,9 @@ def test_losses_are_told_by_time(recording: Recording) -> None:
     assert not re.search(
         "^(losses: cow| *losses +[0-9])", render(analysis.summarize(recording)), re.M
     )
+
+
+def test_a_title_may_be_longer_than_its_table() -> None:
+    title = "Top stacks: cow, by 3,221 samples, 5 of 188"
+    shown = render_parts([table(title, (("count", True),), [("1",)])]).splitlines()
+    assert [line.strip() for line in shown] == [title, "", "count", "─────", "1"]
