@@ -58,8 +58,8 @@ def table(title: str, columns: Sequence[tuple[str, bool]], rows: Iterable[Sequen
     return Group(title, made) if title else made
 
 
-#: Rows of a table of stacks, and of stops.
-STACKS, STOPS = 5, 10
+#: Rows of a table of stacks, of pages, and of stops.
+STACKS, PAGES, STOPS = 5, 5, 10
 
 
 def top_of(shown: int, total: int) -> str:
@@ -268,22 +268,32 @@ def _tasks(summary: Summary) -> Iterable[Any]:
 
 
 def _pages(summary: Summary) -> Iterable[Any]:
-    if any(row["was"] for row in summary.pages):
-        yield pages_table(summary.pages, summary.totals["pages"])
+    if not summary.pages:
+        return
+    yield pages_table(summary.pages[:PAGES], summary.totals["pages"])
+    classes = (f"{count:,} {was}" for was, count in summary.page_classes.items())
+    if found := ", ".join(classes):
+        yield f"pages by what they were: {found}"
+    else:
+        yield "what they were: livedump-trace annotate DIR --vmcore FILE"
+    yield ""
 
 
 def pages_table(rows: Sequence[Mapping[str, Any]], total: int) -> Any:
-    """Pages with their names, of *total*."""
+    """Pages, hottest first, of *total*; with their names, where there are any."""
+    once = ": one fault each, longest first" if rows and rows[0]["count"] == 1 else ""
+    columns = (("page frame", True), ("faults", True), ("stalled us", True), ("was", False))
+    shown = len(columns) if any(row["was"] for row in rows) else len(columns) - 1
     return table(
-        "Hottest pages" + top_of(len(rows), total),
-        (("page frame", True), ("faults", True), ("stalled us", True), ("was", False)),
+        "Hottest pages" + top_of(len(rows), total) + once,
+        columns[:shown],
         (
             (
                 f"{row['pfn']:#x}",
                 f"{row['count']:,}",
                 us(row["stalled_ns"]),
                 " ".join(filter(None, (row["was"], row["name"]))),
-            )
+            )[:shown]
             for row in rows
         ),
     )

@@ -134,11 +134,26 @@ def test_what_a_trigger_did_is_said(recording: Recording) -> None:
     assert "the recorder was killed" in text
 
 
-def test_hot_pages_with_names(recording: Recording) -> None:
-    assert "Hottest pages" not in render(analysis.summarize(recording))
-    recording.tables["pages"][0].update(was="slab", name="dentry: struct dentry")
+def test_hot_pages_and_what_they_were(recording: Recording) -> None:
     text = render(analysis.summarize(recording))
+    assert "Hottest pages\n" in text and re.search(r"^ *0x1234 +3 +9.0$", text, re.MULTILINE)
+    hint = "what they were: livedump-trace annotate DIR --vmcore FILE"
+    assert hint in text
+    for row, was in zip(recording.tables["pages"], ("slab", "free", "slab"), strict=True):
+        row.update(was=was, name="dentry: struct dentry" if was == "slab" else "")
+    text = render(analysis.summarize(recording, limit=1))
     assert re.search(r"0x1234 +3 +9.0 +slab dentry: struct dentry$", text, re.MULTILINE)
+    assert "pages by what they were: 2 slab, 1 free\n" in text and hint not in text
+    assert "Hottest pages" not in render(analysis.summarize(recording, kinds=("user",)))
+
+
+def test_pages_that_were_written_once_are_ranked_by_time(recording: Recording) -> None:
+    page = recording.tables["pages"][0]
+    recording.tables["pages"] = [{**page, "count": 1, "pfn": pfn} for pfn in range(1234)]
+    text = render(analysis.summarize(recording))
+    assert "Hottest pages, 5 of 1,234: one fault each, longest first\n" in text
+    recording.tables["pages"].clear()
+    assert "annotate" not in render(analysis.summarize(recording))
 
 
 def test_the_longest_stop_is_listed(recording: Recording) -> None:
