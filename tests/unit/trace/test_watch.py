@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,8 @@ from livedump.trace.layout import CELL_KINDS, Kind, Loss
 from livedump.trace.options import Options
 from livedump.trace.probes import Plan
 from livedump.trace.symbols import Symbols
-from livedump.trace.timeline import Timeline
+from livedump.trace.tables import Names
+from livedump.trace.timeline import Place, Timeline
 from livedump.trace.watch import View, look, watch
 from tests.unit.trace.test_recorder import PLAN, FakePrograms
 
@@ -30,11 +33,11 @@ def cell(kind: Kind, value_ns: int) -> int:
 
 
 @pytest.fixture
-def symbols(tmp_path: Path) -> Symbols:
+def names(tmp_path: Path) -> Mapping[Place, str]:
     """Two functions."""
     table = tmp_path / "kallsyms"
     table.write_text("0000000000001000 T outer\n0000000000002000 T inner\n")
-    return Symbols(table)
+    return Names(lambda: Symbols(table))
 
 
 @pytest.fixture
@@ -61,8 +64,8 @@ def timeline() -> Timeline:
     return found
 
 
-def test_view_is_rates_of_the_last_second(timeline: Timeline, symbols: Symbols) -> None:
-    view = look(timeline.window(1.0), SLICE_NS, symbols, by_stalled=False)
+def test_view_is_rates_of_the_last_second(timeline: Timeline, names: Mapping[Place, str]) -> None:
+    view = look(timeline.window(1.0), SLICE_NS, names, by_stalled=False)
     assert [(row["kind"], row["rate"]) for row in view.kinds] == [("user", 100), ("kernel", 7)]
     assert view.kinds[0]["p50_ns"] == pytest.approx(1000, rel=0.04)
     assert view.kinds[0]["p99_ns"] == pytest.approx(50_000, rel=0.04)
@@ -72,18 +75,18 @@ def test_view_is_rates_of_the_last_second(timeline: Timeline, symbols: Symbols) 
         ("outer;inner", 90),
         ("outer", 10),
     ]
-    stalled = look(timeline.window(1.0), SLICE_NS, symbols, by_stalled=True)
+    stalled = look(timeline.window(1.0), SLICE_NS, names, by_stalled=True)
     assert [row["comm"] for row in stalled.stacks] == ["dog", "cat"]
     assert stalled.stacks[0]["stalled_ns_per_s"] == 500_000
 
 
-def test_screen(timeline: Timeline, symbols: Symbols) -> None:
-    shown = text(look(timeline.window(1.0), SLICE_NS, symbols, by_stalled=False))
+def test_screen(timeline: Timeline, names: Mapping[Place, str]) -> None:
+    shown = text(look(timeline.window(1.0), SLICE_NS, names, by_stalled=False))
     assert shown.startswith("LOST: 3 no stack\n")
     assert "Faults of the last 1.0 s, us" in shown
     assert "inner < outer" in shown
     assert max(map(len, shown.splitlines())) <= 80
-    json.dumps(look(timeline.window(1.0), SLICE_NS, symbols, by_stalled=False).to_dict())
+    json.dumps(look(timeline.window(1.0), SLICE_NS, names, by_stalled=False).to_dict())
 
 
 def test_rounds_end_and_everything_is_detached() -> None:
@@ -94,6 +97,27 @@ def test_rounds_end_and_everything_is_detached() -> None:
     assert len(shown) == 2
     assert shown[0].kinds[0]["kind"] == "user"
     assert fake.calls == ["load user {}", "begin", "close"]
+
+
+def test_modules_that_are_loaded_meanwhile_are_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake, table, loaded, shown = FakePrograms(), tmp_path / "kallsyms", ["a"], list[View]()
+    table.write_text("0000000000001000 T work\n")
+    monkeypatch.setattr("livedump.trace.tables.modules", lambda: loaded[0])
+    monkeypatch.setattr("livedump.trace.watch.Names", partial(Names, lambda: Symbols(table)))
+    fake.drained = [
+        Drained(last, {}, [StackRow(last, "user", "cat", (address,), 1, 1, 1)])
+        for last, address in ((4, 0x1004), (9, 0x5004))
+    ]
+
+    def show(view: View) -> None:
+        shown.append(view)
+        table.write_text("0000000000005000 t late\t[module]\n")
+        loaded[0] = "b"
+
+    watch(PLAN, Options(), show, threading.Event(), interval_s=0.1, rounds=2, load=fake.load)
+    assert [row["stack"] for view in shown for row in view.stacks] == ["work", "late [module]"]
 
 
 def test_failure_detaches() -> None:
