@@ -10,6 +10,7 @@ from livedump.analysis import Summary
 from livedump.analysis.latency import QUANTILES, kind_order
 from livedump.receipt import format_ns
 from livedump.trace.filters import filter_text
+from livedump.trace.recording import Row, count_losses, losses_text
 
 
 def render(summary: Summary, width: int = 80) -> str:
@@ -94,10 +95,15 @@ def _head(summary: Summary) -> Iterable[Any]:
     yield ""
 
 
+def losses_line(losses: Sequence[Row]) -> str:
+    """Rows of losses in words; lost events are not to be overlooked."""
+    counts = count_losses(losses)
+    return f"{'LOST: ' if counts['events_lost'] else ''}{losses_text(counts)}"
+
+
 def _losses(summary: Summary) -> Iterable[Any]:
     if summary.losses:
-        lost = summary.loss_counts["events_lost"]
-        yield f"LOST: {summary.losses_text}" if lost else summary.losses_text
+        yield losses_line(summary.losses)
         yield table(
             "",
             (("where", False), ("what", False), ("count", True)),

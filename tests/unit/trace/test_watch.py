@@ -12,7 +12,7 @@ import pytest
 
 from livedump.cli.trace_top import text
 from livedump.trace.buckets import BUCKETS, bucket_of
-from livedump.trace.data import Drained, StackRow
+from livedump.trace.data import Drained, LossRow, StackRow
 from livedump.trace.layout import CELL_KINDS, Kind, Loss
 from livedump.trace.options import Options
 from livedump.trace.probes import Plan
@@ -81,11 +81,14 @@ def test_view_is_rates_of_the_last_second(timeline: Timeline, names: Mapping[Pla
 
 
 def test_screen(timeline: Timeline, names: Mapping[Place, str]) -> None:
+    timeline.add_losses([LossRow("user", "entry without exit", 1)])
     shown = text(look(timeline.window(1.0), SLICE_NS, names, by_stalled=False))
-    assert shown.startswith("LOST: 3 no stack\n")
+    assert shown.startswith("LOST: 3 events have no stack; 1 event lost\n")
     assert "Faults of the last 1.0 s, us" in shown
     assert "inner < outer" in shown
     assert max(map(len, shown.splitlines())) <= 80
+    kept = text(View(1.0, losses={"no stack": 1}))
+    assert kept.startswith("1 event has no stack; 0 events lost\n")
     json.dumps(look(timeline.window(1.0), SLICE_NS, names, by_stalled=False).to_dict())
 
 
