@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import pty
+import select
+import struct
+import sys
+import termios
 import threading
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from livedump.cli import trace as cli
+from livedump.cli.common import command_main
 from livedump.cli.trace_top import text
 from livedump.trace.buckets import BUCKETS, bucket_of
 from livedump.trace.data import Drained, LossRow, StackRow
@@ -23,6 +33,8 @@ from livedump.trace.watch import View, look, watch
 from tests.unit.trace.test_recorder import PLAN, FakePrograms
 
 SLICE_NS = 100_000_000
+#: They would be believed more than the terminal.
+SIZES = ("COLUMNS", "LINES")
 LOST = Kind.USER * CELL_KINDS + BUCKETS + Loss.STACK
 UNTIMED = Kind.KERNEL * CELL_KINDS + BUCKETS + len(Loss)
 
@@ -132,3 +144,64 @@ def test_failure_detaches() -> None:
     with pytest.raises(BrokenPipeError):
         watch(Plan((), ()), Options(), broken, threading.Event(), interval_s=0, load=fake.load)
     assert fake.calls[-1] == "close"
+
+
+def top_of_two_views() -> None:
+    """In a process of its own: ``top`` where no kernel is asked, which is shown two views."""
+
+    def fake(_plan: object, _options: object, show: Any, stop: Any, **given: Any) -> None:
+        given["on_ready"]()
+        for seconds in (1.0, 2.0):
+            stacks = [
+                {
+                    "kind": "user",
+                    "comm": "cat",
+                    "stack": "outer;inner",
+                    "rate": seconds,
+                    "stalled_ns_per_s": 0,
+                }
+            ]
+            show(View(seconds, stacks=stacks))
+        stop.wait(30)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("livedump.trace.watch.watch", fake)
+        patch.setattr("livedump.trace.probes.resolve", lambda *args, **kwargs: Plan((), ()))
+        command_main(cli.cli, ["top"])
+
+
+def read_until(terminal: int, end: bytes) -> bytes:
+    """What is written to a terminal until *end* is, or everybody has closed it."""
+    found = b""
+    while end not in found and select.select([terminal], [], [], 30)[0]:
+        try:
+            found += os.read(terminal, 1 << 16)
+        except OSError:  # closed
+            break
+    return found
+
+
+def test_terminal_is_drawn_on_and_given_back() -> None:
+    """Both views, one over the other, on the second screen; Ctrl-C ends it."""
+    code = "from tests.unit.trace.test_watch import top_of_two_views; top_of_two_views()"
+    child, terminal = pty.fork()
+    if not child:
+        sizes = {name: value for name, value in os.environ.items() if name not in SIZES}
+        os.execve(sys.executable, [sys.executable, "-c", code], {**sizes, "TERM": "xterm"})
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    before = termios.tcgetattr(terminal)
+    drawn = read_until(terminal, b"cat        2      -   inner < outer")
+    os.write(terminal, b"\x03")  # throws away what is not read yet
+    drawn += read_until(terminal, b"\0")
+    assert os.waitpid(child, 0)[1] == 0, drawn.decode()
+    assert termios.tcgetattr(terminal) == before
+    os.close(terminal)
+    _, entered, screen = drawn.decode().partition("\x1b[?1049h")
+    shown, left, after = screen.partition("\x1b[?1049l")
+    assert entered and left and not after
+    assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l"), "the cursor is hidden"
+    _, first, second = shown.split("\x1b[HFaults of the last ")
+    for seconds, view in ((1, first), (2, second)):
+        lines = [line.rstrip() for line in view.splitlines()]
+        assert lines[0] == f"{seconds}.0 s, us"
+        assert f" user   cat        {seconds}      -   inner < outer" in lines
