@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from livedump.errors import LivedumpError
+from livedump.receipt import format_ns
 
 STEP = "read condition"
 
@@ -134,6 +135,15 @@ class Condition:
         # max(user)>=0ns asks whether there is any fault: it may be false.
         if (self.op == ">=" or beyond) and (self.relative or self.metric in SUMS):
             raise ConditionError(f"{self.text!r}: holds always", step=STEP)
+
+
+def format_value(metric: str, value: float) -> str:
+    """``("rate", 12.3)`` -> ``"12.3/s"``; times in a unit that suits."""
+    if metric == "rate":
+        return f"{value:,.1f}/s"
+    if metric == "count":
+        return f"{value:,.0f}"
+    return format_ns(round(value)) + ("/s" if metric == "stalled" else "")
 
 
 def quantile(metric: str) -> Fraction | None:

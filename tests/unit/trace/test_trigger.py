@@ -148,6 +148,22 @@ def test_metrics(text: str, value: float | None) -> None:
     assert found == (None if value is None else pytest.approx(value, rel=0.07))
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("p99(user)>1ms", "p99(user)>1ms (5.1 ms): action 1 of 1"),
+        ("max(user)>1ms for 1s", "max(user)>1ms for 1s (5.0 ms): action 1 of 1"),
+        ("rate(user)>1/s", "rate(user)>1/s (200.0/s): action 1 of 1"),
+        ("stalled(user)>1s", "stalled(user)>1s (1.0 s/s): action 1 of 1"),
+    ],
+)
+def test_what_was_measured_is_told_with_its_unit(text: str, told: str) -> None:
+    said: list[str] = []
+    found = Trigger([parse(text, KINDS, NOW)], lambda number: {}, tell=said.append)
+    Clock(found).go(SLOW, 2)
+    assert said == [told]
+
+
 def test_quantile_of_buckets() -> None:
     counts = {bucket_of(100): 99, bucket_of(10_000): 1}
     for quantile, value in ((Fraction(99, 100), 100), (Fraction(999, 1000), 10_000)):
