@@ -8,6 +8,7 @@ from typing import Any
 
 from livedump.analysis import Summary
 from livedump.analysis.latency import QUANTILES, kind_order
+from livedump.conditions import format_value
 from livedump.receipt import format_ns
 from livedump.trace.filters import filter_text
 from livedump.trace.recording import Row, count_losses, losses_text
@@ -135,6 +136,12 @@ def _receipts(summary: Summary) -> Iterable[Any]:
         yield ""
 
 
+def _measured(fired: Mapping[str, Any]) -> str:
+    """The value that made it go off, as it was told then."""
+    metric = fired["condition"].partition("(")[0].strip()
+    return f" ({format_value(metric, fired['value'])})" if "value" in fired else ""
+
+
 def _triggers(summary: Summary) -> Iterable[Any]:
     slice_ns = summary.meta["slice_ns"]
     for fired in summary.meta["triggers"]:
@@ -142,7 +149,7 @@ def _triggers(summary: Summary) -> Iterable[Any]:
         failed = f"FAILED: {fired['error']}" if fired["error"] else "not finished"
         came = f"{done['file']}, {done['verdict']}" if done else failed
         when = format_ns(fired["slice"] * slice_ns)
-        yield f"triggered after {when}: {fired['condition']}: {came}"
+        yield f"triggered after {when}: {fired['condition']}{_measured(fired)}: {came}"
     if summary.meta["triggers"]:
         yield ""
 

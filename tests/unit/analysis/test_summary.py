@@ -126,11 +126,20 @@ def test_what_a_trigger_did_is_said(recording: Recording) -> None:
         "error": "no room",
     }
     done = {"file": "vmcore", "verdict": "complete"}
-    recording.meta["triggers"] = [fired, {**fired, "slice": 61, "done": done, "error": ""}]
+    rate = {**fired, "condition": "rate(user)>5/s for 1s", "value": 1234.56, "slice": 70}
+    old = {name: value for name, value in fired.items() if name != "value"}
+    recording.meta["triggers"] = [
+        fired,
+        {**fired, "slice": 61, "done": done, "error": ""},
+        {**rate, "error": ""},
+        old,
+    ]
     recording.meta["ended_by"] = "killed"
     text = render(analysis.summarize(recording))
-    assert "triggered after 4.2 s: p99(user)>2ms: FAILED: no room" in text
-    assert "triggered after 6.1 s: p99(user)>2ms: vmcore, complete" in text
+    assert "triggered after 4.2 s: p99(user)>2ms (3.0 ms): FAILED: no room" in text
+    assert "triggered after 6.1 s: p99(user)>2ms (3.0 ms): vmcore, complete" in text
+    assert "triggered after 7.0 s: rate(user)>5/s for 1s (1,234.6/s): not finished" in text
+    assert "triggered after 4.2 s: p99(user)>2ms: FAILED: no room" in text, "it has no value"
     assert "the recorder was killed" in text
 
 
