@@ -3,7 +3,7 @@
 
 The grammar is ``METRIC(KIND) OP LIMIT [for TIME]``: a limit with a sign and ``%`` is a change
 against another recording, any other one a value. Where a condition is judged, only one of the two
-makes sense, and ``for`` may not: see :meth:`Condition.check`.
+may make sense, and ``for`` may not: see :class:`Form`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from livedump.errors import LivedumpError
+from livedump.receipt import format_ns
 
 STEP = "read condition"
 
@@ -29,6 +30,9 @@ UNTIMED = frozenset({"kernel"})
 
 _NS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
 
+#: Units of ``for``, as --duration has them.
+_MS = {"ms": 1, "": 1000, "s": 1000, "m": 60_000, "h": 3_600_000}
+
 _OPERATORS: dict[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
@@ -40,13 +44,42 @@ _GRAMMAR = re.compile(
     r"""\s*(?P<metric>[a-z]+\d*(?:\.\d+)?)\s*\(\s*(?P<kind>[a-z_]+)\s*\)
         \s*(?P<op>>=|<=|>|<)
         \s*(?P<sign>[+-]?)(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>%|ns|us|ms|s|/s)?
-        (?:\s+for\s+(?P<hold>\d+(?:\.\d+)?)\s*(?P<hold_unit>ms|s))?\s*""",
+        (?:\s+for\s+(?P<hold>\d+(?:\.\d+)?)\s*(?P<hold_unit>ms|s|m|h|))?\s*""",
     re.VERBOSE,
 )
 
 
 class ConditionError(LivedumpError):
     """A condition that cannot be read, or makes no sense where it stands."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a condition may be where it stands.
+
+    :ivar grammar: for who has written something else
+    :ivar relative: whether the limit must be a change, or a value; None: either
+    :ivar hold: whether ``for TIME`` makes sense
+    """
+
+    grammar: str
+    relative: bool | None
+    hold: bool
+
+
+#: On what goes on now.
+NOW = Form(
+    "METRIC(KIND)>LIMIT [for TIME], e.g. p99(user)>2ms for 1s; TIME is 500ms, 5s, 1m or 1h",
+    relative=False,
+    hold=True,
+)
+
+#: On a recording, and another one before it.
+COMPARED = Form(
+    "METRIC(KIND)>LIMIT or METRIC(KIND)>+N%, e.g. p99(user)>2ms or p99(cow)>+20%",
+    relative=None,
+    hold=False,
+)
 
 
 @dataclass(frozen=True)
@@ -87,7 +120,7 @@ class Condition:
             raise ConditionError(
                 f"{self.text!r}: {self.kind} faults are counted, not timed",
                 step=STEP,
-                remedy=f"Use count({self.kind}) or rate({self.kind})",
+                remedy=f"Use rate({self.kind})",
             )
         self._check_edge()
 
@@ -104,6 +137,15 @@ class Condition:
             raise ConditionError(f"{self.text!r}: holds always", step=STEP)
 
 
+def format_value(metric: str, value: float) -> str:
+    """``("rate", 12.3)`` -> ``"12.3/s"``; times in a unit that suits."""
+    if metric == "rate":
+        return f"{value:,.1f}/s"
+    if metric == "count":
+        return f"{value:,.0f}"
+    return format_ns(round(value)) + ("/s" if metric == "stalled" else "")
+
+
 def quantile(metric: str) -> Fraction | None:
     """``p99.9`` -> 999/1000; None for what is no percentile."""
     if not re.fullmatch(r"p\d+(\.\d+)?", metric):
@@ -112,19 +154,16 @@ def quantile(metric: str) -> Fraction | None:
     return share if 0 < share < 1 else None
 
 
-def parse(text: str, kinds: tuple[str, ...]) -> Condition:
+def parse(text: str, kinds: tuple[str, ...], form: Form = COMPARED) -> Condition:
     """Read one condition.
 
     :param kinds: that exist
+    :param form: what is taken
     :raises ConditionError: with what is wrong
     """
     found = _GRAMMAR.fullmatch(text)
     if not found:
-        raise ConditionError(
-            f"{text!r} is no condition",
-            step=STEP,
-            remedy="Write METRIC(KIND)>LIMIT, e.g. p99(user)>2ms or p99(cow)>+20%",
-        )
+        raise ConditionError(f"{text!r} is no condition", step=STEP, remedy=f"Write {form.grammar}")
     metric, kind, unit = found["metric"], found["kind"], found["unit"] or ""
     if metric not in METRICS and quantile(metric) is None:
         raise ConditionError(
@@ -134,27 +173,34 @@ def parse(text: str, kinds: tuple[str, ...]) -> Condition:
         raise ConditionError(
             f"{text!r}: no kind {kind}", step=STEP, remedy=f"Use: {', '.join(kinds)}"
         )
-    hold_s = float(found["hold"] or 0) * _NS[found["hold_unit"] or "s"] / 1e9
-    limit, relative = _limit(text, metric, found["sign"], float(found["number"]), unit)
-    return Condition(text.strip(), metric, kind, found["op"], limit, relative, hold_s)
+    hold_s = float(found["hold"] or 0) * _MS[found["hold_unit"] or ""] / 1000
+    relative = unit == "%" or bool(found["sign"])
+    number = float(found["sign"] + found["number"])
+    if not relative:
+        number = _value(text, metric, number, unit)
+    elif unit == "%" and found["sign"]:
+        number /= 100
+    elif form.relative is not False:
+        raise ConditionError(
+            f"{text!r}: a change has a sign and %", step=STEP, remedy="Write +20% or -20%"
+        )
+    condition = Condition(text.strip(), metric, kind, found["op"], number, relative, hold_s)
+    condition.check(relative=form.relative, hold=form.hold)
+    return condition
 
 
-def _limit(text: str, metric: str, sign: str, number: float, unit: str) -> tuple[float, bool]:
-    """The limit, and whether it is a change."""
-    if unit == "%":
-        if not sign:
-            raise ConditionError(
-                f"{text!r}: a change needs its sign", step=STEP, remedy="Write +20% or -20%"
-            )
-        return float(f"{sign}{number}") / 100, True
-    if sign:
-        raise ConditionError(f"{text!r}: a change is in %", step=STEP, remedy="Write +20% or -20%")
+def _value(text: str, metric: str, number: float, unit: str) -> float:
+    """A limit that is no change."""
     if METRICS.get(metric, "ns") == "ns":
         if unit not in _NS:
             raise ConditionError(
-                f"{text!r}: {metric} is a time", step=STEP, remedy=f"Add {', '.join(_NS)} or %"
+                f"{text!r}: {metric} is a time", step=STEP, remedy=f"Add {', '.join(_NS)}"
             )
-        return number * _NS[unit], False
+        return number * _NS[unit]
     if unit not in ("", METRICS[metric]):
-        raise ConditionError(f"{text!r}: {metric} is not in {unit}", step=STEP)
-    return number, False
+        raise ConditionError(
+            f"{text!r}: {metric} is not in {unit}",
+            step=STEP,
+            remedy=f"Write {number:g}{METRICS[metric]}",
+        )
+    return number

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from livedump.analysis import stacks
 from livedump.analysis.latency import Latency, kind_order, latencies
 from livedump.analysis.overtime import OverTime, over_time
 from livedump.analysis.receipt import Receipt, fault_check, receipts
+from livedump.conditions import UNTIMED
 from livedump.errors import LivedumpError
 from livedump.trace.recording import Recording, Row, count_losses, losses_text
 
@@ -32,6 +34,7 @@ class Summary:
     :param top_stacks: kind -> heaviest stacks
     :param samples: kind -> stacks that were taken, and faults that they stand for
     :param pages: hottest pages, of copy-on-write faults
+    :param page_classes: of all pages that were annotated: what they were -> how many, most first
     :param totals: how many ``tasks`` and ``pages`` the lists above are the top of
     :param stack_totals: kind -> how many stacks there are
     :param timeline: faults over time
@@ -48,6 +51,7 @@ class Summary:
     samples: dict[str, tuple[int, int]]
     tasks: list[Row]
     pages: list[Row]
+    page_classes: dict[str, int]
     stops: list[Row]
     receipts: list[Receipt]
     timeline: OverTime
@@ -76,6 +80,12 @@ class Summary:
         return list(self.meta["absent"])
 
     @property
+    def untimed(self) -> dict[str, int]:
+        """kind -> faults, of kinds that are counted and have no latency."""
+        counts = {kind: self.counters.get(kind, {}).get("events", 0) for kind in UNTIMED}
+        return {kind: count for kind, count in counts.items() if count}
+
+    @property
     def longest_stops(self) -> list[Row]:
         """Longest first, without those inside another one."""
         outer = [row for row in self.stops if not row["nested"]]
@@ -97,6 +107,7 @@ class Summary:
             "samples": {kind: list(counts) for kind, counts in self.samples.items()},
             "tasks": self.tasks,
             "pages": self.pages,
+            "page_classes": self.page_classes,
             "stops": self.stops,
             "receipts": [receipt.to_dict() for receipt in self.receipts],
             "timeline": {
@@ -120,7 +131,8 @@ def summarize(
 ) -> Summary:
     """Sum a recording up.
 
-    :param kinds: only these kinds of latencies, stacks, tasks and counters; empty: all
+    :param kinds: only these kinds of latencies, stacks, tasks, counters, and pages, which are of
+        kind ``cow``; empty: all
     :param weight: order of stacks and tasks, ``count`` or ``stalled_ns``
     :param limit: rows of each top list
     :param steps: of the timeline, at most
@@ -136,6 +148,7 @@ def summarize(
             counters.setdefault(row["kind"], {})[row["name"]] = row["count"]
     tasks = [row for row in recording.tables["tasks"] if not kinds or row["kind"] in kinds]
     tasks.sort(key=lambda row: (-int(row[weight]), row["kind"], row["pid"]))
+    pages = recording.tables["pages"] if not kinds or "cow" in kinds else []
     every = len(recording.tables["stacks"])
     ranked = {kind: stacks.top(recording, kind, weight, every) for kind in shown}
     return Summary(
@@ -148,12 +161,13 @@ def summarize(
         samples={kind: _samples(recording, kind) for kind in shown},
         top_stacks={kind: rows[:limit] for kind, rows in ranked.items()},
         tasks=_plain(tasks[:limit]),
-        pages=_plain(recording.tables["pages"][:limit]),
+        pages=_plain(pages[:limit]),
+        page_classes=dict(Counter(row["was"] for row in pages if row["was"]).most_common()),
         stops=_plain(recording.tables["stops"]),
         receipts=receipts(recording),
         timeline=over_time(recording, kinds, steps, with_stacks=with_stacks),
         cow_check=fault_check(recording),
-        totals={"tasks": len(tasks), "pages": len(recording.tables["pages"])},
+        totals={"tasks": len(tasks), "pages": len(pages)},
         stack_totals={kind: len(rows) for kind, rows in ranked.items()},
     )
 

@@ -7,8 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from livedump.analysis import Summary
+from livedump.analysis.latency import QUANTILES, kind_order
+from livedump.conditions import format_value
 from livedump.receipt import format_ns
 from livedump.trace.meta import filter_text
+from livedump.trace.recording import Row, count_losses, losses_text
 
 
 def render(summary: Summary, width: int = 80) -> str:
@@ -19,6 +22,7 @@ def render(summary: Summary, width: int = 80) -> str:
         _receipts,
         _triggers,
         _latencies,
+        _counters,
         _timeline,
         _stacks,
         _tasks,
@@ -42,20 +46,22 @@ def render_parts(items: Iterable[Any], width: int = 80) -> str:
 def table(title: str, columns: Sequence[tuple[str, bool]], rows: Iterable[Sequence[str]]) -> Any:
     """A table; columns are ``(header, numeric)``."""
     from rich import box
+    from rich.console import Group
     from rich.table import Table
 
-    made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for header, numeric in columns:
         made.add_column(
             header, justify="right" if numeric else "left", no_wrap=numeric, overflow="fold"
         )
     for row in rows:
         made.add_row(*row)
-    return made
+    # A title of Table's own is wrapped where the table ends.
+    return Group(title, made) if title else made
 
 
-#: Rows of a table of stacks, and of stops.
-STACKS, STOPS = 5, 10
+#: Rows of a table of stacks, of pages, and of stops.
+STACKS, PAGES, STOPS = 5, 5, 10
 
 
 def top_of(shown: int, total: int) -> str:
@@ -90,10 +96,15 @@ def _head(summary: Summary) -> Iterable[Any]:
     yield ""
 
 
+def losses_line(losses: Sequence[Row]) -> str:
+    """Rows of losses in words; lost events are not to be overlooked."""
+    counts = count_losses(losses)
+    return f"{'LOST: ' if counts['events_lost'] else ''}{losses_text(counts)}"
+
+
 def _losses(summary: Summary) -> Iterable[Any]:
     if summary.losses:
-        lost = summary.loss_counts["events_lost"]
-        yield f"LOST: {summary.losses_text}" if lost else summary.losses_text
+        yield losses_line(summary.losses)
         yield table(
             "",
             (("where", False), ("what", False), ("count", True)),
@@ -125,6 +136,12 @@ def _receipts(summary: Summary) -> Iterable[Any]:
         yield ""
 
 
+def _measured(fired: Mapping[str, Any]) -> str:
+    """The value that made it go off, as it was told then."""
+    metric = fired["condition"].partition("(")[0].strip()
+    return f" ({format_value(metric, fired['value'])})" if "value" in fired else ""
+
+
 def _triggers(summary: Summary) -> Iterable[Any]:
     slice_ns = summary.meta["slice_ns"]
     for fired in summary.meta["triggers"]:
@@ -132,27 +149,53 @@ def _triggers(summary: Summary) -> Iterable[Any]:
         failed = f"FAILED: {fired['error']}" if fired["error"] else "not finished"
         came = f"{done['file']}, {done['verdict']}" if done else failed
         when = format_ns(fired["slice"] * slice_ns)
-        yield f"triggered after {when}: {fired['condition']}: {came}"
+        yield f"triggered after {when}: {fired['condition']}{_measured(fired)}: {came}"
     if summary.meta["triggers"]:
         yield ""
 
 
+#: Names of counters that do not speak for themselves.
+_COUNTERS = {
+    "events": "exceptions",
+    "retry": "retried",
+    "error": "failed",
+    "write_protect": "write-protected",
+    "user_address": "at user addresses",
+    "already": "already saved",
+    "releasing": "while releasing",
+    "other_outcome": "with another outcome",
+}
+
+
 def _latencies(summary: Summary) -> Iterable[Any]:
-    if summary.latencies:
-        names = list(summary.latencies[0].percentiles_ns)
+    timed = [
+        (row.kind, row.count, [us(ns) for ns in (*row.percentiles_ns.values(), row.max_ns)])
+        for row in summary.latencies
+    ]
+    names = (*QUANTILES, "max")
+    untimed = [(kind, count, ["-"] * len(names)) for kind, count in summary.untimed.items()]
+    if rows := sorted(timed + untimed, key=lambda row: kind_order(row[0])):
         yield table(
             "Latency, us",
-            (("kind", False), ("count", True), *((name, True) for name in names), ("max", True)),
-            (
-                (
-                    row.kind,
-                    f"{row.count:,}",
-                    *(us(row.percentiles_ns[name]) for name in names),
-                    us(row.max_ns),
-                )
-                for row in summary.latencies
-            ),
+            (("kind", False), ("count", True), *((name, True) for name in names)),
+            ((kind, f"{count:,}", *times) for kind, count, times in rows),
         )
+
+
+def _counters(summary: Summary) -> Iterable[Any]:
+    """What else was counted, in words."""
+    parts = []
+    for kind in sorted(summary.counters, key=kind_order):
+        words = [
+            f"{count:,} {_COUNTERS.get(name, name.replace('_', ' '))}"
+            for name, count in summary.counters[kind].items()
+            if count
+        ]
+        if words:
+            parts.append(f"{kind} {', '.join(words)}")
+    if parts:
+        yield f"counted: {'; '.join(parts)}"
+        yield ""
 
 
 def _timeline(summary: Summary) -> Iterable[Any]:
@@ -238,22 +281,32 @@ def _tasks(summary: Summary) -> Iterable[Any]:
 
 
 def _pages(summary: Summary) -> Iterable[Any]:
-    if any(row["was"] for row in summary.pages):
-        yield pages_table(summary.pages, summary.totals["pages"])
+    if not summary.pages:
+        return
+    yield pages_table(summary.pages[:PAGES], summary.totals["pages"])
+    classes = (f"{count:,} {was}" for was, count in summary.page_classes.items())
+    if found := ", ".join(classes):
+        yield f"pages by what they were: {found}"
+    else:
+        yield "what they were: livedump-trace annotate DIR --vmcore FILE"
+    yield ""
 
 
 def pages_table(rows: Sequence[Mapping[str, Any]], total: int) -> Any:
-    """Pages with their names, of *total*."""
+    """Pages, hottest first, of *total*; with their names, where there are any."""
+    once = ": one fault each, longest first" if rows and rows[0]["count"] == 1 else ""
+    columns = (("page frame", True), ("faults", True), ("stalled us", True), ("was", False))
+    shown = len(columns) if any(row["was"] for row in rows) else len(columns) - 1
     return table(
-        "Hottest pages" + top_of(len(rows), total),
-        (("page frame", True), ("faults", True), ("stalled us", True), ("was", False)),
+        "Hottest pages" + top_of(len(rows), total) + once,
+        columns[:shown],
         (
             (
                 f"{row['pfn']:#x}",
                 f"{row['count']:,}",
                 us(row["stalled_ns"]),
                 " ".join(filter(None, (row["was"], row["name"]))),
-            )
+            )[:shown]
             for row in rows
         ),
     )

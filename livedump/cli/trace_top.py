@@ -11,7 +11,7 @@ import click
 
 from livedump.cli.common import emit, examples, json_mode, json_option, spinner
 from livedump.cli.trace_options import by_option, chosen_options, questions_option, stop_on_signal
-from livedump.cli.trace_text import innermost, render_parts, table, us
+from livedump.cli.trace_text import innermost, losses_line, render_parts, table, us
 from livedump.trace.filters import Filter
 from livedump.trace.layout import QUESTIONS
 
@@ -26,8 +26,7 @@ def text(view: View, width: int = 80) -> str:
 
 def _parts(view: View) -> Iterable[Any]:
     if view.losses:
-        lost = ", ".join(f"{count:,} {what}" for what, count in sorted(view.losses.items()))
-        yield f"LOST: {lost}"
+        yield losses_line([{"what": what, "count": n} for what, n in view.losses.items()])
     yield table(
         f"Faults of the last {view.seconds:.1f} s, us",
         (("kind", False), ("per s", True), ("p50", True), ("p99", True), ("max", True)),

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from livedump.conditions import Condition, ConditionError, parse
+from livedump.conditions import NOW, Condition, ConditionError, parse
 from livedump.control import Control
 from livedump.errors import SessionError
 from livedump.session import Session
@@ -27,9 +27,8 @@ def read_conditions(texts: tuple[str, ...], questions: tuple[str, ...]) -> list[
     from livedump.trace.layout import QUESTION_OF
 
     kinds = tuple(kind_name(kind) for kind in Kind if QUESTION_OF[kind] in questions)
-    conditions = [parse(text, kinds) for text in texts]
+    conditions = [parse(text, kinds, NOW) for text in texts]
     for condition in conditions:
-        condition.check(relative=False, hold=True)
         if condition.metric == "count":
             raise ConditionError(
                 f"{condition.text!r}: there is no total while it goes on",

@@ -44,7 +44,9 @@ class Filter:
         """
         for pid in self.pids:
             if not (proc / str(pid)).is_dir():
-                raise TraceError(f"no process {pid}", step=STEP)
+                raise TraceError(
+                    f"no process {pid}", step=STEP, remedy="Give one that runs, see: pgrep -l NAME"
+                )
         if len(self.pids) > MAX_PIDS:
             raise TraceError(f"more than {MAX_PIDS} processes", step=STEP, remedy="Use a cgroup")
         if self.comm is not None and not 0 < len(self.comm.encode()) < COMM_BYTES:

@@ -47,6 +47,7 @@ _RULES: dict[str, Any] = {
         {
             "slice": _COUNT,
             "condition": str,
+            "value?": (_COUNT, float),
             "error": (None, str),
             "done": (None, {"file": str, "verdict": str}),
         }

@@ -168,6 +168,8 @@ NEEDS: tuple[Need, ...] = (
 #: ``snapshot`` is no question of the user's: it comes along with these.
 _SNAPSHOT_WITH = {"cow", "stop"}
 
+_NOT_LOADED = "the livedump module is not loaded"
+
 
 class Kernel:
     """What can be probed on a kernel; tests bring paths of their own."""
@@ -270,11 +272,16 @@ def resolve(
         if whole:
             probes += found
         elif question in set(explicit):
-            raise TraceError(f"cannot record {question}: {missing[-1].reason}", step=STEP)
+            raise _unanswered(f"cannot record {question}", missing[-1])
     answered = {probe.question for probe in probes}
     if not answered - {"snapshot"}:
-        raise TraceError(f"nothing to record: {absent[0].reason}", step=STEP)
+        raise _unanswered("nothing to record", absent[0])
     return Plan(tuple(q for q in wanted if q in answered), tuple(probes), tuple(absent))
+
+
+def _unanswered(what: str, why: Absent) -> TraceError:
+    remedy = "Run: livedump load" if why.reason.endswith(_NOT_LOADED) else ""
+    return TraceError(f"{what}: {why.reason}", step=STEP, remedy=remedy)
 
 
 def _answer(question: str, kernel: Kernel) -> tuple[list[Probe], list[Absent], bool]:
@@ -308,5 +315,5 @@ def _why_not(candidate: Candidate, need: Need, kernel: Kernel) -> str:
     if kernel.has_tracepoint(candidate.point):
         return ""
     if candidate.point.startswith("livedump:"):
-        return f"no tracepoint {candidate.point}: the livedump module is not loaded"
+        return f"no tracepoint {candidate.point}: {_NOT_LOADED}"
     return f"this kernel has no tracepoint {candidate.point}"

@@ -373,16 +373,26 @@ def _read_meta(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise RecordingError(f"{path} is not a recording: it has no {META}", step=_READ) from error
     except (OSError, ValueError, RecursionError) as error:
-        raise RecordingError(f"{path / META} is damaged: {error}", step=_READ) from error
+        raise _damaged(f"{path / META} is damaged: {error}", error) from error
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
         raise RecordingError(f"{path} is not a livedump recording", step=_READ)
     if meta.get("schema") != SCHEMA:
         raise RecordingError(
-            f"{path} has schema {meta.get('schema')}, this livedump reads {SCHEMA}", step=_READ
+            f"{path} has schema {meta.get('schema')}, this livedump reads {SCHEMA}",
+            step=_READ,
+            remedy="Read it with the livedump that wrote it, or record again",
         )
     if wrong := problem(meta):
-        raise RecordingError(f"{path / META} is damaged: {wrong}", step=_READ)
+        raise _damaged(f"{path / META} is damaged: {wrong}")
     return meta
+
+
+def _damaged(cause: str, error: Exception | None = None) -> RecordingError:
+    """With what to do; what may not be read need not be damaged."""
+    remedy = "Copy the whole folder once more, or record again"
+    if isinstance(error, PermissionError):
+        remedy = "Run as who recorded it, e.g. with sudo"
+    return RecordingError(cause, step=_READ, remedy=remedy)
 
 
 def _parse(text: str) -> Any:
@@ -415,7 +425,7 @@ def _read_rows(path: Path, name: str, meta: Mapping[str, Any]) -> list[Row]:
     try:
         rows: list[Row] = _read_table(path, name, meta).to_pylist()
     except UnicodeDecodeError as error:
-        raise RecordingError(f"{path / name}.parquet is damaged: {error}", step=_READ) from error
+        raise _damaged(f"{path / name}.parquet is damaged: {error}") from error
     return rows
 
 
@@ -445,23 +455,20 @@ def _checked(
     try:
         found = read(pyarrow.OSFile(str(file)))
     except FileNotFoundError as error:
-        raise RecordingError(f"{path} is not whole: no {file.name}", step=_READ) from error
+        raise _damaged(f"{path} is not whole: no {file.name}") from error
     except (OSError, pyarrow.ArrowException) as error:
-        raise RecordingError(f"{file} is damaged: {error}", step=_READ) from error
+        raise _damaged(f"{file} is damaged: {error}", error) from error
     schema = getattr(found, "schema_arrow", None) or found.schema
     rows = found.num_rows if hasattr(found, "num_rows") else found.metadata.num_rows
     for column in _schema(name) if only is None else ():
         if column.name not in schema.names:
-            raise RecordingError(f"{file} is damaged: no column {column.name}", step=_READ)
+            raise _damaged(f"{file} is damaged: no column {column.name}")
         if (kind := schema.field(column.name).type) != column.type:
-            raise RecordingError(
-                f"{file} is damaged: column {column.name} is {kind}, not {column.type}", step=_READ
-            )
+            raise _damaged(f"{file} is damaged: column {column.name} is {kind}, not {column.type}")
     if rows != meta["tables"].get(name):
-        raise RecordingError(
+        raise _damaged(
             f"{path} is not whole: {file.name} has {rows} rows, "
-            f"{META} says {meta['tables'].get(name)}",
-            step=_READ,
+            f"{META} says {meta['tables'].get(name)}"
         )
     return found
 

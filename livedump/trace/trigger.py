@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from livedump.conditions import METRICS, Condition, quantile
+from livedump.conditions import METRICS, Condition, format_value, quantile
 from livedump.errors import LivedumpError
 from livedump.trace.buckets import bounds, value_at
 from livedump.trace.layout import Kind
@@ -147,7 +147,8 @@ class Trigger:
             fired = Fired(condition.text, value, self._judged, {})
             self.fired.append(fired)
             self._since.clear()
-            self._tell(f"{condition.text} ({value:,.0f}): action {len(self.fired)} of {self._most}")
+            found = f"{condition.text} ({format_value(condition.metric, value)})"
+            self._tell(f"{found}: action {len(self.fired)} of {self._most}")
             self._thread = threading.Thread(target=self._run, args=(fired,), name="trigger")
             self._thread.start()
 

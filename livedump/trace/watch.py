@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -17,9 +17,8 @@ from livedump.trace.maps import Programs
 from livedump.trace.options import Options
 from livedump.trace.probes import Plan
 from livedump.trace.pump import INTERVAL_S, Pump
-from livedump.trace.symbols import Symbols
-from livedump.trace.tables import fold
-from livedump.trace.timeline import Timeline, Window
+from livedump.trace.tables import Names
+from livedump.trace.timeline import Place, Timeline, Window
 
 QUANTILES = {"p50": Fraction(1, 2), "p99": Fraction(99, 100)}
 TOP = 10
@@ -46,7 +45,7 @@ class View:
         return asdict(self)
 
 
-def look(window: Window, slice_ns: int, symbols: Symbols, *, by_stalled: bool) -> View:
+def look(window: Window, slice_ns: int, names: Mapping[Place, str], *, by_stalled: bool) -> View:
     """A window in names and rates."""
     seconds = max(window.slices * slice_ns / 1e9, 1e-9)
     view = View(round(seconds, 3), losses=dict(window.losses))
@@ -57,7 +56,7 @@ def look(window: Window, slice_ns: int, symbols: Symbols, *, by_stalled: bool) -
             )
     totals = add_up(
         (
-            (row.kind, row.comm, fold((row.addresses, row.user), symbols)),
+            (row.kind, row.comm, names[(row.addresses, row.user)]),
             (row.count, row.stalled_ns),
         )
         for row in window.stacks
@@ -104,7 +103,7 @@ def watch(
     """
     programs = load(plan, options)
     try:
-        timeline, symbols = Timeline(options.slice_ns, recent_stacks=True), Symbols()
+        timeline, names = Timeline(options.slice_ns, recent_stacks=True), Names()
         pump = Pump(programs, timeline)
         programs.begin()
         on_ready()
@@ -112,7 +111,7 @@ def watch(
         while done != rounds and _drain(pump, stop, interval_s):
             window = timeline.since(shown + 1)
             shown = timeline.last
-            show(look(window, options.slice_ns, symbols, by_stalled=by_stalled))
+            show(look(window, options.slice_ns, names, by_stalled=by_stalled))
             done += 1
     finally:
         programs.close()

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from livedump import trace
+from livedump.conditions import format_value
 from livedump.dump import open_image
 from tests.guest.test_trace import command
 from tools.load.requests import NAME
@@ -70,7 +71,8 @@ def test_degraded_moment_is_dumped_and_a_killed_recorder_keeps_all(tmp_path: Pat
     assert {row["comm"] for row in found.tables["tasks"] if row["kind"] == "user"} == {NAME}
     done = subprocess.run(command("report", str(folder)), capture_output=True, text=True)
     assert "the recorder was killed" in done.stdout
-    assert f"{CONDITION}: {disk}, complete" in " ".join(done.stdout.split())
+    told = f"{CONDITION} ({format_value('p50', fired['value'])}): {disk}, complete"
+    assert told in " ".join(done.stdout.split())
 
 
 def _await_dump(folder: Path, pid: int) -> dict[str, Any]:

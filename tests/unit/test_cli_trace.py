@@ -182,6 +182,8 @@ def test_trigger_is_armed_before_anything_is_compiled(
     assert run(*when, "p99(user)>+20%") == 125
     assert run(*when, "count(user)>1000") == 125
     assert "the limit must be a value like 2ms" in capfd.readouterr().err
+    assert run(*when, "p99(user)>1ms for a while") == 125
+    assert "LIMIT [for TIME], e.g. p99(user)>2ms for 1s" in capfd.readouterr().err
     assert run(*when, "p99(cow)>1ms", "--kind", "user") == 125
     assert "no kind cow" in capfd.readouterr().err
     (tmp_path / "r.vmcore").touch()

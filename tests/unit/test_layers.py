@@ -17,7 +17,7 @@ ALLOWED = {
     "errors": set(),
     "abi": {"errors"},
     "receipt": {"errors", "abi"},
-    "conditions": {"errors"},
+    "conditions": {"errors", "receipt"},
     "lockdown": set(),
     "sums": set(),
     "control": BASE,

@@ -10,7 +10,7 @@ import pytest
 
 from livedump import analysis, trace
 from livedump.analysis.receipt import fault_check, match_stop, receipts
-from livedump.cli.trace_text import render
+from livedump.cli.trace_text import render, render_parts, table
 from livedump.trace.recording import Recording
 from tests.unit import samples
 
@@ -88,6 +88,25 @@ def test_terminal_text(recording: Recording) -> None:
     assert "p99.9" in text and "memcpy < ext4_file_write_iter < vfs_write" in text
 
 
+def test_faults_without_latency_are_counted(recording: Recording) -> None:
+    counted = {"events": 4552, "not_present": 1474, "write_protect": 3078, "user_address": 0}
+    recording.tables["counters"] += [
+        {"kind": "kernel", "name": name, "count": count} for name, count in counted.items()
+    ]
+    row = r"^ *kernel +4,552( +-){5}$"
+    text = render(analysis.summarize(recording))
+    assert re.search(row, text, re.MULTILINE)
+    assert text.index(" user ") < text.index(" kernel ") < text.index(" cow_demote ")
+    words = "kernel 4,552 exceptions, 1,474 not present, 3,078 write-protected"
+    assert f"counted: user 6,010 exceptions; {words}; cow 1,340 saved, 10 already saved" in (
+        " ".join(text.split())
+    )
+    alone = render(analysis.summarize(recording, kinds=("kernel",)))
+    assert re.search(row, alone, re.MULTILINE) and f"counted: {words}\n" in alone
+    other = render(analysis.summarize(recording, kinds=("user",)))
+    assert "4,552" not in other and "counted: user 6,010 exceptions\n" in other
+
+
 def test_lost_events_are_told_apart(recording: Recording) -> None:
     recording.tables["losses"] += [
         {"probe": "user", "what": "entry without exit", "count": 2},
@@ -112,19 +131,43 @@ def test_what_a_trigger_did_is_said(recording: Recording) -> None:
         "error": "no room",
     }
     done = {"file": "vmcore", "verdict": "complete"}
-    recording.meta["triggers"] = [fired, {**fired, "slice": 61, "done": done, "error": ""}]
+    rate = {**fired, "condition": "rate(user)>5/s for 1s", "value": 1234.56, "slice": 70}
+    old = {name: value for name, value in fired.items() if name != "value"}
+    recording.meta["triggers"] = [
+        fired,
+        {**fired, "slice": 61, "done": done, "error": ""},
+        {**rate, "error": ""},
+        old,
+    ]
     recording.meta["ended_by"] = "killed"
     text = render(analysis.summarize(recording))
-    assert "triggered after 4.2 s: p99(user)>2ms: FAILED: no room" in text
-    assert "triggered after 6.1 s: p99(user)>2ms: vmcore, complete" in text
+    assert "triggered after 4.2 s: p99(user)>2ms (3.0 ms): FAILED: no room" in text
+    assert "triggered after 6.1 s: p99(user)>2ms (3.0 ms): vmcore, complete" in text
+    assert "triggered after 7.0 s: rate(user)>5/s for 1s (1,234.6/s): not finished" in text
+    assert "triggered after 4.2 s: p99(user)>2ms: FAILED: no room" in text, "it has no value"
     assert "the recorder was killed" in text
 
 
-def test_hot_pages_with_names(recording: Recording) -> None:
-    assert "Hottest pages" not in render(analysis.summarize(recording))
-    recording.tables["pages"][0].update(was="slab", name="dentry: struct dentry")
+def test_hot_pages_and_what_they_were(recording: Recording) -> None:
     text = render(analysis.summarize(recording))
+    assert "Hottest pages\n" in text and re.search(r"^ *0x1234 +3 +9.0$", text, re.MULTILINE)
+    hint = "what they were: livedump-trace annotate DIR --vmcore FILE"
+    assert hint in text
+    for row, was in zip(recording.tables["pages"], ("slab", "free", "slab"), strict=True):
+        row.update(was=was, name="dentry: struct dentry" if was == "slab" else "")
+    text = render(analysis.summarize(recording, limit=1))
     assert re.search(r"0x1234 +3 +9.0 +slab dentry: struct dentry$", text, re.MULTILINE)
+    assert "pages by what they were: 2 slab, 1 free\n" in text and hint not in text
+    assert "Hottest pages" not in render(analysis.summarize(recording, kinds=("user",)))
+
+
+def test_pages_that_were_written_once_are_ranked_by_time(recording: Recording) -> None:
+    page = recording.tables["pages"][0]
+    recording.tables["pages"] = [{**page, "count": 1, "pfn": pfn} for pfn in range(1234)]
+    text = render(analysis.summarize(recording))
+    assert "Hottest pages, 5 of 1,234: one fault each, longest first\n" in text
+    recording.tables["pages"].clear()
+    assert "annotate" not in render(analysis.summarize(recording))
 
 
 def test_the_longest_stop_is_listed(recording: Recording) -> None:
@@ -172,3 +215,9 @@ def test_losses_are_told_by_time(recording: Recording) -> None:
     assert not re.search(
         "^(losses: cow| *losses +[0-9])", render(analysis.summarize(recording)), re.M
     )
+
+
+def test_a_title_may_be_longer_than_its_table() -> None:
+    title = "Top stacks: cow, by 3,221 samples, 5 of 188"
+    shown = render_parts([table(title, (("count", True),), [("1",)])]).splitlines()
+    assert [line.strip() for line in shown] == [title, "", "count", "─────", "1"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from livedump.trace import maps
+from livedump.trace import bpf, maps
 from livedump.trace.data import LossRow, TaskRow
+from livedump.trace.errors import TraceError
 from livedump.trace.layout import SPILLED, Kind
 from livedump.trace.options import Options
 from livedump.trace.probes import Attach, Plan, Probe
@@ -95,6 +97,21 @@ def programs(
 )
 def test_a_skipped_program_has_its_tracepoint_s_name(function: bytes, point: str) -> None:
     assert maps._point(function) == point
+
+
+def test_package_of_another_bcc_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """PyPI's is something else, and may be found first."""
+    (tmp_path / "bcc").mkdir()
+    (tmp_path / "bcc" / "__init__.py").touch()
+    monkeypatch.setitem(sys.modules, "bcc", None)
+    with pytest.raises(TraceError, match="cannot import bcc: .*apt-get install python3-bpfcc"):
+        bpf.import_bcc()
+    monkeypatch.delitem(sys.modules, "bcc")
+    monkeypatch.syspath_prepend(tmp_path)
+    words = f"{tmp_path}/bcc/__init__.py is not the BPF Compiler Collection"
+    with pytest.raises(TraceError, match=words) as caught:
+        bpf.import_bcc()
+    assert caught.value.remedy.startswith("pip uninstall bcc; apt-get install python3-bpfcc")
 
 
 def test_kernel_that_counts_skipped_events(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,7 @@ def test_what_is_chosen_is_a_flag_and_a_word(cgroups: Path) -> None:
 @pytest.mark.parametrize(
     ("chosen", "words"),
     [
-        (Filter(pids=(1 << 30,)), "no process 1073741824"),
+        (Filter(pids=(1 << 30,)), "no process 1073741824. Give one that runs"),
         (Filter(pids=(1,) * (MAX_PIDS + 1)), "more than 1024"),
         (Filter(comm=""), "no task's name"),
         (Filter(comm="a" * 16), "no task's name"),

@@ -51,12 +51,12 @@ def test_module_not_loaded_leaves_cow_out(tmp_path: Path) -> None:
 
 
 def test_explicit_question_must_be_answered(tmp_path: Path) -> None:
-    with pytest.raises(TraceError, match="cannot record cow: .*not loaded"):
+    with pytest.raises(TraceError, match="cannot record cow: .*not loaded. Run: livedump load"):
         resolve(("user", "cow"), explicit={"cow"}, kernel=kernel(tmp_path, events=FAULTS))
 
 
 def test_nothing_at_all(tmp_path: Path) -> None:
-    with pytest.raises(TraceError, match="nothing to record"):
+    with pytest.raises(TraceError, match="nothing to record: .*not loaded. Run: livedump load"):
         resolve(("cow", "stop"), kernel=kernel(tmp_path, functions=(), events=MODULE[1:]))
 
 
@@ -69,8 +69,9 @@ def test_second_candidate_when_the_first_is_blacklisted(tmp_path: Path) -> None:
 
 def test_missing_essential_names_every_reason(tmp_path: Path) -> None:
     bare = kernel(tmp_path, functions=("handle_mm_fault",), blocked=("handle_mm_fault",))
-    with pytest.raises(TraceError, match="blacklist.*no function __handle_mm_fault"):
+    with pytest.raises(TraceError, match="blacklist.*no function __handle_mm_fault") as caught:
         resolve(("user",), explicit={"user"}, kernel=bare)
+    assert not caught.value.remedy, "no module would help"
 
 
 def test_missing_optional_is_listed(tmp_path: Path) -> None:

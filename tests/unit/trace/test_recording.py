@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import re
 import sys
 from pathlib import Path
 
@@ -148,6 +151,21 @@ def test_only_whole_recordings_are_read(tmp_path: Path, damage: object, cause: s
     with pytest.raises(RecordingError, match=cause) as caught:
         recording.read(folder)
     assert "\n" not in str(caught.value)
+    if damage not in (drop_meta, foreign_meta):
+        assert re.search("Copy the whole|Read it with the livedump that wrote", caught.value.remedy)
+
+
+def test_what_others_may_not_read_is_not_called_broken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = samples.write(tmp_path / "r")
+
+    def refuse(*_args: object, **_options: object) -> str:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, "read_text", refuse)  # root may read everything
+    with pytest.raises(RecordingError, match="Permission denied. Run as who recorded it"):
+        recording.read(folder)
 
 
 def test_not_a_folder(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from livedump.conditions import parse
+from livedump.conditions import NOW, parse
 from livedump.errors import SessionError
 from livedump.trace.buckets import BUCKETS, bounds, bucket_of, value_at
 from livedump.trace.data import Drained
@@ -48,7 +48,7 @@ def trigger(
     *conditions: str, most: int = 1, act: Any = lambda number: {"number": number}
 ) -> Trigger:
     """A trigger for users' conditions."""
-    return Trigger([parse(text, KINDS) for text in conditions], act, most=most)
+    return Trigger([parse(text, KINDS, NOW) for text in conditions], act, most=most)
 
 
 def test_condition_must_hold_all_the_time() -> None:
@@ -138,7 +138,6 @@ def test_action_that_fails_is_told() -> None:
         ("p99.9(user)>0ns", SLOW),
         ("rate(kernel)>0", 7 / WINDOW_S),
         ("p99(cow)>0ns", None),
-        ("mean(kernel)>0ns", None),
     ],
 )
 def test_metrics(text: str, value: float | None) -> None:
@@ -147,6 +146,22 @@ def test_metrics(text: str, value: float | None) -> None:
     timeline.add(Drained(4, {(1, cell(FAST)): 3, (4, cell(SLOW)): 1, (4, untimed): 7}))
     found = measure(timeline.window(WINDOW_S), SLICE_NS, parse(text, KINDS))
     assert found == (None if value is None else pytest.approx(value, rel=0.07))
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("p99(user)>1ms", "p99(user)>1ms (5.1 ms): action 1 of 1"),
+        ("max(user)>1ms for 1s", "max(user)>1ms for 1s (5.0 ms): action 1 of 1"),
+        ("rate(user)>1/s", "rate(user)>1/s (200.0/s): action 1 of 1"),
+        ("stalled(user)>1s", "stalled(user)>1s (1.0 s/s): action 1 of 1"),
+    ],
+)
+def test_what_was_measured_is_told_with_its_unit(text: str, told: str) -> None:
+    said: list[str] = []
+    found = Trigger([parse(text, KINDS, NOW)], lambda number: {}, tell=said.append)
+    Clock(found).go(SLOW, 2)
+    assert said == [told]
 
 
 def test_quantile_of_buckets() -> None:

@@ -1,0 +1,39 @@
+"""livedump-trace top beside a load that never ends."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+from tests.guest.faults import TOUCHER
+from tests.guest.test_trace import KPROBE_EVENTS, command
+
+PAGES = 2000
+
+
+def test_faults_are_seen_as_they_happen_and_nothing_stays_attached() -> None:
+    code = f"from tests.guest.faults import touch\nwhile True: touch({PAGES})"
+    with subprocess.Popen([sys.executable, "-c", code]) as toucher:
+        try:
+            done = subprocess.run(
+                command("top", "-n", "2", "--json", "--kind", "user", "-p", str(toucher.pid)),
+                capture_output=True,
+                text=True,
+                timeout=300,
+            )
+            assert toucher.poll() is None, "it has ended too early"
+        finally:
+            toucher.kill()
+    assert done.returncode == 0, done.stderr
+    views = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(views) == 2
+    for view in views:
+        rates = {row["kind"]: row["rate"] for row in view["kinds"]}
+        assert rates["user"] > 0, view
+        assert 0 < view["kinds"][0]["p50_ns"] <= view["kinds"][0]["max_ns"]
+        assert any(
+            row["comm"] == TOUCHER and "handle_mm_fault" in row["stack"] and row["rate"] > 0
+            for row in view["stacks"]
+        ), view
+    assert "_bcc_" not in KPROBE_EVENTS.read_text()
