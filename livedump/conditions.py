@@ -8,6 +8,7 @@ may make sense, and ``for`` may not: see :class:`Form`.
 
 from __future__ import annotations
 
+import math
 import operator
 import re
 from collections.abc import Callable
@@ -137,13 +138,22 @@ class Condition:
             raise ConditionError(f"{self.text!r}: holds always", step=STEP)
 
 
-def format_value(metric: str, value: float) -> str:
+def rate_text(number: float | None) -> str:
+    """``1,234.5``, and what is rare with three digits: only nothing is 0. None: a dash."""
+    if number is None:
+        return "-"
+    if not number:
+        return "0"
+    return f"{number:,.1f}" if number >= 1 else f"{number:.{2 - math.floor(math.log10(number))}f}"
+
+
+def format_value(metric: str, number: float) -> str:
     """``("rate", 12.3)`` -> ``"12.3/s"``; times in a unit that suits."""
     if metric == "rate":
-        return f"{value:,.1f}/s"
+        return f"{rate_text(number)}/s"
     if metric == "count":
-        return f"{value:,.0f}"
-    return format_ns(round(value)) + ("/s" if metric == "stalled" else "")
+        return f"{number:,.0f}"
+    return format_ns(round(number)) + ("/s" if metric == "stalled" else "")
 
 
 def quantile(metric: str) -> Fraction | None:

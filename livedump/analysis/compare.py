@@ -15,9 +15,8 @@ from livedump.analysis.alike import QUESTIONS, differences, measured
 from livedump.analysis.chance import Chance, TooLittle
 from livedump.analysis.latency import QUANTILES, Latency, kind_order, latencies, percentile
 from livedump.analysis.summary import TOP, check_kinds, recorded_kinds
-from livedump.conditions import SUMS, UNTIMED, Condition, quantile
+from livedump.conditions import SUMS, UNTIMED, Condition, format_value, quantile
 from livedump.errors import LivedumpError
-from livedump.receipt import format_ns
 from livedump.trace.recording import Recording, count_losses, losses_text
 
 #: Stacks are sampled: what rests on fewer than this is wrong by a third, or more, by chance.
@@ -260,24 +259,6 @@ def _judge_change(change: Change, condition: Condition) -> Verdict:
 def seconds(recording: Recording) -> float:
     """How long a recording lasted."""
     return recording.lasted_ns / 1e9
-
-
-def rate_text(number: float | None) -> str:
-    """``1,234.5``, and what is rare with three digits: only nothing is 0. None: a dash."""
-    if number is None:
-        return "-"
-    if not number:
-        return "0"
-    return f"{number:,.1f}" if number >= 1 else f"{number:.{2 - math.floor(math.log10(number))}f}"
-
-
-def format_value(metric: str, number: float) -> str:
-    """``("rate", 12.3)`` -> ``"12.3/s"``; times in a unit that suits."""
-    if metric == "rate":
-        return f"{rate_text(number)}/s"
-    if metric == "count":
-        return f"{number:,.0f}"
-    return format_ns(round(number)) + ("/s" if metric == "stalled" else "")
 
 
 def _value(latency: Latency, metric: str, lasted_s: float) -> float:

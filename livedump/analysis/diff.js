@@ -12,7 +12,7 @@
 
   /* ---- tables ---------------------------------------------------------- */
 
-  /* What is rare is not 0: as compare.rate_text(). */
+  /* What is rare is not 0: as conditions.rate_text(). */
   const rate = (value) => {
     if (value === null) return "–";
     if (value === 0) return "0";

@@ -34,7 +34,8 @@
     const check = data.cow_check;
     losses.append(element("p", { class: "note" },
       `Copy-on-write faults: ${grouped(check.module)} by the module's own count, ${grouped(check.seen)} seen by BPF, ` +
-      `difference ${grouped(check.unseen)}.`));
+      `difference ${grouped(check.unseen)}` +
+      (check.not_traced_by_module ? `, ${grouped(check.not_traced_by_module)} of them not traced by the module.` : ".")));
   }
   for (const text of data.unmeasured) losses.append(element("p", { class: "note" }, `Not countable: ${text}.`));
   for (const absent of data.absent) {
@@ -224,19 +225,31 @@
   };
   section("tasks", data.tasks, data.totals.tasks, [
     ["kind", (row) => element("code", {}, row.kind)], ["task", (row) => row.comm], ["pid", (row) => String(row.pid), "n"],
-    ["faults", (row) => grouped(row.count), "n"],
+    ["cgroup", (row) => row.cgroup || "–", "wide"], ["faults", (row) => grouped(row.count), "n"],
     ["stalled", (row) => (row.stalled_ns ? ns(row.stalled_ns) : "–"), "n"],
+  ]);
+  const ofKind = {}, busiest = 8;
+  for (const row of data.cpus) {
+    ofKind[row.kind] = ofKind[row.kind] || { count: 0, shown: 0 };
+    ofKind[row.kind].count += row.count;
+  }
+  section("cpus", data.cpus.filter((row) => ofKind[row.kind].shown++ < busiest), data.cpus.length, [
+    ["kind", (row) => element("code", {}, row.kind)], ["CPU", (row) => String(row.cpu), "n"],
+    ["faults", (row) => grouped(row.count), "n"], ["share", (row) => `${(100 * row.count / ofKind[row.kind].count).toFixed(1)}%`, "n"],
+    ["stalled", (row) => (row.stalled_ns === null ? "–" : ns(row.stalled_ns)), "n"],
   ]);
   section("pages", data.pages, data.totals.pages, [
     ["page frame", (row) => element("code", {}, `0x${row.pfn.toString(16)}`)],
     ["faults", (row) => grouped(row.count), "n"], ["stalled", (row) => ns(row.stalled_ns), "n"],
     ...(data.pages.some((row) => row.was) ? [["was", (row) => [row.was, row.name].filter(Boolean).join(" "), "wide"]] : []),
   ]);
+  const classes = Object.entries(data.page_classes).map(([was, count]) => `${grouped(count)} ${was}`);
+  if (classes.length) byId("pages").append(element("p", { class: "note" }, `What all of them were: ${classes.join(", ")}.`));
   section("stops", data.stops, data.totals.stops, [
     ["stop", (row) => grouped(row.number), "n"],
     ["after", (row) => ns(row.start_monotonic_ns - meta.clocks.start.monotonic_ns), "n"],
     ["lasted", (row) => ns(row.duration_ns), "n"], ["ran", (row) => element("code", {}, row.symbol), "wide"],
-    ["called by", (row) => `${row.comm} (${row.pid})`], ["through", (row) => element("code", {}, row.site)],
+    ["called by", (row) => `${row.comm} (${row.pid})`], ["cgroup", (row) => row.cgroup || "–"], ["CPU", (row) => String(row.cpu), "n"], ["through", (row) => element("code", {}, row.site)],
   ]);
   byId("about").append(scrolling(table(meta.probes, [
     ["probe", (row) => row.name], ["point", (row) => element("code", {}, row.point), "wide"],

@@ -33,6 +33,7 @@ class Summary:
     :param loss_slices: the losses of which the time is known, by slice; only slices with losses
     :param top_stacks: kind -> heaviest stacks
     :param samples: kind -> stacks that were taken, and faults that they stand for
+    :param cpus: faults by kind and CPU, the busiest CPU of a kind first
     :param pages: hottest pages, of copy-on-write faults
     :param page_classes: of all pages that were annotated: what they were -> how many, most first
     :param totals: how many ``tasks`` and ``pages`` the lists above are the top of
@@ -50,6 +51,7 @@ class Summary:
     top_stacks: dict[str, list[dict[str, Any]]]
     samples: dict[str, tuple[int, int]]
     tasks: list[Row]
+    cpus: list[Row]
     pages: list[Row]
     page_classes: dict[str, int]
     stops: list[Row]
@@ -106,6 +108,7 @@ class Summary:
             "top_stacks": self.top_stacks,
             "samples": {kind: list(counts) for kind, counts in self.samples.items()},
             "tasks": self.tasks,
+            "cpus": self.cpus,
             "pages": self.pages,
             "page_classes": self.page_classes,
             "stops": self.stops,
@@ -161,6 +164,7 @@ def summarize(
         samples={kind: _samples(recording, kind) for kind in shown},
         top_stacks={kind: rows[:limit] for kind, rows in ranked.items()},
         tasks=_plain(tasks[:limit]),
+        cpus=_plain(_busiest(recording, kinds)),
         pages=_plain(pages[:limit]),
         page_classes=dict(Counter(row["was"] for row in pages if row["was"]).most_common()),
         stops=_plain(recording.tables["stops"]),
@@ -170,6 +174,11 @@ def summarize(
         totals={"tasks": len(tasks), "pages": len(pages)},
         stack_totals={kind: len(rows) for kind, rows in ranked.items()},
     )
+
+
+def _busiest(recording: Recording, kinds: Sequence[str]) -> list[Row]:
+    rows = [row for row in recording.tables["cpus"] if not kinds or row["kind"] in kinds]
+    return sorted(rows, key=lambda row: (kind_order(row["kind"]), -int(row["count"]), row["cpu"]))
 
 
 def _samples(recording: Recording, kind: str) -> tuple[int, int]:

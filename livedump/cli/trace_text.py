@@ -26,6 +26,7 @@ def render(summary: Summary, width: int = 80) -> str:
         _timeline,
         _stacks,
         _tasks,
+        _cpus,
         _pages,
         _stops,
     )
@@ -60,8 +61,8 @@ def table(title: str, columns: Sequence[tuple[str, bool]], rows: Iterable[Sequen
     return Group(title, made) if title else made
 
 
-#: Rows of a table of stacks, of pages, and of stops.
-STACKS, PAGES, STOPS = 5, 5, 10
+#: Rows of a table of stacks, of pages, and of stops; CPUs of each kind.
+STACKS, PAGES, STOPS, CPUS = 5, 5, 10, 6
 
 
 def top_of(shown: int, total: int) -> str:
@@ -118,7 +119,9 @@ def _losses(summary: Summary) -> Iterable[Any]:
         yield f"not recorded: {absent['name']}: {absent['reason']}"
     if summary.cow_check:
         check = summary.cow_check
-        yield f"CoW faults: module {check['module']:,}, seen by BPF {check['seen']:,}"
+        text = f"CoW faults: module {check['module']:,}, seen by BPF {check['seen']:,}"
+        skipped = check["not_traced_by_module"]
+        yield text + (f", not traced by the module {skipped:,}" if skipped else "")
     yield ""
 
 
@@ -224,7 +227,7 @@ def _lost_when(summary: Summary) -> Iterable[Any]:
         worst = max(rows, key=lambda row: int(row["count"]))
         yield (
             f"losses: {name}: {sum(r['count'] for r in rows):,}"
-            f" from {seconds(first)} to {seconds(last + slice_ns)},"
+            f" seen from {seconds(first)} to {seconds(last + slice_ns)},"
             f" most ({worst['count']:,}) at {seconds(worst['start_ns'])}"
         )
     if found:
@@ -278,6 +281,25 @@ def _tasks(summary: Summary) -> Iterable[Any]:
                 for r in summary.tasks
             ),
         )
+
+
+def _cpus(summary: Summary) -> Iterable[Any]:
+    """How faults are spread."""
+    found: dict[str, list[Row]] = {}
+    for row in summary.cpus:
+        found.setdefault(row["kind"], []).append(row)
+    if max(map(len, found.values()), default=0) > 1:
+        yield table(
+            "Faults by CPU",
+            (("kind", False), ("CPUs", True), ("busiest first: CPU share", False)),
+            ((kind, str(len(rows)), _shares(rows)) for kind, rows in found.items()),
+        )
+
+
+def _shares(rows: Sequence[Row]) -> str:
+    total = sum(row["count"] for row in rows)
+    parts = [f"{row['cpu']}: {row['count'] / total:.0%}" for row in rows[:CPUS]]
+    return ", ".join([*parts, *(["..."] if len(rows) > CPUS else [])])
 
 
 def _pages(summary: Summary) -> Iterable[Any]:

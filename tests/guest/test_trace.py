@@ -104,6 +104,15 @@ def test_every_first_touch_is_counted(run: Run) -> None:
 
 
 @pytest.mark.smoke
+def test_cpus_come_to_the_totals(run: Run) -> None:
+    sums: Counter[str] = Counter()
+    for row in run.table("cpus"):
+        sums[row["kind"]] += row["count"]
+    known = {one.kind: one.count for one in run.summary.latencies}
+    assert sums == {**known, "kernel": run.summary.counters["kernel"]["events"]}
+
+
+@pytest.mark.smoke
 def test_receipt_and_bpf_measure_the_same_stop(run: Run) -> None:
     [receipt] = run.summary.receipts
     assert receipt.stop, "BPF saw no stop"

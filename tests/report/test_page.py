@@ -108,6 +108,7 @@ def test_page_draws_without_a_complaint(page: Path) -> None:
     assert '<p class="note">7 events have no stack; 0 events lost</p>' in dom
     assert "banner bad" not in body(dom) and "banner good" not in body(dom)
     assert "Not countable: skipped events." in dom
+    assert "66.7%" in dom and "/load.slice" in dom, "CPUs, and the tasks' cgroups"
 
 
 def test_banner_is_for_lost_events_only(page: Path) -> None:

@@ -11,10 +11,10 @@ import pytest
 
 from livedump import trace
 from livedump.analysis import KINDS, Verdict, compare, judge, render_html
-from livedump.analysis.compare import Change, UnmeasuredError, diff_tree, rate_text
+from livedump.analysis.compare import Change, UnmeasuredError, diff_tree
 from livedump.analysis.html import render_diff_html
 from livedump.analysis.summary import KindError
-from livedump.conditions import parse
+from livedump.conditions import parse, rate_text
 from livedump.trace.buckets import bounds, bucket_of
 from livedump.trace.recording import Recording, Row
 from tests.unit import samples

@@ -208,13 +208,26 @@ def test_losses_are_told_by_time(recording: Recording) -> None:
     assert (most, bars.replace(" ", ".")) == ("7", ".......█...............▃............▂")
     [cow] = re.findall(r"^losses: cow, .*\n.*", text, re.MULTILINE)
     assert " ".join(cow.split()) == (
-        "losses: cow, no stack: 9 from 2.1 s to 7.1 s, most (7) at 2.1 s"
-        " losses: user, no stack: 1 from 11.0 s to 11.1 s, most (1) at 11.0 s"
+        "losses: cow, no stack: 9 seen from 2.1 s to 7.1 s, most (7) at 2.1 s"
+        " losses: user, no stack: 1 seen from 11.0 s to 11.1 s, most (1) at 11.0 s"
     )
     recording.tables["loss_slices"].clear()
     assert not re.search(
         "^(losses: cow| *losses +[0-9])", render(analysis.summarize(recording)), re.M
     )
+
+
+def test_faults_are_told_by_cpu(recording: Recording) -> None:
+    text = render(analysis.summarize(recording))
+    assert re.search(r"^ user +2   0: 67%, 1: 33%\n kernel +1   1: 100%$", text, re.MULTILINE)
+    rows = analysis.summarize(recording, kinds=["kernel"]).to_dict()["cpus"]
+    assert rows == [{"kind": "kernel", "cpu": 1, "count": 90, "stalled_ns": None}]
+    assert "by CPU" not in render(analysis.summarize(recording, kinds=["kernel"])), "it has one"
+
+
+def test_faults_that_the_module_did_not_trace_are_told(recording: Recording) -> None:
+    text = " ".join(render(analysis.summarize(recording)).split())
+    assert "module 1,357, seen by BPF 1,350, not traced by the module 2" in text
 
 
 def test_a_title_may_be_longer_than_its_table() -> None:

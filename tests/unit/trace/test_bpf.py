@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from livedump.trace import bpf, maps
-from livedump.trace.data import LossRow, TaskRow
+from livedump.trace.data import CpuRow, LossRow, TaskRow
 from livedump.trace.errors import TraceError
-from livedump.trace.layout import SPILLED, Kind
+from livedump.trace.layout import SPILLED, Counter, Kind
 from livedump.trace.options import Options
 from livedump.trace.probes import Attach, Plan, Probe
 
@@ -298,6 +298,29 @@ def test_events_are_handed_over_in_portions(monkeypatch: pytest.MonkeyPatch) -> 
     found._end_ns = 1
     found.events(kept.append)
     assert len(kept) == 130
+
+
+def test_faults_are_kept_by_cpu() -> None:
+    def parts(*counts: int) -> list[Any]:
+        return [SimpleNamespace(count=count, sum_ns=100 * count) for count in counts]
+
+    class PerCpu:
+        def __init__(self, of: dict[int, list[Any]], none: list[Any]) -> None:
+            self.of, self.none = of, none
+
+        def __getitem__(self, index: ctypes.c_int) -> list[Any]:
+            """Of three CPUs."""
+            return self.of.get(index.value, self.none)
+
+    tables: Any = {
+        b"hists": PerCpu({Kind.COW: parts(5, 0, 2)}, parts(0, 0, 0)),
+        b"counters": PerCpu({Counter.KERNEL_EVENTS: [0, 9, 0]}, [7, 7, 7]),
+    }
+    assert [*maps.BccPrograms(tables, STOP, Options())._cpus()] == [
+        CpuRow("cow", 0, 5, 500),
+        CpuRow("cow", 2, 2, 200),
+        CpuRow("kernel", 1, 9, None),
+    ]
 
 
 def test_tasks_that_a_cpu_still_keeps_are_added() -> None:
