@@ -11,8 +11,10 @@ import json
 import mmap
 import os
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import click
 
@@ -40,6 +42,13 @@ class Span:
     kind: str = "user"
     minor: int | None = None
     major: int | None = None
+
+
+def pgfault() -> dict[str, int]:
+    """The kernel's own count of page faults on user memory, of all processes, and when."""
+    lines = Path("/proc/vmstat").read_text().splitlines()
+    now_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+    return {"monotonic_ns": now_ns, "count": int(dict(map(str.split, lines))["pgfault"])}
 
 
 def private(pages: int) -> mmap.mmap:
@@ -143,8 +152,10 @@ LOADS = (anonymous, private_file, shared, forked, received, churned)
 @click.command()
 @click.argument("pages", type=click.IntRange(1))
 def main(pages: int) -> None:
-    """Run each load with PAGES pages; prints one JSON list of what it came to."""
-    print(json.dumps([asdict(found) for load in LOADS for found in load(pages)]))
+    """Run each load with PAGES pages; prints what each came to, and the kernel's count, as JSON."""
+    before = pgfault()
+    spans = [asdict(found) for load in LOADS for found in load(pages)]
+    print(json.dumps({"spans": spans, "pgfault": [before, pgfault()]}))
 
 
 if __name__ == "__main__":
