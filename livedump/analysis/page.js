@@ -66,7 +66,7 @@
       legend.append(element("span", {}, element("i", { style: colour }), `${name} ${ns(value)}`));
     }
     const list = facts(element("dl", { class: "facts" }), [
-      ["BPF's own measure", receipt.bpf_stop_ns === null ? "not seen" : ns(receipt.bpf_stop_ns)],
+      ["BPF's own measure, within that", receipt.bpf_stop_ns === null ? "not seen" : ns(receipt.bpf_stop_ns)],
       ["Difference", receipt.difference_ns === null ? null : ns(receipt.difference_ns)],
       ["Prepared in", ns(receipt.prepare_ns)],
       ["Entries protected", grouped(receipt.entries_protected)],

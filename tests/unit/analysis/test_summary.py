@@ -77,7 +77,7 @@ def test_terminal_text(recording: Recording) -> None:
     losses = text.index("7 events have no stack; 0 events lost")
     assert losses < text.index("downtime: 64.7 ms") < text.index("Latency, us")
     assert "LOST" not in text and "not countable: skipped events" in text
-    assert "by BPF: 64.9 ms in livedump_stop [livedump]" in text
+    assert "by BPF, within that: 64.9 ms in livedump_stop [livedump]" in text
     assert "recopy 500.0 us, exit 300.0 us" in " ".join(text.split())
     table = text[text.index("Latency, us") : text.index("Faults, each column")]
     assert re.findall(r"^ *(cow\w*) ", table, re.MULTILINE) == ["cow", "cow_demote", "cow_copy"]
