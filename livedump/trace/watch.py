@@ -12,6 +12,7 @@ from typing import Any
 from livedump.sums import add_up
 from livedump.trace import bpf
 from livedump.trace.buckets import bounds, value_at
+from livedump.trace.errors import TraceError
 from livedump.trace.layout import Kind, kind_name
 from livedump.trace.maps import Programs
 from livedump.trace.options import Options
@@ -99,7 +100,7 @@ def watch(
 ) -> None:
     """Show the last *interval_s* again and again, until *stop* or for so many rounds.
 
-    :raises livedump.errors.LivedumpError: the programs cannot be attached
+    :raises livedump.errors.LivedumpError: the programs cannot be attached, or not be read
     """
     programs = load(plan, options)
     try:
@@ -109,6 +110,8 @@ def watch(
         on_ready()
         done, shown = 0, -1
         while done != rounds and _drain(pump, stop, interval_s):
+            if pump.errors:
+                raise TraceError(pump.errors[0], step="watch faults")
             window = timeline.since(shown + 1)
             shown = timeline.last
             show(look(window, options.slice_ns, names, by_stalled=by_stalled))

@@ -23,6 +23,7 @@ from livedump.cli.common import command_main
 from livedump.cli.trace_top import text
 from livedump.trace.buckets import BUCKETS, bucket_of
 from livedump.trace.data import Drained, LossRow, StackRow
+from livedump.trace.errors import TraceError
 from livedump.trace.layout import CELL_KINDS, Kind, Loss
 from livedump.trace.options import Options
 from livedump.trace.probes import Plan
@@ -144,6 +145,23 @@ def test_failure_detaches() -> None:
     with pytest.raises(BrokenPipeError):
         watch(Plan((), ()), Options(), broken, threading.Event(), interval_s=0, load=fake.load)
     assert fake.calls[-1] == "close"
+
+
+def test_programs_that_cannot_be_read_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else there would be views of nothing."""
+    fake, shown = FakePrograms(), list[View]()
+    monkeypatch.setattr(fake, "drain", lambda: {}["gone"])
+    with pytest.raises(TraceError, match="take out time slices: KeyError: 'gone'"):
+        watch(
+            PLAN,
+            Options(),
+            shown.append,
+            threading.Event(),
+            interval_s=0.01,
+            rounds=9,
+            load=fake.load,
+        )
+    assert not shown and fake.calls[-1] == "close"
 
 
 def top_of_two_views() -> None:
