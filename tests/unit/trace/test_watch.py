@@ -150,8 +150,12 @@ def test_failure_detaches() -> None:
 def test_programs_that_cannot_be_read_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else there would be views of nothing."""
     fake, shown = FakePrograms(), list[View]()
-    monkeypatch.setattr(fake, "drain", lambda: {}["gone"])
-    with pytest.raises(TraceError, match="take out time slices: KeyError: 'gone'"):
+
+    def gone() -> Drained:
+        raise OSError("gone")
+
+    monkeypatch.setattr(fake, "drain", gone)
+    with pytest.raises(TraceError, match="take out time slices: OSError: gone"):
         watch(
             PLAN,
             Options(),
