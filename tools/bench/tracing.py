@@ -106,11 +106,10 @@ def load(rounds: int, source: Path, port: int) -> dict[str, list[float]]:
 def with_recorder(
     name: str, work: Callable[[int], list[float]], rounds: int
 ) -> dict[str, list[float]]:
-    """What a load costs on one CPU that it has to share with the recorder.
+    """A load on one CPU that it has to share with the recorder.
 
     :param work: rounds -> nanoseconds of each
-    :returns: ``NAME_ns``, with what the recorder takes meanwhile added to each; ``NAME_share``, of
-        the CPU, that it took
+    :returns: ``NAME_ns`` of each round, and ``NAME_share`` of the CPU that the recorder took
     """
     begun, used = time.monotonic_ns(), recorders_ns()
     found = work(rounds)
@@ -119,7 +118,7 @@ def with_recorder(
     share = 0.0
     if used is not None:
         share = ((recorders_ns() or used) - used) / (time.monotonic_ns() - begun)
-    return {f"{name}_ns": [value / (1 - share) for value in found], f"{name}_share": [share]}
+    return {f"{name}_ns": found, f"{name}_share": [share]}
 
 
 def recorders_ns() -> int | None:

@@ -196,7 +196,7 @@ def found_tracing(costs: dict[str, float], drift: float = 1.0) -> dict[str, Any]
     """tracing.json: what a first touch costs under each tracer, against 1000 ns."""
     shares = {f"{name}_share": [0.012] for name in ("touch", "compile", "request")}
     realistic = {"compile_ns": [2e8], "request_ns": [3e6], **shares}
-    alone = {"tracer": "none", "touch_ns": [900, 1000, 5000], **realistic}
+    alone = {"tracer": "none", "touch_ns": [5000, 900, 1100], **realistic}
     later = {**alone, "touch_ns": [1000 * drift]}
     runs: list[dict[str, Any]] = [alone]
     for name, cost in costs.items():
@@ -277,4 +277,7 @@ def test_what_a_recorder_takes_is_in_the_cost(monkeypatch: pytest.MonkeyPatch) -
     [share] = found["touch_share"]
     assert 0.1 < share < 0.9
     assert len(found["touch_ns"]) > 2
-    assert set(found["touch_ns"]) == {1000 / (1 - share)}
+    assert set(found["touch_ns"]) == {1000}
+    run = {"tracer": "x", "touch_ns": [9, 1, 3], "request_ns": [5], "compile_ns": [6, 8]}
+    [cost] = summary.tracing_costs({"runs": [{**run, "compile_share": [0.5]}]})
+    assert (cost["touch_ns"], cost["request_ns"], cost["compile_ns"]) == ([2], [5], [12, 16])
