@@ -27,6 +27,9 @@ ALPHA = 0.01
 MIN_BLOCKS = 4
 MAX_BLOCKS = 30
 
+#: Blocks that have any faults, or all of them; with fewer, a few bursts may be unlike the next few.
+MIN_FILLED = 10
+
 BLOCK_NS = 1_000_000_000
 
 RESAMPLES = 1000
@@ -272,7 +275,7 @@ def _numbers(drawn: Drawn, metric: str) -> Any:
         return drawn.sums[:, -1]
     if metric == "stalled":
         return drawn.stalled
-    if drawn.filled < MIN_BLOCKS:
+    if drawn.filled < min(MIN_FILLED, drawn.blocks):
         raise TooLittle(TOO_FEW)
     if metric == "mean":
         seen = drawn.sums[:, -1] > 0  # a resample may have drawn nothing but empty blocks

@@ -119,6 +119,31 @@ def test_short_recordings_and_few_faults_say_so() -> None:
         interval((rare, pair[1]), "mean", 30)
 
 
+def test_few_bursts_do_not_tell_how_long_faults_take() -> None:
+    """Five bursts in a minute: each of its own, and none like the next five."""
+    whole = bursty(numpy.random.default_rng(1), 60)
+    slices = whole.columns("slices")
+    some = pyarrow.compute.is_in(slices["slice"], pyarrow.array([0, 100, 200, 400, 599], "u4"))
+    rare = InMemory(whole.meta, {"slices": slices.filter(some)})
+    for metric in ("p50", "mean"):
+        with pytest.raises(TooLittle, match="too few to tell"):
+            interval((rare, whole), metric, 60)
+
+
+def test_memory_of_a_short_series_is_not_estimated_too_low() -> None:
+    """Of first-order autoregression, which has 9; without the correction 4.5 are found."""
+    source, kept = numpy.random.default_rng(4), 0.8
+    times = [chance._autocorrelation_time(_series(source, 100, kept)) for _ in range(400)]
+    assert 6 < numpy.mean(times) < 10
+
+
+def _series(source: Any, steps: int, kept: float) -> Any:
+    found = source.normal(size=steps)
+    for step in range(1, steps):
+        found[step] += kept * found[step - 1]
+    return found
+
+
 def test_what_goes_on_all_the_time_is_too_short_to_tell(monkeypatch: pytest.MonkeyPatch) -> None:
     pair = bursty(numpy.random.default_rng(1), 30), bursty(numpy.random.default_rng(2), 30)
     low, high = interval(pair, "rate", 30)
