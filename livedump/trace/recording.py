@@ -205,7 +205,7 @@ def check_output(path: Path, *, force: bool) -> None:
             f"{path} exists", step=_WRITE, remedy="Choose another -o, or replace it with --force"
         )
     replaceable = path.is_dir() and not path.is_symlink()
-    if not replaceable or (any(path.iterdir()) and not _is_recording(path)):
+    if not replaceable or (any(path.iterdir()) and not looks_like_one(path)):
         raise RecordingError(f"{path} exists and is not a recording", step=_WRITE)
 
 
@@ -336,14 +336,6 @@ def losses_text(counts: Mapping[str, int]) -> str:
         parts.append(f"{rows:,} not kept as rows of their own")
     parts.append(f"{events:,} event{'' if events == 1 else 's'} lost")
     return "; ".join(parts)
-
-
-def _is_recording(path: Path) -> bool:
-    try:
-        _read_meta(path)
-    except RecordingError:
-        return False
-    return True
 
 
 def looks_like_one(path: Path) -> bool:
