@@ -32,10 +32,14 @@ class Attach(Enum):
 
 @dataclass(frozen=True)
 class Candidate:
-    """A place that can answer a need: ``category:event``, or the name of a function."""
+    """A place that can answer a need: ``category:event``, or the name of a function.
+
+    :param field: the newest one of the event's that our program reads
+    """
 
     point: str
     why: str
+    field: str = ""
 
 
 @dataclass(frozen=True)
@@ -161,7 +165,7 @@ NEEDS: tuple[Need, ...] = (
         "release",
         "snapshot",
         Attach.TRACEPOINT,
-        (Candidate("livedump:livedump_release", "the end of the hold"),),
+        (Candidate("livedump:livedump_release", "the end of the hold", "trace_skipped"),),
     ),
 )
 
@@ -169,6 +173,11 @@ NEEDS: tuple[Need, ...] = (
 _SNAPSHOT_WITH = {"cow", "stop"}
 
 _NOT_LOADED = "the livedump module is not loaded"
+_OLDER = "the livedump module that is loaded is of another version"
+_REMEDIES = {
+    _NOT_LOADED: "Run: livedump load",
+    _OLDER: "Run: livedump unload, then: livedump load",
+}
 
 
 class Kernel:
@@ -186,10 +195,13 @@ class Kernel:
         self._functions: set[bytes] | None = None
         self._blocked: set[bytes] | None = None
 
-    def has_tracepoint(self, point: str) -> bool:
-        """True when ``category:event`` exists now."""
+    def tracepoint(self, point: str) -> str | None:
+        """The format of ``category:event``; None when it does not exist now."""
         category, _, event = point.partition(":")
-        return (self.tracefs / "events" / category / event / "format").is_file()
+        try:
+            return (self.tracefs / "events" / category / event / "format").read_text()
+        except OSError:
+            return None
 
     def why_not_function(self, name: str) -> str:
         """Why a function cannot be probed; empty when it can."""
@@ -280,8 +292,8 @@ def resolve(
 
 
 def _unanswered(what: str, why: Absent) -> TraceError:
-    remedy = "Run: livedump load" if why.reason.endswith(_NOT_LOADED) else ""
-    return TraceError(f"{what}: {why.reason}", step=STEP, remedy=remedy)
+    remedies = (remedy for cause, remedy in _REMEDIES.items() if why.reason.endswith(cause))
+    return TraceError(f"{what}: {why.reason}", step=STEP, remedy=next(remedies, ""))
 
 
 def _answer(question: str, kernel: Kernel) -> tuple[list[Probe], list[Absent], bool]:
@@ -312,8 +324,10 @@ def _answer(question: str, kernel: Kernel) -> tuple[list[Probe], list[Absent], b
 def _why_not(candidate: Candidate, need: Need, kernel: Kernel) -> str:
     if need.attach is Attach.KPROBE_PAIR:
         return kernel.why_not_function(candidate.point)
-    if kernel.has_tracepoint(candidate.point):
-        return ""
+    found = kernel.tracepoint(candidate.point)
+    if found is not None:
+        known = not candidate.field or f" {candidate.field};" in found
+        return "" if known else f"{candidate.point} has no {candidate.field}: {_OLDER}"
     if candidate.point.startswith("livedump:"):
         return f"no tracepoint {candidate.point}: {_NOT_LOADED}"
     return f"this kernel has no tracepoint {candidate.point}"

@@ -24,7 +24,7 @@ def kernel(
     for event in events:
         format_ = folder / "tracing" / "events" / event.replace(":", "/") / "format"
         format_.parent.mkdir(parents=True)
-        format_.write_text("name: x\n")
+        format_.write_text("name: x\n\tfield:u64 trace_skipped;\toffset:40;\tsize:8;\n")
     (folder / "tracing").mkdir(exist_ok=True)
     symbols = [f"ffffffff8{i:07x} T {name}" for i, name in enumerate(functions)]
     (folder / "kallsyms").write_text("\n".join([*symbols, "ffffffff90000000 d jiffies"]) + "\n")
@@ -48,6 +48,18 @@ def test_module_not_loaded_leaves_cow_out(tmp_path: Path) -> None:
     assert plan.questions == ("user", "stop")
     assert [absent.name for absent in plan.absent] == ["cow", "snapshot", "release"]
     assert "not loaded" in plan.absent[0].reason
+
+
+def test_older_module_is_told(tmp_path: Path) -> None:
+    """Else the compiler would say that a struct has no such member."""
+    old = kernel(tmp_path)
+    (tmp_path / "tracing/events/livedump/livedump_release/format").write_text("\tfield:u64 lost;\n")
+    plan = resolve(("user", "cow", "stop"), kernel=old)
+    assert plan.questions == ("user", "cow", "stop")
+    [release] = [absent for absent in plan.absent if absent.name == "release"]
+    assert (
+        "trace_skipped: the livedump module that is loaded is of another version" in release.reason
+    )
 
 
 def test_explicit_question_must_be_answered(tmp_path: Path) -> None:
