@@ -103,9 +103,9 @@ class Pump:
             self._keeper.add(drained)
 
     def _count_losses(self) -> None:
+        now = Counter({(row.probe, row.what): row.count for row in self._programs.losses()})
         # What the kernel counts has no time: it is as late as it may have been.
         slice_ = self._programs.now()
-        now = Counter({(row.probe, row.what): row.count for row in self._programs.losses()})
         new, self._lost = now - self._lost, now
         rows = [LossRow(probe, what, count) for (probe, what), count in new.items()]
         self._timeline.add_losses(rows)

@@ -249,7 +249,6 @@ class Recorder:
                 else None
             ),
             "triggers": [fired.to_dict() for fired in self._trigger.fired] if self._trigger else [],
-            "snapshots": rows["snapshots"],
             "versions": versions(),
         }
         return meta, rows, self._event_stacks()

@@ -230,6 +230,25 @@ class FakeTable:
         del self.entries[key]
 
 
+def test_a_map_is_read_into_the_same_memory_each_time() -> None:
+    class Table(FakeTable):
+        made = 0
+
+        def _alloc_keys_values(self, **_wanted: bool) -> list[int]:
+            self.made += 1
+            return [self.made]
+
+        def items_lookup_batch(self) -> Any:
+            """Asks for room, as bcc does."""
+            assert self._alloc_keys_values(alloc_k=True, alloc_v=True) == [1]
+            return super().items_lookup_batch()
+
+    table = Table([(Struct(slice=0, cpu=0, what=0), 5)], batch=True)
+    found = maps.BccPrograms({b"cells": table}, STOP, Options())
+    assert len(found._old(b"cells", 1)) == len(found._old(b"cells", 1)) == 1
+    assert table.made == 1
+
+
 @pytest.mark.parametrize("batch", [True, False])
 def test_slices_that_are_over_are_taken_out(monkeypatch: pytest.MonkeyPatch, batch: bool) -> None:
     """Not the last ones, which a program may still be on its way into; at the end all."""
