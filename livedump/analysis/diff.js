@@ -16,7 +16,8 @@
   const rate = (value) => {
     if (value === null) return "–";
     if (value === 0) return "0";
-    return value < 1 ? value.toPrecision(3) : value.toFixed(1);
+    if (value < 1) return value.toFixed(2 - Math.floor(Math.log10(value)));
+    return value.toLocaleString("en", { minimumFractionDigits: 1, maximumFractionDigits: 1 });
   };
   const amounts = { rate: (value) => `${rate(value)}/s`, stalled: (value) => `${ns(value)}/s` };
   const show = (row, value) => (amounts[row.metric] || ns)(value);
