@@ -134,7 +134,8 @@ def _receipts(summary: Summary) -> Iterable[Any]:
             yield "  BPF saw no stop_machine() for it"
         else:
             # Its probes are inside of the module's clock: what they cost is in the above.
-            yield f"  by BPF, within that: {format_ns(data['bpf_stop_ns'])} in {data['bpf_stop_symbol']}"
+            bpf_ns = format_ns(data["bpf_stop_ns"])
+            yield f"  by BPF, within that: {bpf_ns} in {data['bpf_stop_symbol']}"
         if data["faults"] is not None:
             yield f"  held: {data['faults']:,} faults, {data['pages_lost']:,} pages lost"
         yield ""

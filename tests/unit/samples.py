@@ -204,7 +204,7 @@ def tables() -> dict[str, list[Row]]:
                 "protect_ns": 54_000_000,
                 "flush_ns": 300_000,
                 "recopy_ns": 500_000,
-                "stop_ns": 64_700_000,
+                "stop_ns": 65_100_000,
                 "entries_protected": 520_941,
                 "strategy": 1,
                 "attempts": 1,

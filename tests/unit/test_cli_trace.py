@@ -238,7 +238,7 @@ def test_help_has_examples(capfd: pytest.CaptureFixture[str]) -> None:
 def test_report_writes_what_is_asked(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     folder = samples.write(tmp_path / "r")
     assert run("report", str(folder), "--kind", "cow", "--by", "stalled") == 0
-    assert "downtime: 64.7 ms" in capfd.readouterr().out
+    assert "downtime: 65.1 ms" in capfd.readouterr().out
     assert run("report", str(folder), "--json") == 0
     assert json.loads(capfd.readouterr().out)["losses_total"] == 7
 
