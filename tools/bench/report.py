@@ -89,23 +89,21 @@ def slowdown(found: dict[str, Any]) -> Table:
 def tracing(found: dict[str, Any]) -> Table:
     """What tracers cost."""
     columns = (
-        *("tracer", "touch", "to none", "compiler", "web server"),
-        *("recorder %", "drift"),
+        *("tracer", "touch alone", "with recorder", "to none", "compiler", "web server"),
+        *("idle, %", "drift"),
     )
     shown = Table(
-        *columns, title="Under a tracer, instructions of one CPU, the recorder's (% of it) included"
+        *columns, title="Under a tracer, instructions of one CPU, the recorder's included"
     )
     costs = summary.tracing_costs(found)
-    shares = {row["tracer"]: row for row in costs}
+    runs = {row["tracer"]: row for row in found["runs"]}
     for touch, *others in zip(*(overheads(costs, what) for what in summary.TRACED), strict=True):
         shown.add_row(
             touch.tracer,
+            f"{statistics.median(runs[touch.tracer]['touch_ns']):,.0f}",
             f"{touch.median_ns:,.0f}",
             *(f"{each.ratio:.3f}" for each in (touch, *others)),
-            ", ".join(
-                f"{100 * shares[touch.tracer][what.replace('_ns', '_share')][0]:.1f}"
-                for what in summary.TRACED
-            ),
+            f"{100 * runs[touch.tracer]['idle_share'][0]:.1f}",
             f"{max(each.drift for each in (touch, *others)):.2f}",
         )
     return shown

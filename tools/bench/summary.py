@@ -184,25 +184,22 @@ def slowdown(load: dict[str, list[list[int]]], seconds: slice = slice(None)) -> 
 #: What each load has measured.
 TRACED = ("touch_ns", "compile_ns", "request_ns")
 
-
-def tracing_costs(found: dict[str, Any]) -> list[dict[str, Any]]:
-    """What loads cost under each tracer, the recorder's part of the CPU included: elapsed time has
-    it, where its turns fell, so that it is the mean that counts, but for the first round's; CPU
-    time of a compiler has not."""
-    rows = []
-    for run in found["runs"]:
-        [share] = run["compile_share"]
-        means = {
-            what: [statistics.mean(run[what][1:] or run[what])]
-            for what in ("touch_ns", "request_ns")
-        }
-        compiles = [value / (1 - share) for value in run["compile_ns"]]
-        rows.append({**run, **means, "compile_ns": compiles})
-    return rows
-
-
 COUNTS_ALONE = 1.5
 REALISTIC = 1.05
+
+
+def tracing_costs(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """What loads cost under each tracer on one CPU, the recorder's part of it included: what it
+    takes for each fault, and all the time."""
+    rows = []
+    for run in found["runs"]:
+        [idle] = run["idle_share"]
+        costs = {}
+        for what in TRACED:
+            [extra] = run[what.replace("_ns", "_extra_ns")]
+            costs[what] = [(value + extra) / (1 - idle) for value in run[what]]
+        rows.append({**run, **costs})
+    return rows
 
 
 def tracing_checks(found: dict[str, Any]) -> list[Check]:

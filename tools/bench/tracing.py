@@ -23,13 +23,13 @@ from pathlib import Path
 from typing import Any
 
 from livedump.trace import overhead
+from livedump.trace.options import Options
 from tools.load import web
 
 PAGES = 4000
 
 #: A realistic load: a compiler at work on a file like many, from start to end. Its CPU time is
 #: taken: a clock that counts instructions jumps to the next timer while it waits for a file.
-#: The recorder's turns go by that clock, so that its share of the CPU is what it takes a second.
 SOURCE = "\n".join(
     [
         "#include <math.h>\n#include <stdio.h>\n#include <stdlib.h>\n#include <string.h>",
@@ -42,8 +42,14 @@ SOURCE = "\n".join(
 COMPILE = ("gcc", "-O2", "-x", "c", "-c", "-o", "/dev/null")
 REQUESTS = 100
 
-#: Under a tracer each load goes on for so long, at least: recorders work in turns.
-SPAN_NS = 2_500_000_000
+#: Rounds of a load: so many times as many under a tracer, as recorders work in turns.
+MORE_TOUCHES, MORE_REQUESTS, MORE_COMPILES = 16, 6, 3
+
+#: Until a recorder has taken in and written what a load has left it.
+SETTLE_S = 3.0
+
+#: For so long a recorder's own turns are watched while nothing happens.
+IDLE_S = 11.0
 
 #: Ours, by the names in tables; all see every fault.
 OURS = {
@@ -66,8 +72,8 @@ _READY_S = 180
 #: What a tracer says on stderr.
 SAID = Path("/tmp/bench-tracer")
 
-#: Processes that record; in ours it is a thread that does.
-_recorders = {os.getpid()}
+#: Who records now, by process; ours is a thread of this one.
+_recorder: int | None = None
 
 
 def cpu_times(command: Sequence[str], rounds: int) -> list[float]:
@@ -90,47 +96,83 @@ def _spent() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def load(rounds: int, source: Path, port: int) -> dict[str, list[float]]:
-    """All loads, under whatever runs now."""
+def load(rounds: int, source: Path, server: web.Server) -> dict[str, list[float]]:
+    """All loads, under whatever runs now: CPU time of each round, without what the recorder takes.
+
+    :returns: ``touch_ns``, ``request_ns``, ``compile_ns``; ``NAME_extra_ns``, CPU time of the
+        recorder for one of these, besides ``idle_share``, what it takes while nothing happens
+    """
+
+    def touches(rounds: int) -> list[float]:
+        return overhead.first_touches(PAGES, rounds, "thread_time_ns")
 
     def requests(rounds: int) -> list[float]:
-        return [web.requests(port, REQUESTS) for _ in range(rounds)]
+        return [web.requests(server, REQUESTS) for _ in range(rounds)]
 
+    more = (MORE_TOUCHES, MORE_REQUESTS, MORE_COMPILES) if _recorder else (1, 1, 1)
+    idle = _idle_share()
+    compiles = partial(cpu_times, [*COMPILE, str(source)])
     return {
-        **with_recorder("touch", partial(overhead.first_touches, PAGES), rounds),
-        **with_recorder("compile", partial(cpu_times, [*COMPILE, str(source)]), 2),
-        **with_recorder("request", requests, rounds),
+        **with_recorder("touch", touches, rounds * more[0], PAGES, idle),
+        **with_recorder("request", requests, rounds * more[1], REQUESTS, idle),
+        **with_recorder("compile", compiles, 2 * more[2], 1, idle),
+        "idle_share": [idle],
     }
 
 
 def with_recorder(
-    name: str, work: Callable[[int], list[float]], rounds: int
+    name: str, work: Callable[[int], list[float]], rounds: int, parts: int, idle: float
 ) -> dict[str, list[float]]:
-    """A load on one CPU that it has to share with the recorder.
+    """See :func:`load`.
 
-    :param work: rounds -> nanoseconds of each
-    :returns: ``NAME_ns`` of each round, and ``NAME_share`` of the CPU that the recorder took
+    :param work: rounds -> nanoseconds of each part, of each round
+    :param parts: of a round
+    :param idle: share of the CPU that the recorder takes anyway
     """
-    begun, used = time.monotonic_ns(), recorders_ns()
+    begun, used = time.monotonic_ns(), recorder_ns()
     found = work(rounds)
-    while used is not None and time.monotonic_ns() - begun < SPAN_NS:
-        found += work(rounds)
-    share = 0.0
-    if used is not None:
-        share = ((recorders_ns() or used) - used) / (time.monotonic_ns() - begun)
-    return {f"{name}_ns": found, f"{name}_share": [share]}
+    if _recorder:
+        time.sleep(SETTLE_S)
+    extra = recorder_ns() - used - idle * (time.monotonic_ns() - begun)
+    return {f"{name}_ns": found, f"{name}_extra_ns": [max(0.0, extra) / len(found) / parts]}
 
 
-def recorders_ns() -> int | None:
-    """CPU time of all that record now; None: nobody does."""
-    threads = [
-        thread
-        for process in _recorders
-        for thread in Path(f"/proc/{process}/task").iterdir()
-        if int(thread.name) != threading.get_native_id()
-    ]
-    spent = [int((thread / "schedstat").read_text().split()[0]) for thread in threads]
-    return sum(spent) if spent else None
+def _idle_share() -> float:
+    """Of the CPU, what the recorder takes while nothing happens."""
+    if not _recorder:
+        return 0.0
+    time.sleep(SETTLE_S)
+    begun, used = time.monotonic_ns(), recorder_ns()
+    time.sleep(IDLE_S)
+    return (recorder_ns() - used) / (time.monotonic_ns() - begun)
+
+
+def recorder_ns() -> int:
+    """CPU time of who records now, but for this thread's; 0 where nobody does."""
+    spent = 0
+    for thread in Path(f"/proc/{_recorder}/task").glob("*") if _recorder else ():
+        with contextlib.suppress(OSError):  # it has ended
+            if int(thread.name) != threading.get_native_id():
+                spent += int((thread / "schedstat").read_text().split()[0])
+    return spent
+
+
+@contextlib.contextmanager
+def recording_by(process: int) -> Iterator[None]:
+    """Says who records, while the block runs."""
+    global _recorder
+    _recorder = process
+    try:
+        yield
+    finally:
+        _recorder = None
+
+
+@contextlib.contextmanager
+def own(options: Options) -> Iterator[None]:
+    """Ours, until the block ends."""
+    with overhead.recorded(options), recording_by(os.getpid()):
+        yield
 
 
 @contextlib.contextmanager
@@ -142,12 +184,8 @@ def peer(command: Sequence[str]) -> Iterator[None]:
     with _process(command) as process:
         # perf has its events at once; BCC compiles first, and then there is a probe more.
         _await(process, lambda: command[0] == "perf" or _attached() != before)
-        time.sleep(3)
-        _recorders.add(process.pid)
-        try:
+        with recording_by(process.pid):
             yield
-        finally:
-            _recorders.remove(process.pid)
 
 
 def _attached() -> str:
@@ -195,7 +233,7 @@ def perf_probe() -> Iterator[None]:
 def tracers() -> Iterator[overhead.Tracer]:
     """All of them."""
     for name, options in OURS.items():
-        yield name, partial(overhead.recorded, options)
+        yield name, partial(own, options)
     for name, command in PEERS.items():
         yield name, partial(peer, command)
 
@@ -205,13 +243,13 @@ def main() -> None:
     target, rounds = Path(sys.argv[1]), int(sys.argv[2])
     with (
         tempfile.TemporaryDirectory() as folder,
-        web.server(Path(folder)) as port,
+        web.server(Path(folder)) as server,
         perf_probe(),
     ):
         source = Path(folder) / "compiled.c"
         source.write_text(SOURCE)
         runs: list[dict[str, Any]] = overhead.measure(
-            partial(load, rounds, source, port), tracers(), _tell
+            partial(load, rounds, source, server), tracers(), _tell
         )
     found = {"kernel": platform.release(), "pages": PAGES, "runs": runs}
     target.write_text(json.dumps(found))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 import xml.etree.ElementTree as ET
@@ -194,14 +195,22 @@ def test_slowdown_table_shows_spread_and_share() -> None:
 
 def found_tracing(costs: dict[str, float], drift: float = 1.0) -> dict[str, Any]:
     """tracing.json: what a first touch costs under each tracer, against 1000 ns."""
-    shares = {f"{name}_share": [0.012] for name in ("touch", "compile", "request")}
-    realistic = {"compile_ns": [2e8], "request_ns": [3e6], **shares}
-    alone = {"tracer": "none", "touch_ns": [5000, 900, 1100], **realistic}
+    none: dict[str, list[float]] = {
+        f"{name}_extra_ns": [0] for name in ("touch", "compile", "request")
+    }
+    realistic = {"compile_ns": [2e8], "request_ns": [3e6]}
+    alone = {
+        "tracer": "none",
+        "touch_ns": [900, 1000, 5000],
+        **realistic,
+        **none,
+        "idle_share": [0],
+    }
     later = {**alone, "touch_ns": [1000 * drift]}
     runs: list[dict[str, Any]] = [alone]
     for name, cost in costs.items():
         slower = {what: [known * (0.9 + cost / 10)] for what, (known,) in realistic.items()}
-        slower |= shares
+        slower |= {**none, "idle_share": [0]}
         runs += [{"tracer": name, "touch_ns": [1000 * cost], **slower}, later]
     return {"kernel": "6.1", "pages": 4000, "runs": runs}
 
@@ -251,8 +260,7 @@ def test_drift_of_the_host_proves_nothing() -> None:
 
 
 def test_what_a_recorder_takes_is_in_the_cost(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It takes half a CPU here; without one a load is done once."""
-    monkeypatch.setattr(tracing, "SPAN_NS", 300_000_000)
+    """Half a CPU here, all of it besides what it takes while nothing happens; then half of that."""
     done = threading.Event()
 
     def record() -> None:
@@ -262,22 +270,33 @@ def test_what_a_recorder_takes_is_in_the_cost(monkeypatch: pytest.MonkeyPatch) -
                 pass
 
     def work(rounds: int) -> list[float]:
-        time.sleep(0.05)
+        time.sleep(0.3)
         return [1000.0] * rounds
 
-    monkeypatch.setattr(tracing, "_recorders", set())
-    assert tracing.with_recorder("touch", work, 2) == {"touch_ns": [1000] * 2, "touch_share": [0]}
-    monkeypatch.undo()
-    monkeypatch.setattr(tracing, "SPAN_NS", 300_000_000)
+    monkeypatch.setattr(tracing, "SETTLE_S", 0.1)
+    assert tracing.with_recorder("touch", work, 2, 10, 0.0) == {
+        "touch_ns": [1000, 1000],
+        "touch_extra_ns": [0],
+    }
     recorder = threading.Thread(target=record)
     recorder.start()
-    found = tracing.with_recorder("touch", work, 2)
+    with tracing.recording_by(os.getpid()):
+        [extra] = tracing.with_recorder("touch", work, 2, 10, 0.0)["touch_extra_ns"]
+        [none] = tracing.with_recorder("touch", work, 2, 10, 1.0)["touch_extra_ns"]
     done.set()
     recorder.join()
-    [share] = found["touch_share"]
-    assert 0.1 < share < 0.9
-    assert len(found["touch_ns"]) > 2
-    assert set(found["touch_ns"]) == {1000}
-    run = {"tracer": "x", "touch_ns": [9, 1, 3], "request_ns": [5], "compile_ns": [6, 8]}
-    [cost] = summary.tracing_costs({"runs": [{**run, "compile_share": [0.5]}]})
-    assert (cost["touch_ns"], cost["request_ns"], cost["compile_ns"]) == ([2], [5], [12, 16])
+    assert 0.1 < extra * 20 / 4e8 < 0.9
+    assert none == 0
+
+
+def test_costs_have_the_recorder_s_part() -> None:
+    run = {
+        "tracer": "x",
+        "touch_ns": [2, 3],
+        "request_ns": [5],
+        "compile_ns": [6],
+        "idle_share": [0.5],
+    }
+    extra = {"touch_extra_ns": [1], "request_extra_ns": [0], "compile_extra_ns": [4]}
+    [cost] = summary.tracing_costs({"runs": [run | extra]})
+    assert [cost[what] for what in summary.TRACED] == [[6, 8], [20], [10]]
