@@ -74,8 +74,13 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Known:
 
 @pytest.mark.smoke
 def test_nothing_is_lost(known: Known) -> None:
-    """Else the other tests prove nothing."""
-    lost = [row for row in known.recording.tables["losses"] if "stack" not in row["what"]]
+    """Else the other tests prove nothing. But for what our own programs fault on in looking for
+    stacks in user space: neither they nor perf see that."""
+    lost = [
+        row
+        for row in known.recording.tables["losses"]
+        if "stack" not in row["what"] and row["probe"] != "exceptions:page_fault_kernel"
+    ]
     assert sum(row["count"] for row in lost) <= 2, lost
 
 
@@ -193,7 +198,7 @@ def test_perf_counts_the_same(known: Known, mode: str) -> None:
 @pytest.mark.smoke
 def test_vmstat_counts_the_same(known: Known) -> None:
     """Of all processes, while the loads ran. What has to be repeated was counted once a time until
-    6.3, and a few are under way where the count is read."""
+    6.3, and reading the count takes a few."""
     before, after = known.pgfault
     inside = [
         event
@@ -204,4 +209,4 @@ def test_vmstat_counts_the_same(known: Known) -> None:
     repeated = sum(bool(event["detail"] & 0x400) for event in inside)
     counted = after["count"] - before["count"]
     assert counted > 8 * PAGES
-    assert -10 <= len(inside) - counted <= repeated + 10
+    assert -20 <= len(inside) - counted <= repeated + 20
