@@ -89,7 +89,7 @@ def slowdown(found: dict[str, Any]) -> Table:
 def tracing(found: dict[str, Any]) -> Table:
     """What tracers cost."""
     columns = (
-        *("tracer", "touch alone", "with recorder", "to none", "compiler", "web server"),
+        *("tracer", "touch", "+ recorder", "to none", "compiler", "web"),
         *("idle, %", "drift"),
     )
     shown = Table(
