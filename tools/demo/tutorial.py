@@ -23,9 +23,9 @@ SERVICE = "python3 -m tools.load.requests"
 
 #: What to type, and the exit status that it must have.
 GUEST: tuple[tuple[str, int], ...] = (
-    (f"livedump-trace record -o monday --kind user --comm ldservice -- {SERVICE} 5", 0),
-    (f"livedump-trace record -o tuesday --kind user --comm ldservice -- {SERVICE} 5 --huge", 0),
-    ("livedump-trace diff monday tuesday --fail-on 'p99(user)>+50%'", 1),
+    (f"livedump-trace record -o monday --kind user --comm ldservice -- {SERVICE} 20", 0),
+    (f"livedump-trace record -o tuesday --kind user --comm ldservice -- {SERVICE} 20 --huge", 0),
+    ("livedump-trace diff monday tuesday --fail-on 'p90(user)>+50%'", 1),
     ("livedump-trace report tuesday --kind user --by stalled", 0),
     ("livedump load", 0),
     ("livedump snapshot", 0),
