@@ -13,7 +13,7 @@ import click
 import pytest
 
 from livedump.analysis.latency import KINDS
-from livedump.conditions import METRICS, parse
+from livedump.conditions import METRICS, NOW, parse
 from livedump.trace.recording import TABLES
 from tools.setup import manual
 
@@ -86,8 +86,10 @@ def test_conditions_are_as_the_page_says(written: Path) -> None:
     limits = shown["LIMIT"]
     for metric in shown["METRIC"]:
         value = {"count": "1000", "rate": limits[-1]}.get(metric, "2ms")
-        for limit, op, time in itertools.product(limits[:2], shown["OP"], shown["TIME"]):
-            assert parse(f"{metric}(cow){op}{limit} for {time}", tuple(KINDS)).relative
+        for op, limit in itertools.product(shown["OP"], limits[:2]):
+            assert parse(f"{metric}(cow){op}{limit}", tuple(KINDS)).relative
+        for op, time in itertools.product(shown["OP"], shown["TIME"] if metric != "count" else ()):
+            assert parse(f"{metric}(cow){op}{value} for {time}", tuple(KINDS), NOW).hold_s
         assert not parse(f"{metric}(cow)>{value}", tuple(KINDS)).relative
     assert len(shown["METRIC"]) == 2 + len(METRICS)
     assert (len(limits), len(shown["OP"]), len(shown["TIME"])) == (3, 4, 2)
