@@ -46,6 +46,9 @@
 #ifndef LD_RING_PAGES
 #define LD_RING_PAGES 4096	/* a power of two */
 #endif
+/* Events that a CPU hands over at once, a power of two, unless they get this old. */
+#define LD_BATCH 64
+#define LD_BATCH_NS 100000000
 #ifndef LD_SLICE_NS
 #define LD_SLICE_NS 100000000
 #endif
@@ -174,6 +177,13 @@ struct ld_event {
 	u16 kind;
 };
 
+/* Events of a kind that a CPU has not handed over yet. */
+struct ld_batch {
+	u64 sent_ns;		/* when the last ones were */
+	u64 count;
+	struct ld_event events[LD_BATCH];
+};
+
 /* Bit of a stack's number: it is in the map `spilled`. */
 #define LD_SPILLED (1 << 30)
 
@@ -235,6 +245,7 @@ BPF_STACK_TRACE(user_spilled, LD_MAX_SPILLED);
 #endif
 #ifdef LD_EVENTS
 BPF_RINGBUF_OUTPUT(ring, LD_RING_PAGES);
+BPF_PERCPU_ARRAY(batches, struct ld_batch, LD_KINDS);
 #endif
 /* A CPU's events are mostly one task's for a while: they get there in one go. */
 BPF_HASH(tasks, struct ld_task_key, struct ld_task, LD_MAX_TASKS);
@@ -544,27 +555,53 @@ static __always_inline void ld_add_task(enum ld_kind kind, u64 count,
 	tally->sum.stalled_ns += stalled_ns;
 }
 
+#ifdef LD_EVENTS
 /* The recorder looks by itself, so nobody is woken. */
+static __always_inline void ld_send(enum ld_kind kind, struct ld_batch *batch,
+				    u32 count, u64 now_ns)
+{
+	struct ld_event *events = batch->events;	/* BCC takes no array */
+
+	if (ring.ringbuf_output(events, count * sizeof(*events),
+				BPF_RB_NO_WAKEUP))
+		ld_lost_events(kind, LD_LOSS_RING_FULL, count);
+	batch->count = 0;
+	batch->sent_ns = now_ns;
+}
+#endif
+
+/*
+ * Seldom ones go at once; of many, the last ones stay until the recorder takes
+ * them at the end. Nothing else that comes here runs on this CPU meanwhile, see
+ * ld_flush_tally().
+ */
 static __always_inline void ld_emit(enum ld_kind kind, u64 latency_ns,
 				    u64 address, u32 detail, u32 weight,
 				    s32 stack, u64 now_ns)
 {
 #ifdef LD_EVENTS
 	u64 task = bpf_get_current_pid_tgid();
-	struct ld_event event = {
-		.time_ns = now_ns,
-		.latency_ns = latency_ns,
-		.address = address,
-		.pid = task >> 32,
-		.tid = task,
-		.stack = stack,
-		.weight = weight,
-		.detail = detail,
-		.cpu = bpf_get_smp_processor_id(),
-		.kind = kind,
-	};
+	int index = kind;
+	struct ld_batch *batch = batches.lookup(&index);
+	struct ld_event *event;
+	u32 place;
 
-	if (ring.ringbuf_output(&event, sizeof(event), BPF_RB_NO_WAKEUP))
-		ld_lost(kind, LD_LOSS_RING_FULL);
+	if (!batch)
+		return;
+	place = batch->count & (LD_BATCH - 1);
+	event = &batch->events[place];
+	event->time_ns = now_ns;
+	event->latency_ns = latency_ns;
+	event->address = address;
+	event->pid = task >> 32;
+	event->tid = task;
+	event->stack = stack;
+	event->weight = weight;
+	event->detail = detail;
+	event->cpu = bpf_get_smp_processor_id();
+	event->kind = kind;
+	batch->count = place + 1;
+	if (place + 1 == LD_BATCH || now_ns - batch->sent_ns >= LD_BATCH_NS)
+		ld_send(kind, batch, place + 1, now_ns);
 #endif
 }

@@ -49,7 +49,8 @@ EVENT_LAYOUT = (
     ("kind", "<u2"),
 )
 EVENT_BYTES = 48
-_EVENT_STACK = slice(32, 36)
+#: Where its stack is, in numbers of 4 bytes.
+_EVENT_STACK = 8
 
 #: Rows that are made at once; one row group of the table.
 _CHUNK = 1 << 19
@@ -103,7 +104,7 @@ class Journal:
         self._numbers: dict[str, int] = {}
         self._fresh: list[str] = []
         self._events = bytearray()
-        self._event_stacks: set[bytes] = set()
+        self._event_stacks: set[int] = set()
         self._lost: Counter[str] = Counter()
 
     def add(self, drained: Drained) -> None:
@@ -148,21 +149,23 @@ class Journal:
         if lines:
             self._append(LOSSES, ("\n".join(lines) + "\n").encode())
 
-    def add_event(self, event: bytes) -> None:
-        """One struct ld_event, with what the kernel has put behind it."""
-        self._event_stacks.add(event[_EVENT_STACK])
-        self._events += event[:EVENT_BYTES]
+    def add_events(self, events: bytes) -> None:
+        """Some struct ld_event, one after the other."""
+        self._events += events
 
     def flush(self) -> None:
         """The events so far."""
-        if self._events and not self._append(EVENTS, bytes(self._events)):
-            self._lost[NOT_WRITTEN_EVENTS] += len(self._events) // EVENT_BYTES
+        if not self._events:
+            return
+        events = bytes(self._events)
         self._events.clear()
+        self._event_stacks.update(memoryview(events).cast("i")[_EVENT_STACK :: EVENT_BYTES // 4])
+        if not self._append(EVENTS, events):
+            self._lost[NOT_WRITTEN_EVENTS] += len(events) // EVENT_BYTES
 
     def event_stacks(self) -> list[int]:
-        """Numbers of the stacks that events have."""
-        numbers = (int.from_bytes(number, "little", signed=True) for number in self._event_stacks)
-        return sorted(number for number in numbers if number >= 0)
+        """Numbers of the stacks that events have, as far as they are flushed."""
+        return sorted(number for number in self._event_stacks if number >= 0)
 
     def losses(self) -> list[LossRow]:
         """What could not be written."""

@@ -5,16 +5,15 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import os
-import re
+import struct
 import time
 from collections import Counter as Tally
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from livedump.sums import add_up
-from livedump.trace.buckets import BUCKETS
 from livedump.trace.cgroups import Cgroups
 from livedump.trace.data import (
     CpuRow,
@@ -30,6 +29,8 @@ from livedump.trace.data import (
     TaskRow,
 )
 from livedump.trace.filters import Filter
+from livedump.trace.hashmap import HashMap
+from livedump.trace.journal import EVENT_BYTES
 from livedump.trace.layout import (
     COMM_BYTES,
     COUNTER_NAMES,
@@ -41,15 +42,20 @@ from livedump.trace.layout import (
     StopSite,
     kind_name,
 )
+from livedump.trace.missed import Missed
 from livedump.trace.options import Options
-from livedump.trace.probes import TRACEFS, Plan
-
-#: The kernel's list of probes made through tracefs: name, hits, misses.
-KPROBE_PROFILE = TRACEFS[0] / "kprobe_profile"
+from livedump.trace.probes import Plan
 
 #: How long a program may be on its way into a time slice that is over: a virtual CPU may not run
 #: for so long.
 MARGIN_NS = 200_000_000
+
+#: struct ld_cell and its value: slice, cpu, what; count.
+CELL_KEY, CELL_VALUE = struct.Struct("<IHH"), struct.Struct("<Q")
+
+#: struct ld_stack_key and struct ld_fold: slice, kind, stack, user, pid, comm; count, stalled_ns,
+#: samples.
+FOLD_KEY, FOLD_VALUE = struct.Struct(f"<IIiiI{COMM_BYTES}s"), struct.Struct("<QQQ")
 
 #: Events that are handed over at once: a load may make them faster than we take them.
 MOST_EVENTS = 200_000
@@ -60,19 +66,23 @@ SYMBOL_CACHES = 64
 #: Later than any time slice.
 NO_SLICE = 1 << 32
 
-#: Runs inside bpf(BPF_MAP_UPDATE_ELEM) on an array, where the kernel holds bpf_prog_active and
-#: therefore refuses every program of ours.
-REFUSING = b"array_map_update_elem"
-REFUSED = b"ld_refused"
+#: x86's number of membarrier(2), and the command that waits.
+_MEMBARRIER, _MEMBARRIER_GLOBAL = 324, 1
 
-UNCOUNTED_SKIPS = (
-    "this kernel does not count the events that it skips while another BPF program runs on the "
-    "same CPU"
-)
-UNREAD_SKIPS = "the kernel's count of the events that a program skipped cannot be read"
-UNREAD_RETURNS = (
-    "the kernel's kprobe_profile does not tell how many returns of page faults it missed"
-)
+
+class HistogramPart(NamedTuple):
+    """struct ld_hist, one CPU's."""
+
+    faults: int
+    sum_ns: int
+    max_ns: int
+    slots: Sequence[int]
+
+    @classmethod
+    def of(cls, numbers: Sequence[int]) -> HistogramPart:
+        """From the structure's numbers."""
+        faults, sum_ns, max_ns = numbers[:3]
+        return cls(faults, sum_ns, max_ns, numbers[3:])
 
 
 class Programs(Protocol):
@@ -94,7 +104,8 @@ class Programs(Protocol):
         """What was lost so far, as far as no time slice has it."""
 
     def events(self, keep: Callable[[bytes], None]) -> None:
-        """Hand over the single faults that have come since, each as ``struct ld_event``."""
+        """Hand over the single faults that have come since: one ``struct ld_event`` behind the
+        other, in parts; after :meth:`end`, all."""
 
     def addresses(self, stack: int) -> tuple[int, ...]:
         """Of a stack with this number, innermost first; none: it was lost."""
@@ -115,10 +126,11 @@ class BccPrograms:
         self._options = options
         self._start_ns = 0
         self._end_ns = 0
-        self._unmeasured: dict[str, None] = {}
+        self._missed = Missed(bpf, plan)
         self._walked: dict[int, tuple[int, ...]] = {}
         self._user: dict[tuple[int, int], tuple[str, ...]] = {}
         self._cgroups = Cgroups()
+        self._hashes: dict[bytes, HashMap] = {}
         self._keep: Callable[[bytes], None] | None = None
         self._handed = 0
         self._before: Tally[tuple[str, str]] = Tally()
@@ -138,22 +150,8 @@ class BccPrograms:
             self._bpf[b"wanted_cgroup"][ctypes.c_int(0)] = str(chosen.cgroup)
 
     def ask_kernel(self) -> None:
-        """Find out whether this kernel counts the events that it skips.
-
-        The field is in fdinfo of kernels that count only other types of program in it, so that it
-        takes an event that must be skipped (since "bpf: Count missed stats in trace_call_bpf").
-        """
-        try:
-            self._bpf.attach_kprobe(event=REFUSING, fn_name=REFUSED)
-        except Exception:  # bcc raises nothing more precise; not known means not counted
-            self._unmeasured[UNCOUNTED_SKIPS] = None
-            return
-        try:
-            self._set_window(0)
-        finally:
-            self._bpf.detach_kprobe(event=REFUSING)
-        if not recursion_misses(self._bpf.funcs[REFUSED].fd):
-            self._unmeasured[UNCOUNTED_SKIPS] = None
+        """Find out what it counts; before :meth:`begin`."""
+        self._missed.ask(partial(self._set_window, 0))
 
     def begin(self) -> int:
         """See :class:`Programs`."""
@@ -166,6 +164,7 @@ class BccPrograms:
         """See :class:`Programs`."""
         self._set_window(0)
         self._end_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        await_programs()
         self._final = self.losses()
 
     @property
@@ -186,27 +185,28 @@ class BccPrograms:
         current = self.now()
         margin = max(1, -(-MARGIN_NS // self._options.slice_ns))
         before = NO_SLICE if self._ended else current - margin
-        cells, folds = self._old(b"cells", before), self._old(b"folds", before)
+        cells, cell_keys = self._old(b"cells", CELL_KEY, CELL_VALUE, before)
+        folds, fold_keys = self._old(b"folds", FOLD_KEY, FOLD_VALUE, before)
         found = Drained(last=current if self._ended else before - 1)
-        for key, value in cells:
-            # A program that met the end of recording between two looks has a slice of its own.
-            cell = (min(int(key.slice), current), int(key.what))
-            found.cells[cell] = found.cells.get(cell, 0) + _number(value)
+        # A program that met the end of recording between two looks has a slice of its own.
+        for (slice_, _cpu, what), (count,) in cells:
+            cell = (min(slice_, current), what)
+            found.cells[cell] = found.cells.get(cell, 0) + count
         found.stacks = [
             StackRow(
-                min(int(key.slice), current),
-                kind_name(key.kind),
-                _comm(key.comm),
-                self.addresses(int(key.stack)),
-                int(value.samples),
-                int(value.count),
-                int(value.stalled_ns),
-                self._user_names(int(key.user), int(key.pid)),
+                min(slice_, current),
+                kind_name(kind),
+                _comm(comm),
+                self.addresses(stack),
+                samples,
+                count,
+                stalled_ns,
+                self._user_names(user, pid),
             )
-            for key, value in folds
+            for (slice_, kind, stack, user, pid, comm), (count, stalled_ns, samples) in folds
         ]
-        self._remove(b"cells", cells)
-        self._remove(b"folds", folds)
+        self._hash(b"cells").delete(cell_keys)
+        self._hash(b"folds").delete(fold_keys)
         return found
 
     def _user_names(self, stack: int, pid: int) -> tuple[str, ...]:
@@ -238,7 +238,7 @@ class BccPrograms:
         now = Tally(
             {
                 (row.probe, row.what): row.count
-                for row in (*self._skipped(), *self._missed_returns(), *self._without_slice())
+                for row in (*self._missed.rows(), *self._without_slice())
             }
         )
         return [LossRow(*key, count) for key, count in (now - self._before).items()]
@@ -251,9 +251,14 @@ class BccPrograms:
                 yield LossRow(kind_name(kind), LOSS_NAMES[Loss.SLICES_FULL], count)
 
     def events(self, keep: Callable[[bytes], None]) -> None:
-        """See :class:`Programs`. At most :data:`MOST_EVENTS`, unless they have ended."""
+        """See :class:`Programs`. No more after :data:`MOST_EVENTS`, unless they have ended: then
+        what CPUs have not handed over yet follows, too."""
         self._keep, self._handed = keep, 0
         self._bpf.ring_buffer_consume()
+        if self._ended:
+            for kind in Kind:
+                for batch in self._bpf[b"batches"][ctypes.c_int(kind)]:
+                    keep(bytes(batch.events)[: batch.count * EVENT_BYTES])
 
     def addresses(self, stack: int) -> tuple[int, ...]:
         """See :class:`Programs`. A stack stays where it is until the programs are unloaded."""
@@ -274,8 +279,8 @@ class BccPrograms:
     def _event(self, _context: object, data: int, size: int) -> int:
         if self._keep:
             self._keep(ctypes.string_at(data, size))
-        self._handed += 1
-        # A negative number makes libbpf stop, after this one.
+        self._handed += size // EVENT_BYTES
+        # A negative number makes libbpf stop, after these.
         return -1 if self._handed >= MOST_EVENTS and not self._ended else 0
 
     def read(self) -> RawData:
@@ -283,8 +288,9 @@ class BccPrograms:
         bpf = self._bpf
         questions = self._plan.questions
         data = RawData()
-        data.histograms = self._histograms()
-        data.cpus = [*self._cpus()]
+        parts = self._parts()
+        data.histograms = histograms(parts)
+        data.cpus = [*self._cpus(parts)]
         data.tasks = self._tasks()
         for counter in Counter:
             kind, name = COUNTER_NAMES[counter]
@@ -303,7 +309,7 @@ class BccPrograms:
             data.snapshots = [_snapshot(k, v) for k, v in _items(bpf[b"snapshots"])]
             data.releases = [_release(k, v) for k, v in _items(bpf[b"releases"])]
         data.losses = [*self._losses_maps(), *self.losses()]
-        data.unmeasured = list(self._unmeasured)
+        data.unmeasured = self._missed.unmeasured
         return data
 
     def close(self) -> None:
@@ -314,23 +320,26 @@ class BccPrograms:
         window = self._bpf[b"window"]
         window[ctypes.c_int(0)] = ctypes.c_uint64(value)
 
-    def _old(self, name: bytes, before: int) -> list[tuple[Any, Any]]:
-        """Entries of earlier slices: nobody adds to these any more."""
-        table = self._bpf[name]
-        _keep_buffers(table)
-        return [item for item in _items(table) if item[0].slice < before]
+    def _hash(self, name: bytes) -> HashMap:
+        if name not in self._hashes:
+            table = self._bpf[name]
+            sizes = ctypes.sizeof(table.Key), ctypes.sizeof(table.Leaf)
+            self._hashes[name] = HashMap(table.map_fd, *sizes, table.max_entries)
+        return self._hashes[name]
 
-    def _remove(self, name: bytes, items: list[tuple[Any, Any]]) -> None:
-        if not items:
-            return
-        table = self._bpf[name]
-        keys = (table.Key * len(items))(*(key for key, _ in items))
-        try:
-            table.items_delete_batch(keys)
-        except Exception:  # bcc raises nothing more precise; one by one always works
-            for key in keys:
-                with contextlib.suppress(KeyError):
-                    del table[key]
+    def _old(
+        self, name: bytes, key: struct.Struct, value: struct.Struct, before: int
+    ) -> tuple[list[tuple[Any, Any]], bytes]:
+        """Entries of earlier slices, to which nobody adds any more, and their keys as they are
+        there."""
+        keys, values = self._hash(name).read()
+        items, raw = [], bytearray()
+        pairs = zip(key.iter_unpack(keys), value.iter_unpack(values), strict=True)
+        for place, pair in enumerate(pairs):
+            if pair[0][0] < before:
+                items.append(pair)
+                raw += keys[place * key.size : (place + 1) * key.size]
+        return items, bytes(raw)
 
     def _unfinished(self) -> int:
         """Faults that were under way at the end, or whose end was missed."""
@@ -377,30 +386,19 @@ class BccPrograms:
             for value in values
         ]
 
-    def _histograms(self) -> dict[str, Histogram]:
-        histograms = {}
-        for kind in Kind:
-            slots = [0] * BUCKETS
-            count = sum_ns = max_ns = 0
-            for part in self._bpf[b"hists"][ctypes.c_int(kind)]:
-                if not part.count:
-                    continue
-                count += int(part.count)
-                sum_ns += int(part.sum_ns)
-                max_ns = max(max_ns, int(part.max_ns))
-                slots = [mine + theirs for mine, theirs in zip(slots, part.slots, strict=True)]
-            if count:
-                histograms[kind_name(kind)] = Histogram(
-                    {i: n for i, n in enumerate(slots) if n}, sum_ns, max_ns
-                )
-        return histograms
+    def _parts(self) -> dict[Kind, list[HistogramPart]]:
+        """The histograms of each CPU."""
+        return {
+            kind: [HistogramPart.of(cpu) for cpu in _numbers_percpu(self._bpf[b"hists"], kind)]
+            for kind in Kind
+        }
 
-    def _cpus(self) -> Iterator[CpuRow]:
+    def _cpus(self, parts: Mapping[Kind, Sequence[HistogramPart]]) -> Iterator[CpuRow]:
         """By CPU; faults of the kernel are counted only."""
-        for kind in Kind:
-            for cpu, part in enumerate(self._bpf[b"hists"][ctypes.c_int(kind)]):
-                if part.count:
-                    yield CpuRow(kind_name(kind), cpu, *map(int, (part.count, part.sum_ns)))
+        for kind, cpus in parts.items():
+            for cpu, part in enumerate(cpus):
+                if part.faults:
+                    yield CpuRow(kind_name(kind), cpu, part.faults, part.sum_ns)
         counted = self._bpf[b"counters"][ctypes.c_int(Counter.KERNEL_EVENTS)]
         for cpu, count in enumerate(counted):
             if count:
@@ -413,70 +411,27 @@ class BccPrograms:
                 if count:
                     yield LossRow(kind_name(kind), LOSS_NAMES[loss], count)
 
-    def _skipped(self) -> Iterator[LossRow]:
-        """Runs that the kernel refused because another program was running on that CPU."""
-        for name, function in self._bpf.funcs.items():
-            if name == REFUSED:
-                continue
-            misses = recursion_misses(function.fd)
-            if misses is None:
-                self._unmeasured[UNREAD_SKIPS] = None
-            elif misses:
-                yield LossRow(_point(name), "program skipped: another one was running", misses)
 
-    def _missed_returns(self) -> list[LossRow]:
-        """Returns that were missed for want of a kretprobe instance."""
-        if self._plan.get("user_latency") is None:
-            return []  # the others are rare, and BCC makes them where the kernel lists none
-        found = missed_returns(KPROBE_PROFILE, os.getpid())
-        if found is None:
-            self._unmeasured[UNREAD_RETURNS] = None
-        return found or []
+def await_programs() -> None:
+    """Until every program that runs now has ended: they run inside RCU's read side, and the system
+    call waits for a grace period. A kernel that cannot (nohz_full) lets what is under way at the
+    end be missed: a fault for each CPU, or a batch of events."""
+    ctypes.CDLL(None).syscall(_MEMBARRIER, _MEMBARRIER_GLOBAL, 0, 0)
 
 
-def _point(function: bytes) -> str:
-    """``tracepoint__livedump__livedump_fault``, bcc's name for a program, is
-    ``livedump:livedump_fault``."""
-    name = function.decode()
-    for prefix in ("tracepoint__", "raw_tracepoint__"):
-        if name.startswith(prefix):
-            return name.removeprefix(prefix).replace("__", ":", 1)
-    return name
-
-
-def recursion_misses(fd: int) -> int | None:
-    """How often the kernel refused to run a program; None when it does not tell."""
-    try:
-        text = Path(f"/proc/self/fdinfo/{fd}").read_text()
-    except OSError:
-        return None
-    misses = re.search(r"^recursion_misses:\s+(\d+)$", text, re.MULTILINE)
-    return int(misses[1]) if misses else None
-
-
-def missed_returns(profile: Path, pid: int) -> list[LossRow] | None:
-    """Misses of the probes that BCC made through tracefs for a process.
-
-    :param profile: see :data:`KPROBE_PROFILE`
-    :returns: None when it cannot be read, or lists none of them
-    """
-    try:
-        lines = [line.split() for line in profile.read_text().splitlines()]
-    except OSError:
-        return None
-    tail = f"_bcc_{pid}"
-    own = [fields for fields in lines if len(fields) == 3 and fields[0].endswith(tail)]
-    if not own:
-        return None
-    return [
-        LossRow(
-            name.removesuffix(tail).removeprefix("r_").removeprefix("p_"),
-            "kprobe missed by the kernel",
-            int(misses),
-        )
-        for name, _hits, misses in own
-        if int(misses)
-    ]
+def histograms(parts: Mapping[Kind, Sequence[HistogramPart]]) -> dict[str, Histogram]:
+    """The CPUs' parts added up; kinds of which there is something."""
+    found = {}
+    for kind, cpus in parts.items():
+        used = [part for part in cpus if part.faults]
+        if used:
+            slots = map(sum, zip(*(part.slots for part in used), strict=True))
+            found[kind_name(kind)] = Histogram(
+                {bucket: count for bucket, count in enumerate(slots) if count},
+                sum(part.sum_ns for part in used),
+                max(part.max_ns for part in used),
+            )
+    return found
 
 
 def _items(table: Any) -> Iterator[tuple[Any, Any]]:
@@ -491,19 +446,17 @@ def _items(table: Any) -> Iterator[tuple[Any, Any]]:
     yield from items
 
 
-def _keep_buffers(table: Any) -> None:
-    """Let bcc read a map, which has to be read twice a second, into the same memory each time: to
-    clear room for the largest number of entries is half of what that costs. What was read is valid
-    until the next time. Without this method of its own, bcc does as ever."""
-    if "_alloc_keys_values" in vars(table) or not hasattr(table, "_alloc_keys_values"):
-        return
-    buffers = table._alloc_keys_values(alloc_k=True, alloc_v=True)
-    table._alloc_keys_values = lambda **_wanted: buffers
-
-
 def _number(value: Any) -> int:
     """A plain number: an int from bcc's batches, a ctypes object from its loops."""
     return value if type(value) is int else int(value.value)
+
+
+def _numbers_percpu(table: Any, index: int) -> list[memoryview]:
+    """Of each CPU, a value that is nothing but u64."""
+    cpus = table[ctypes.c_int(index)]
+    numbers = memoryview(bytes(cpus)).cast("Q")
+    size = len(numbers) // len(cpus)
+    return [numbers[first : first + size] for first in range(0, len(numbers), size)]
 
 
 def _sum_percpu(table: Any, index: int) -> int:

@@ -28,8 +28,8 @@ class Keeper(Protocol):
     def add_losses(self, slice_: int, losses: list[LossRow]) -> None:
         """What was lost besides."""
 
-    def add_event(self, event: bytes) -> None:
-        """A struct ld_event."""
+    def add_events(self, events: bytes) -> None:
+        """Some struct ld_event, one after the other."""
 
 
 class Pump:
@@ -92,7 +92,7 @@ class Pump:
         """Take out what is over."""
         self._try("take out time slices", self._drain)
         if self._events and self._keeper:
-            add = self._keeper.add_event
+            add = self._keeper.add_events
             self._try("take out events", partial(self._programs.events, add))
         self._try("count losses", self._count_losses)
 

@@ -231,7 +231,12 @@ class Recorder:
             "questions": list(self.plan.questions),
             "probes": [probe.to_dict() for probe in self.plan.probes],
             "absent": [absent.to_dict() for absent in self.plan.absent],
-            "unmeasured": unmeasured(data, self._names.symbols, self._pump.errors),
+            "unmeasured": unmeasured(
+                data,
+                self._names.symbols,
+                self._pump.errors,
+                batches_lost=ended_by == "killed" and self.config.options.events,
+            ),
             "slice_ns": self.config.options.slice_ns,
             **recording.count_losses([as_row(row) for row in data.losses]),
             "options": {
@@ -347,13 +352,18 @@ def _end(child: subprocess.Popen[bytes], over: threading.Event) -> None:
         child.kill()
 
 
-def unmeasured(data: RawData, symbols: Symbols, errors: list[str]) -> list[str]:
+def unmeasured(
+    data: RawData, symbols: Symbols, errors: list[str], *, batches_lost: bool = False
+) -> list[str]:
     """Losses that cannot be counted here, in words.
 
     :param errors: what went wrong while recording went on
+    :param batches_lost: nobody took the single events that CPUs still kept
     """
     found = list(data.unmeasured)
     found += [f"the recorder failed to {error}" for error in errors]
+    if batches_lost:
+        found.append("each CPU's last events, up to 63 of a kind: they went with the recorder")
     if symbols.hidden:
         found.append("the kernel hides its symbols (kernel.kptr_restrict): stacks have no names")
     return found

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from livedump import analysis, trace
-from livedump.trace import maps
+from livedump.trace import missed
 from livedump.trace.options import Options, Stacks
 from livedump.trace.recording import Recording
 from tests.guest.faults import TOUCHER
@@ -132,7 +132,7 @@ def test_receipt_and_bpf_measure_the_same_stop(run: Run) -> None:
 def test_cow_faults_are_all_seen_or_accounted_for(run: Run) -> None:
     check = run.summary.cow_check
     assert check and check["seen"] > 100
-    if maps.UNCOUNTED_SKIPS in run.recording.meta["unmeasured"]:
+    if missed.UNCOUNTED_SKIPS in run.recording.meta["unmeasured"]:
         # This kernel does not count what it skips; the module's own count tells.
         assert 0 <= check["unseen"] <= check["module"] * 0.05, check
     else:
@@ -208,7 +208,7 @@ def test_losses_of_the_recorder_itself(run: Run) -> None:
 
 @pytest.mark.smoke
 def test_what_cannot_be_counted_is_said(run: Run) -> None:
-    expected = [] if COUNTS_SKIPS[series_of(platform.release())] else [maps.UNCOUNTED_SKIPS]
+    expected = [] if COUNTS_SKIPS[series_of(platform.release())] else [missed.UNCOUNTED_SKIPS]
     assert run.recording.meta["unmeasured"] == expected
 
 

@@ -82,7 +82,7 @@ def left(path: Path, pid: int, *, force: bool = False, who: dict[str, Any] | Non
     for drained in DRAINED:
         kept.journal.add(drained)
     for each in (event(), event(stack=9), event(Kind.KERNEL, -1, 0, 0)):
-        kept.journal.add_event(each)
+        kept.journal.add_events(each)
     kept.write(content())
     kept.end()
     file = kept.folder / checkpoint.FILE
@@ -256,7 +256,7 @@ def test_full_disk_loses_events_and_says_so(
     for room in (True, False, True):
         for drained in DRAINED:
             kept.add(drained)
-        kept.add_event(event())
+        kept.add_events(event())
         kept.flush()
     kept.close()
     assert kept.failed == "No space left on device"
@@ -359,15 +359,15 @@ def test_event_is_the_header_s() -> None:
     assert tuple((name, sizes[kind]) for kind, name in found) == journal.EVENT_LAYOUT
     assert sum(int(kind[-1]) for _, kind in journal.EVENT_LAYOUT) == journal.EVENT_BYTES
     assert len(event()) == journal.EVENT_BYTES
-    assert event(stack=77)[journal._EVENT_STACK] == (77).to_bytes(4, "little")
+    assert memoryview(event(stack=77)).cast("i")[journal._EVENT_STACK] == 77
 
 
 def test_events_become_rows(tmp_path: Path) -> None:
     with closing(Journal(tmp_path, Names(), events=True)) as kept:
-        for each in (event(), event(stack=9, weight=4), event(Kind.KERNEL, 9, 0, 0)):
-            kept.add_event(each + b"padding!")
-        assert kept.event_stacks() == [7, 9]
+        kept.add_events(event() + event(stack=9, weight=4))
+        kept.add_events(event(Kind.KERNEL, 9, 0, 0))
         kept.flush()
+        assert kept.event_stacks() == [7, 9]
     with (tmp_path / journal.EVENTS).open("ab") as raw:
         raw.write(event()[:20])  # cut short
     [table] = journal.events(tmp_path, {7: "root;leaf", 9: "root;other"})

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from livedump.trace import bpf, maps
+from livedump.trace import bpf, missed
 from livedump.trace.filters import Filter
 from livedump.trace.options import Options, Stacks
 from livedump.trace.probes import NEEDS, Attach, Plan, Probe
@@ -159,7 +159,7 @@ def test_everything_compiles(release: str, options: Options, tmp_path: Path) -> 
         for probe in plan.probes
         if probe.attach is Attach.RAW_TRACEPOINT
     }
-    expected.add(maps.REFUSED.decode())
+    expected.add(missed.REFUSED.decode())
     for entry, exit_, _ in bpf._KPROBES.values():
         expected |= {entry, exit_}
     assert set(found) == expected, said

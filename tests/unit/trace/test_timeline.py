@@ -141,9 +141,9 @@ class FakeKeeper:
         self.lost += sum(row.count for row in losses)
         self.lost_at.append(slice_)
 
-    def add_event(self, event: bytes) -> None:
+    def add_events(self, events: bytes) -> None:
         """Kept."""
-        self.events.append(event)
+        self.events.append(events)
 
 
 def test_pump_collects_until_the_end() -> None:
