@@ -133,6 +133,7 @@ class BccPrograms:
         self._hashes: dict[bytes, HashMap] = {}
         self._keep: Callable[[bytes], None] | None = None
         self._handed = 0
+        self._batches_taken = False
         self._before: Tally[tuple[str, str]] = Tally()
         self._final: list[LossRow] | None = None
         if options.events:
@@ -163,9 +164,10 @@ class BccPrograms:
     def end(self) -> None:
         """See :class:`Programs`."""
         self._set_window(0)
-        self._end_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        end_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
         await_programs()
         self._final = self.losses()
+        self._end_ns = end_ns
 
     @property
     def _ended(self) -> bool:
@@ -255,7 +257,8 @@ class BccPrograms:
         what CPUs have not handed over yet follows, too."""
         self._keep, self._handed = keep, 0
         self._bpf.ring_buffer_consume()
-        if self._ended:
+        if self._ended and not self._batches_taken:
+            self._batches_taken = True
             for kind in Kind:
                 for batch in self._bpf[b"batches"][ctypes.c_int(kind)]:
                     keep(bytes(batch.events)[: batch.count * EVENT_BYTES])

@@ -191,6 +191,9 @@ def test_events_are_handed_over_in_portions(monkeypatch: pytest.MonkeyPatch) -> 
     found._end_ns = 1
     found.events(kept.append)
     assert b"".join(kept) == b"x" * EVENT_BYTES * 100 + b"rest" * 12 * 2
+    kept.clear()
+    found.events(kept.append)  # the pump was in its round when recording ended
+    assert b"rest" not in b"".join(kept)
 
 
 class HistogramOfCpu(ctypes.Structure):
