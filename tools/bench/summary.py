@@ -202,6 +202,19 @@ def tracing_costs(found: dict[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
+def not_kept(found: dict[str, Any], tracer: str) -> str:
+    """Why what a tracer costs proves nothing; empty when it has kept all faults of the load, or
+    does not keep any one by one."""
+    kept = found["kept"].get(tracer)
+    if kept is None:
+        return ""
+    [run] = [run for run in found["runs"] if run["tracer"] == tracer]
+    faults = found["pages"] * len(run["touch_ns"])
+    if kept["lost"] or kept["samples"] < faults:
+        return f"{tracer} has kept {kept['samples']:,} samples and lost {kept['lost']:,}"
+    return ""
+
+
 def tracing_checks(found: dict[str, Any]) -> list[Check]:
     """All targets of tracing."""
     costs = tracing_costs(found)
@@ -216,8 +229,9 @@ def tracing_checks(found: dict[str, Any]) -> list[Check]:
 
     def check(name: str, value: float, target: str, met: bool, *used: Overhead) -> Check:
         drift = max(each.drift for each in used)
-        doubt = f"without a tracer it drifted by {drift:.2f}" if drift > 1.3 else ""
-        return _judged(name, value, target, met, doubt)
+        doubts = [f"without a tracer it drifted by {drift:.2f}"] if drift > 1.3 else []
+        doubts += filter(None, (not_kept(found, each.tracer) for each in used))
+        return _judged(name, value, target, met, ", ".join(doubts))
 
     peers = min(perf.ratio, funclatency.ratio)
     return [

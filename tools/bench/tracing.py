@@ -10,7 +10,9 @@ import contextlib
 import json
 import os
 import platform
+import re
 import resource
+import select
 import signal
 import subprocess
 import sys
@@ -42,8 +44,11 @@ SOURCE = "\n".join(
 COMPILE = ("gcc", "-O2", "-x", "c", "-c", "-o", "/dev/null")
 REQUESTS = 100
 
+#: Compiles, for each asked for.
+COMPILES = 2
+
 #: Rounds of a load: so many times as many under a tracer, as recorders work in turns.
-MORE_TOUCHES, MORE_REQUESTS, MORE_COMPILES = 16, 6, 3
+MORE_TOUCHES, MORE_REQUESTS, MORE_COMPILES = 16, 6, 6
 
 #: Until a recorder has taken in and written what a load has left it.
 SETTLE_S = 3.0
@@ -56,9 +61,9 @@ OURS = {
     "livedump" if mode == "default" else f"livedump {mode}": options
     for mode, options in overhead.MODES.items()
 }
-#: With room for all of it: what perf loses costs it nothing.
+#: With room for all of it, what perf loses costs it nothing; and not enabled before it is asked to.
 _PERF = (
-    *("perf", "record", "-a", "-c", "1", "-m", "16384"),
+    *("perf", "record", "-a", "-c", "1", "-m", "16384", "-D", "-1"),
     *("-e", "exceptions:page_fault_user/call-graph=fp/"),
 )
 PEERS = {
@@ -71,6 +76,9 @@ _READY_S = 180
 
 #: What a tracer says on stderr.
 SAID = Path("/tmp/bench-tracer")
+
+#: By tracer, what perf has kept and lost of everything that happened under it.
+KEPT: dict[str, dict[str, int]] = {}
 
 #: Who records now, by process; ours is a thread of this one.
 _recorder: int | None = None
@@ -115,7 +123,7 @@ def load(rounds: int, source: Path, server: web.Server) -> dict[str, list[float]
     return {
         **with_recorder("touch", touches, rounds * more[0], PAGES, idle),
         **with_recorder("request", requests, rounds * more[1], REQUESTS, idle),
-        **with_recorder("compile", compiles, 2 * more[2], 1, idle),
+        **with_recorder("compile", compiles, COMPILES * more[2], 1, idle),
         "idle_share": [idle],
     }
 
@@ -176,16 +184,57 @@ def own(options: Options) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def peer(command: Sequence[str]) -> Iterator[None]:
-    """Another tracer, until the block ends."""
-    if command[0] == "perf":
-        command = (*command, "-o", "/tmp/bench.perf.data")
+def bcc(command: Sequence[str]) -> Iterator[None]:
+    """A tool of bcc's, until the block ends: it compiles first, and then there is a probe more."""
     before = _attached()
     with _process(command) as process:
-        # perf has its events at once; BCC compiles first, and then there is a probe more.
-        _await(process, lambda: command[0] == "perf" or _attached() != before)
+        _await(process, lambda: _attached() != before)
         with recording_by(process.pid):
             yield
+
+
+@contextlib.contextmanager
+def perf(name: str, command: Sequence[str]) -> Iterator[None]:
+    """perf, until the block ends; what it has kept is in :data:`KEPT` then. It reads about every
+    process first, for many seconds, in which it sees nothing: it is enabled after that."""
+    with tempfile.TemporaryDirectory() as folder:
+        control, done = Path(folder) / "control", Path(folder) / "done"
+        data = Path(folder) / "perf.data"
+        with (
+            _fifo(control) as orders,
+            _fifo(done) as answers,
+            _process((*command, "-o", str(data), f"--control=fifo:{control},{done}")) as process,
+        ):
+            os.write(orders, b"enable\n")
+            _await(process, lambda: bool(select.select([answers], [], [], 0)[0]))
+            with recording_by(process.pid):
+                yield
+        report = ("perf", "report", "--stats", "-i", str(data))
+        KEPT[name] = kept(subprocess.run(report, capture_output=True, text=True).stdout)
+
+
+@contextlib.contextmanager
+def _fifo(path: Path) -> Iterator[int]:
+    """A new pipe with a name, open for both ends."""
+    os.mkfifo(path)
+    pipe = os.open(path, os.O_RDWR)
+    try:
+        yield pipe
+    finally:
+        os.close(pipe)
+
+
+def kept(stats: str) -> dict[str, int]:
+    """``samples`` and ``lost`` of ``perf report --stats``.
+
+    :raises ValueError: it is something else
+    """
+    total, _, _events = stats.partition(" stats:\n")[2].partition(" stats:\n")
+    counts = {name: int(count) for name, count in re.findall(r"(\w+) events:\s+(\d+)", total)}
+    if "TOTAL" not in counts:
+        raise ValueError(f"not perf's statistics: {stats[:200]!r}")
+    lost = counts.get("LOST", 0) + counts.get("LOST_SAMPLES", 0)
+    return {"samples": counts.get("SAMPLE", 0), "lost": lost}
 
 
 def _attached() -> str:
@@ -208,8 +257,6 @@ def _process(command: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-    if "lost" in (words := SAID.read_text()).lower():
-        _tell(f"events were lost, what follows is too cheap: {' '.join(words.split())}")
 
 
 def _await(process: subprocess.Popen[bytes], ready: Any) -> None:
@@ -243,7 +290,7 @@ def tracers() -> Iterator[overhead.Tracer]:
     for name, options in OURS.items():
         yield name, partial(own, options)
     for name, command in PEERS.items():
-        yield name, partial(peer, command)
+        yield name, partial(perf, name, command) if command[0] == "perf" else partial(bcc, command)
 
 
 def main() -> None:
@@ -260,7 +307,7 @@ def main() -> None:
         runs: list[dict[str, Any]] = overhead.measure(
             partial(load, rounds, source, server), tracers(), _tell
         )
-    found = {"kernel": platform.release(), "pages": PAGES, "runs": runs}
+    found = {"kernel": platform.release(), "pages": PAGES, "runs": runs, "kept": KEPT}
     target.write_text(json.dumps(found))
 
 
