@@ -13,7 +13,7 @@ EVERYBODY = Filter()
 
 SLICE_NS = 100_000_000
 
-#: Map sizes that can be set, as ``-D`` names in bpf/common.h.
+#: Map sizes that can be set, as ``-D`` names in bpf/common.h; the ring's in pages, a power of two.
 LIMITS = {
     "stacks": "LD_MAX_STACKS",
     "spilled": "LD_MAX_SPILLED",
@@ -24,6 +24,7 @@ LIMITS = {
     "pages": "LD_MAX_PAGES",
     "events": "LD_MAX_EVENTS",
     "cells": "LD_MAX_CELLS",
+    "ring": "LD_RING_PAGES",
 }
 
 

@@ -40,7 +40,7 @@ def test_degraded_moment_is_dumped_and_a_killed_recorder_keeps_all(tmp_path: Pat
     recorder = subprocess.Popen(
         [
             *command("record", "-o", str(folder), "--kind", "user,cow,stop"),
-            *("--comm", NAME, "--snapshot-when", CONDITION),
+            *("--events", "--comm", NAME, "--snapshot-when", CONDITION),
             *("--dump", disk, "--ready-file", str(ready)),
         ],
         stderr=subprocess.PIPE,
@@ -69,6 +69,12 @@ def test_degraded_moment_is_dumped_and_a_killed_recorder_keeps_all(tmp_path: Pat
     assert found.meta["triggers"] == [fired]
     assert [row["verdict"] for row in found.tables["snapshots"]] == [1]
     assert {row["comm"] for row in found.tables["tasks"] if row["kind"] == "user"} == {NAME}
+    # What CPUs have not handed over is gone; the loads have been over for some rounds.
+    counts = found.columns("slices", ["kind", "count"]).to_pylist()
+    counted = sum(row["count"] for row in counts if row["kind"] == "user")
+    events = found.columns("events", ["kind"])["kind"].to_pylist().count("user")
+    assert 0 <= counted - events <= 63 * (os.cpu_count() or 1)
+    assert events > 1000 and "went with the recorder" in " ".join(found.meta["unmeasured"])
     done = subprocess.run(command("report", str(folder)), capture_output=True, text=True)
     assert "the recorder was killed" in done.stdout
     told = f"{CONDITION} ({format_value('p50', fired['value'])}): {disk}, complete"

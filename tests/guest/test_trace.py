@@ -249,7 +249,9 @@ def test_full_tables_are_counted_as_losses(tmp_path: Path) -> None:
         questions=("user",),
         command=("sh", "-c", f"{touch} & {touch} & true; true; wait"),
         options=Options(
-            limits={"folds": 1, "tasks": 1, "stacks": 1, "inflight": 1}, stacks=Stacks.ALL
+            limits={"folds": 1, "tasks": 1, "stacks": 1, "inflight": 1, "ring": 1},
+            stacks=Stacks.ALL,
+            events=True,
         ),
     )
     result = trace.record(config, threading.Event())
@@ -271,6 +273,9 @@ def test_full_tables_are_counted_as_losses(tmp_path: Path) -> None:
     assert in_stacks + lost["stack table full"] == timed
     assert in_tasks + lost["task table full"] == timed - undone
     assert timed > 6000 and not lost["entry table full"]
+    kept = recording.columns("events", ["kind"]).num_rows
+    assert lost["ring buffer full"] > 64 and kept > 64
+    assert kept + lost["ring buffer full"] == timed
     assert result.meta["losses_total"] == sum(lost.values())
     assert result.meta["stacks_lost"] == lost["stack table full"] + lost["no stack"]
     assert os.listdir(tmp_path) == ["small"]

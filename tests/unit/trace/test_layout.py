@@ -87,7 +87,9 @@ def test_choices_of_stacks_are_the_header_s() -> None:
 
 def test_limits_exist_in_the_header() -> None:
     header = (ROOT / "bpf" / "common.h").read_text()
-    assert set(re.findall(r"#define (LD_MAX_\w+)", header)) == set(options.LIMITS.values())
+    assert set(re.findall(r"#define (LD_MAX_\w+|LD_RING_PAGES)", header)) == set(
+        options.LIMITS.values()
+    )
 
 
 def test_outcomes_are_the_module_s() -> None:
