@@ -46,7 +46,10 @@
 #ifndef LD_RING_PAGES
 #define LD_RING_PAGES 4096	/* a power of two */
 #endif
-/* Events that a CPU hands over at once, a power of two, unless they get this old. */
+/*
+ * So many events of a kind a CPU hands over at once, a power of two; fewer when
+ * one comes so long after it did so last.
+ */
 #define LD_BATCH 64
 #define LD_BATCH_NS 100000000
 #ifndef LD_SLICE_NS
@@ -556,7 +559,10 @@ static __always_inline void ld_add_task(enum ld_kind kind, u64 count,
 }
 
 #ifdef LD_EVENTS
-/* The recorder looks by itself, so nobody is woken. */
+/*
+ * The recorder looks by itself, so nobody is woken. Where there is no room, all
+ * are lost now, whenever they happened: a slice of the past may be under way out.
+ */
 static __always_inline void ld_send(enum ld_kind kind, struct ld_batch *batch,
 				    u32 count, u64 now_ns)
 {

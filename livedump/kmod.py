@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import mmap
 import os
@@ -13,13 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from livedump import syscalls
 from livedump.errors import ModuleError
 
 MODULE = "livedump"
 ENVIRONMENT = "LIVEDUMP_KO"
-
-_SYS_FINIT_MODULE = 313  # x86-64
-_SYS_DELETE_MODULE = 176
 
 #: Where DKMS and `make install` put modules, below /lib/modules/RELEASE.
 _INSTALLED = ("updates/dkms", "updates", "extra", "kernel/extra")
@@ -151,27 +148,29 @@ class KernelLog:
 class RunningKernel:
     """The kernel we run on."""
 
-    def __init__(self) -> None:
-        self._libc = ctypes.CDLL(None, use_errno=True)
-
     def load(self, path: Path) -> int:
         """finit_module(2), or insmod for a compressed file."""
         if path.suffix != ".ko":
             return _insmod(path)
         with open(path, "rb") as file:
-            return self._call(_SYS_FINIT_MODULE, file.fileno(), b"", 0)
+            return _call(syscalls.FINIT_MODULE, file.fileno(), b"", 0)
 
     def unload(self, name: str) -> int:
         """delete_module(2), never waiting for users to go away."""
-        return self._call(_SYS_DELETE_MODULE, name.encode(), os.O_NONBLOCK)
+        return _call(syscalls.DELETE_MODULE, name.encode(), os.O_NONBLOCK)
 
     def log(self) -> KernelLog:
         """A log that starts now."""
         return KernelLog()
 
-    def _call(self, number: int, *args: int | bytes) -> int:
-        ctypes.set_errno(0)
-        return 0 if self._libc.syscall(ctypes.c_long(number), *args) == 0 else ctypes.get_errno()
+
+def _call(number: int, *args: int | bytes) -> int:
+    """errno; 0: done."""
+    try:
+        syscalls.syscall(number, *args)
+    except OSError as error:
+        return error.errno or errno.EIO
+    return 0
 
 
 def _insmod(path: Path) -> int:

@@ -6,7 +6,6 @@ is no buffer: the interrupts are all we want.
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import os
 import struct
@@ -14,7 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_SYS_PERF_EVENT_OPEN = 298  # x86-64
+from livedump import syscalls
+from livedump.syscalls import syscall
+
 _TYPE_HARDWARE = 0
 _CPU_CYCLES = 0
 _DISABLED, _FREQ = 1 << 0, 1 << 10
@@ -46,18 +47,10 @@ def attributes(frequency_hz: int) -> bytes:
 
 
 def _open(attr: bytes, cpu: int) -> int:
-    libc = ctypes.CDLL(None, use_errno=True)
-    fd = libc.syscall(
-        ctypes.c_long(_SYS_PERF_EVENT_OPEN),
-        ctypes.c_char_p(attr),
-        -1,
-        cpu,
-        -1,
-        ctypes.c_ulong(_FLAG_CLOEXEC),
-    )
-    if fd < 0:
-        raise Unavailable(f"perf_event_open: {os.strerror(ctypes.get_errno())}")
-    return int(fd)
+    try:
+        return syscall(syscalls.PERF_EVENT_OPEN, attr, -1, cpu, -1, _FLAG_CLOEXEC)
+    except OSError as error:
+        raise Unavailable(f"perf_event_open: {error.strerror}") from error
 
 
 class CycleSampler:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import os
 import struct
 
-#: x86's number of bpf(2), and its commands.
-_BPF = 321
+from livedump import syscalls
+from livedump.syscalls import syscall
+
+#: Commands of bpf(2).
 _LOOKUP_BATCH, _DELETE_BATCH = 24, 27
 
 #: Of union bpf_attr, the part for batches: in_batch, out_batch, keys, values, count, map_fd,
@@ -21,7 +22,7 @@ class HashMap:
     """Reads all of a map into the same memory each time: to clear room for the largest number of
     entries is half of what reading a few costs.
 
-    :param fd: the map's
+    :param fd: the map's; nobody but us deletes from it
     :param entries: the largest number of them
     """
 
@@ -32,7 +33,6 @@ class HashMap:
         self._keys = (ctypes.c_char * (key_bytes * entries))()
         self._values = (ctypes.c_char * (value_bytes * entries))()
         self._place = ctypes.c_uint64()
-        self._bpf = ctypes.CDLL(None, use_errno=True).syscall
 
     def read(self) -> tuple[memoryview, memoryview]:
         """Keys and values, one behind the other; valid until the next time.
@@ -50,22 +50,24 @@ class HashMap:
         )
 
     def delete(self, keys: bytes) -> None:
-        """Remove these entries, which are in the map.
+        """Remove these entries, or those of them that are in the map.
 
-        :raises OSError: the kernel refuses
+        :raises OSError: the kernel refuses; some may be gone
         """
-        count = len(keys) // self._key_bytes
-        if not count:
-            return
         buffer = ctypes.create_string_buffer(keys, len(keys))
-        _, error = self._call(_DELETE_BATCH, 0, 0, ctypes.addressof(buffer), 0, count)
-        if error:
-            raise OSError(error, os.strerror(error))
+        count, done = len(keys) // self._key_bytes, 0
+        while done < count:
+            address = ctypes.addressof(buffer) + done * self._key_bytes
+            deleted, error = self._batch(_DELETE_BATCH, 0, 0, address, 0, count - done)
+            # The kernel stops at a key that is not there.
+            done += deleted + bool(error)
+            if error not in (0, errno.ENOENT):
+                raise OSError(error, "BPF_MAP_DELETE_BATCH")
 
     def _next(self, found: int) -> tuple[int, bool]:
-        """Some entries more, behind those found; and whether they were the last ones."""
+        """Some entries more, behind those found: how many, and whether they were the last ones."""
         place = ctypes.addressof(self._place)
-        count, error = self._call(
+        count, error = self._batch(
             _LOOKUP_BATCH,
             place if found else 0,
             place,
@@ -74,16 +76,20 @@ class HashMap:
             self._entries - found,
         )
         if error not in (0, errno.ENOENT):
-            raise OSError(error, os.strerror(error))
+            raise OSError(error, "BPF_MAP_LOOKUP_BATCH")
         return count, bool(error) or not count
 
-    def _call(
+    def _batch(
         self, command: int, begin: int, end: int, keys: int, values: int, count: int
     ) -> tuple[int, int]:
-        """Entries that the kernel has dealt with, and errno; 0: it had all that was wanted."""
+        """Entries that were read or deleted, and errno, 0 without an error. ENOENT: the map's end,
+        or the key behind these is not there. After other errors the number may be any."""
         attr = ctypes.create_string_buffer(
             _ATTR.pack(begin, end, keys, values, count, self._fd, 0, 0), _ATTR.size
         )
-        failed = self._bpf(_BPF, command, ctypes.byref(attr), _ATTR.size)
-        done = int.from_bytes(attr.raw[_COUNT], "little")
-        return done, ctypes.get_errno() if failed else 0
+        error = 0
+        try:
+            syscall(syscalls.BPF, command, ctypes.byref(attr), _ATTR.size)
+        except OSError as failed:
+            error = failed.errno or errno.EIO
+        return int.from_bytes(attr.raw[_COUNT], "little"), error

@@ -16,6 +16,9 @@ COMM_BYTES = 16
 #: Of ``struct ld_cell``'s ``what``: the kind is multiplied by this.
 CELL_KINDS = 2048
 
+#: LD_BATCH: so many single events of a kind a CPU hands over at once.
+BATCH = 64
+
 #: LD_SPILLED: this bit of a stack's number says that it is in the map ``spilled``.
 SPILLED = 1 << 30
 

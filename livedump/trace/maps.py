@@ -13,7 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from livedump import syscalls
 from livedump.sums import add_up
+from livedump.syscalls import syscall
 from livedump.trace.cgroups import Cgroups
 from livedump.trace.data import (
     CpuRow,
@@ -66,8 +68,8 @@ SYMBOL_CACHES = 64
 #: Later than any time slice.
 NO_SLICE = 1 << 32
 
-#: x86's number of membarrier(2), and the command that waits.
-_MEMBARRIER, _MEMBARRIER_GLOBAL = 324, 1
+#: Command of membarrier(2).
+_MEMBARRIER_GLOBAL = 1
 
 
 class HistogramPart(NamedTuple):
@@ -126,14 +128,15 @@ class BccPrograms:
         self._options = options
         self._start_ns = 0
         self._end_ns = 0
+        self._ended = False  # and no program is on its way any more
         self._missed = Missed(bpf, plan)
         self._walked: dict[int, tuple[int, ...]] = {}
         self._user: dict[tuple[int, int], tuple[str, ...]] = {}
         self._cgroups = Cgroups()
-        self._hashes: dict[bytes, HashMap] = {}
+        self._hash_maps: dict[bytes, HashMap] = {}
         self._keep: Callable[[bytes], None] | None = None
         self._handed = 0
-        self._batches_taken = False
+        self._kinds_left = [*Kind]  # whose batches were not taken yet
         self._before: Tally[tuple[str, str]] = Tally()
         self._final: list[LossRow] | None = None
         if options.events:
@@ -164,14 +167,12 @@ class BccPrograms:
     def end(self) -> None:
         """See :class:`Programs`."""
         self._set_window(0)
-        end_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        self._end_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        # The kernel goes on counting what it skips; programs on their way may still lose something.
+        missed = self._missed.rows()
         await_programs()
-        self._final = self.losses()
-        self._end_ns = end_ns
-
-    @property
-    def _ended(self) -> bool:
-        return bool(self._end_ns)
+        self._final = self._since_begin([*missed, *self._without_slice()])
+        self._ended = True
 
     def now(self) -> int:
         """See :class:`Programs`."""
@@ -184,12 +185,12 @@ class BccPrograms:
         The last slices that are over are left for the next time: a program may be on its way into
         them. Nothing is removed before everything was read.
         """
-        current = self.now()
+        ended, current = self._ended, self.now()
         margin = max(1, -(-MARGIN_NS // self._options.slice_ns))
-        before = NO_SLICE if self._ended else current - margin
-        cells, cell_keys = self._old(b"cells", CELL_KEY, CELL_VALUE, before)
-        folds, fold_keys = self._old(b"folds", FOLD_KEY, FOLD_VALUE, before)
-        found = Drained(last=current if self._ended else before - 1)
+        before = NO_SLICE if ended else current - margin
+        cells, cell_keys = self._entries_before(b"cells", CELL_KEY, CELL_VALUE, before)
+        folds, fold_keys = self._entries_before(b"folds", FOLD_KEY, FOLD_VALUE, before)
+        found = Drained(last=current if ended else before - 1)
         # A program that met the end of recording between two looks has a slice of its own.
         for (slice_, _cpu, what), (count,) in cells:
             cell = (min(slice_, current), what)
@@ -207,8 +208,8 @@ class BccPrograms:
             )
             for (slice_, kind, stack, user, pid, comm), (count, stalled_ns, samples) in folds
         ]
-        self._hash(b"cells").delete(cell_keys)
-        self._hash(b"folds").delete(fold_keys)
+        self._hash_map(b"cells").delete(cell_keys)
+        self._hash_map(b"folds").delete(fold_keys)
         return found
 
     def _user_names(self, stack: int, pid: int) -> tuple[str, ...]:
@@ -237,12 +238,10 @@ class BccPrograms:
         """See :class:`Programs`. The kernel counts from attaching on, and after the end, too."""
         if self._final is not None:
             return self._final
-        now = Tally(
-            {
-                (row.probe, row.what): row.count
-                for row in (*self._missed.rows(), *self._without_slice())
-            }
-        )
+        return self._since_begin([*self._missed.rows(), *self._without_slice()])
+
+    def _since_begin(self, rows: list[LossRow]) -> list[LossRow]:
+        now = Tally({(row.probe, row.what): row.count for row in rows})
         return [LossRow(*key, count) for key, count in (now - self._before).items()]
 
     def _without_slice(self) -> Iterator[LossRow]:
@@ -257,11 +256,15 @@ class BccPrograms:
         what CPUs have not handed over yet follows, too."""
         self._keep, self._handed = keep, 0
         self._bpf.ring_buffer_consume()
-        if self._ended and not self._batches_taken:
-            self._batches_taken = True
-            for kind in Kind:
-                for batch in self._bpf[b"batches"][ctypes.c_int(kind)]:
-                    keep(bytes(batch.events)[: batch.count * EVENT_BYTES])
+        if self._ended:
+            self._take_batches(keep)
+
+    def _take_batches(self, keep: Callable[[bytes], None]) -> None:
+        """Once: the pump may be in its round when recording ends, and has a last one after that."""
+        while self._kinds_left:
+            for batch in self._bpf[b"batches"][ctypes.c_int(self._kinds_left[-1])]:
+                keep(bytes(batch.events)[: batch.count * EVENT_BYTES])
+            self._kinds_left.pop()
 
     def addresses(self, stack: int) -> tuple[int, ...]:
         """See :class:`Programs`. A stack stays where it is until the programs are unloaded."""
@@ -291,7 +294,7 @@ class BccPrograms:
         bpf = self._bpf
         questions = self._plan.questions
         data = RawData()
-        parts = self._parts()
+        parts = self._histogram_parts()
         data.histograms = histograms(parts)
         data.cpus = [*self._cpus(parts)]
         data.tasks = self._tasks()
@@ -323,19 +326,19 @@ class BccPrograms:
         window = self._bpf[b"window"]
         window[ctypes.c_int(0)] = ctypes.c_uint64(value)
 
-    def _hash(self, name: bytes) -> HashMap:
-        if name not in self._hashes:
+    def _hash_map(self, name: bytes) -> HashMap:
+        if name not in self._hash_maps:
             table = self._bpf[name]
             sizes = ctypes.sizeof(table.Key), ctypes.sizeof(table.Leaf)
-            self._hashes[name] = HashMap(table.map_fd, *sizes, table.max_entries)
-        return self._hashes[name]
+            self._hash_maps[name] = HashMap(table.map_fd, *sizes, table.max_entries)
+        return self._hash_maps[name]
 
-    def _old(
+    def _entries_before(
         self, name: bytes, key: struct.Struct, value: struct.Struct, before: int
     ) -> tuple[list[tuple[Any, Any]], bytes]:
         """Entries of earlier slices, to which nobody adds any more, and their keys as they are
         there."""
-        keys, values = self._hash(name).read()
+        keys, values = self._hash_map(name).read()
         items, raw = [], bytearray()
         pairs = zip(key.iter_unpack(keys), value.iter_unpack(values), strict=True)
         for place, pair in enumerate(pairs):
@@ -389,7 +392,7 @@ class BccPrograms:
             for value in values
         ]
 
-    def _parts(self) -> dict[Kind, list[HistogramPart]]:
+    def _histogram_parts(self) -> dict[Kind, list[HistogramPart]]:
         """The histograms of each CPU."""
         return {
             kind: [HistogramPart.of(cpu) for cpu in _numbers_percpu(self._bpf[b"hists"], kind)]
@@ -417,9 +420,11 @@ class BccPrograms:
 
 def await_programs() -> None:
     """Until every program that runs now has ended: they run inside RCU's read side, and the system
-    call waits for a grace period. A kernel that cannot (nohz_full) lets what is under way at the
-    end be missed: a fault for each CPU, or a batch of events."""
-    ctypes.CDLL(None).syscall(_MEMBARRIER, _MEMBARRIER_GLOBAL, 0, 0)
+    call waits for a grace period. Where it cannot (nohz_full), a moment is waited for."""
+    try:
+        syscall(syscalls.MEMBARRIER, _MEMBARRIER_GLOBAL, 0, 0)
+    except OSError:
+        time.sleep(MARGIN_NS / 1e9)
 
 
 def histograms(parts: Mapping[Kind, Sequence[HistogramPart]]) -> dict[str, Histogram]:

@@ -44,7 +44,7 @@ class Options:
     """What the programs are compiled for.
 
     :ivar chosen: whose faults are counted
-    :ivar limits: entries of maps by name, see :data:`LIMITS`
+    :ivar limits: sizes of maps by name, see :data:`LIMITS`
     :ivar slice_ns: length of a time slice
     :ivar events: keep every fault, not only sums
     :ivar stacks: of which faults

@@ -16,7 +16,7 @@ from livedump.trace import bpf, checkpoint, recording, stale
 from livedump.trace.checkpoint import Checkpoints, Content
 from livedump.trace.data import RawData, as_row
 from livedump.trace.errors import CommandError, RecordingError, TraceError
-from livedump.trace.layout import QUESTIONS
+from livedump.trace.layout import BATCH, QUESTIONS
 from livedump.trace.machine import clocks, machine, versions
 from livedump.trace.maps import Programs
 from livedump.trace.options import Options
@@ -358,12 +358,15 @@ def unmeasured(
     """Losses that cannot be counted here, in words.
 
     :param errors: what went wrong while recording went on
-    :param batches_lost: nobody took the single events that CPUs still kept
+    :param batches_lost: nobody took the single events that were not handed over yet
     """
     found = list(data.unmeasured)
     found += [f"the recorder failed to {error}" for error in errors]
     if batches_lost:
-        found.append("each CPU's last events, up to 63 of a kind: they went with the recorder")
+        found.append(
+            f"single events that each CPU still kept (up to {BATCH - 1} of a kind) or that came "
+            "after the recorder's last look: they went with it"
+        )
     if symbols.hidden:
         found.append("the kernel hides its symbols (kernel.kptr_restrict): stacks have no names")
     return found

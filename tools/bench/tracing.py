@@ -26,6 +26,7 @@ from typing import Any
 
 from livedump.trace import overhead
 from livedump.trace.options import Options
+from tools.bench.summary import MISSING
 from tools.load import web
 
 PAGES = 4000
@@ -77,7 +78,7 @@ _READY_S = 180
 #: What a tracer says on stderr.
 SAID = Path("/tmp/bench-tracer")
 
-#: By tracer, what perf has kept and lost of everything that happened under it.
+#: By tracer, what perf has kept of everything that happened under it, see :func:`perf_kept`.
 KEPT: dict[str, dict[str, int]] = {}
 
 #: Who records now, by process; ours is a thread of this one.
@@ -210,7 +211,7 @@ def perf(name: str, command: Sequence[str]) -> Iterator[None]:
             with recording_by(process.pid):
                 yield
         report = ("perf", "report", "--stats", "-i", str(data))
-        KEPT[name] = kept(subprocess.run(report, capture_output=True, text=True).stdout)
+        KEPT[name] = perf_kept(subprocess.run(report, capture_output=True, text=True).stdout)
 
 
 @contextlib.contextmanager
@@ -224,17 +225,21 @@ def _fifo(path: Path) -> Iterator[int]:
         os.close(pipe)
 
 
-def kept(stats: str) -> dict[str, int]:
-    """``samples`` and ``lost`` of ``perf report --stats``.
+def perf_kept(stats: str) -> dict[str, int]:
+    """From ``perf report --stats``: samples of each event, and how often perf says that some are
+    missing (``LOST``, ``LOST_SAMPLES``, ``THROTTLE``; each may stand for many).
 
     :raises ValueError: it is something else
     """
-    total, _, _events = stats.partition(" stats:\n")[2].partition(" stats:\n")
-    counts = {name: int(count) for name, count in re.findall(r"(\w+) events:\s+(\d+)", total)}
-    if "TOTAL" not in counts:
+    total, *events = re.split(
+        r"^(\S+) stats:$", stats.partition("Aggregated stats:")[2], flags=re.M
+    )
+    if not events:
         raise ValueError(f"not perf's statistics: {stats[:200]!r}")
-    lost = counts.get("LOST", 0) + counts.get("LOST_SAMPLES", 0)
-    return {"samples": counts.get("SAMPLE", 0), "lost": lost}
+    missing = re.findall(r"(?:LOST\w*|(?<!UN)THROTTLE) events:\s+(\d+)", total)
+    samples = (re.search(r"SAMPLE events:\s+(\d+)", text) for text in events[1::2])
+    counts = [int(found[1]) if found else 0 for found in samples]
+    return {**dict(zip(events[::2], counts, strict=True)), MISSING: sum(map(int, missing))}
 
 
 def _attached() -> str:
@@ -277,14 +282,6 @@ def perf_probe() -> Iterator[None]:
         subprocess.run(["perf", "probe", "-q", "-d", "probe:handle_mm_fault*"], check=True)
 
 
-def let_perf_have_all() -> None:
-    """Without this the kernel throttles perf at 100,000 samples a second: most faults of such a
-    load go by unseen then, and not even as lost. The machine is thrown away after."""
-    # In this order: where there is no limit of time, the kernel takes no other rate.
-    for name, value in (("event_max_sample_rate", 10**8), ("cpu_time_max_percent", 0)):
-        Path(f"/proc/sys/kernel/perf_{name}").write_text(str(value))
-
-
 def tracers() -> Iterator[overhead.Tracer]:
     """All of them."""
     for name, options in OURS.items():
@@ -296,7 +293,6 @@ def tracers() -> Iterator[overhead.Tracer]:
 def main() -> None:
     """Every tracer, one after the other."""
     target, rounds = Path(sys.argv[1]), int(sys.argv[2])
-    let_perf_have_all()
     with (
         tempfile.TemporaryDirectory() as folder,
         web.server(Path(folder)) as server,

@@ -42,8 +42,8 @@ ROWS = {
     "counted, not timed, have no bucket.",
     "stack_slices": "The stacks of each time slice.",
     "loss_slices": "The losses of each time slice.",
-    "events": "Every fault, with --events; weight is for how many faults its stack stands, detail "
-    "what handle_mm_fault() returned, the error code, or the outcome.",
+    "events": "Every fault, with --events, in no order of time; weight is for how many faults its "
+    "stack stands, detail what handle_mm_fault() returned, the error code, or the outcome.",
     "tasks": "Faults of a process.",
     "cpus": "Faults on a CPU.",
     "pages": "Copy-on-write faults of a page frame; what it was is known after "

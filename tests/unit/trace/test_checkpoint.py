@@ -25,6 +25,7 @@ from livedump.trace.data import Drained, LossRow, StackRow
 from livedump.trace.errors import RecordingError
 from livedump.trace.journal import Journal
 from livedump.trace.layout import CELL_KINDS, Kind, Loss
+from livedump.trace.options import Options
 from livedump.trace.recorder import Recorder
 from livedump.trace.tables import Names, journal_tables
 from livedump.trace.timeline import Place
@@ -124,10 +125,12 @@ def await_checkpoint(path: Path) -> None:
     raise AssertionError("no checkpoint")
 
 
-def test_recorder_that_is_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("events", [True, False])
+def test_recorder_that_is_killed(tmp_path: Path, events: bool) -> None:
     """As far as the disk can tell: it is copied while the recorder is at work."""
     fake, path = FakePrograms(), tmp_path / "r"
-    with Recorder(trace.RecordConfig(path), load=fake.load, plan=PLAN) as recorder:
+    config = trace.RecordConfig(path, options=Options(events=events))
+    with Recorder(config, load=fake.load, plan=PLAN) as recorder:
         recorder.start()
         await_checkpoint(path)
         assert folder_of(path).stat().st_mode & 0o777 == 0o700
@@ -141,6 +144,8 @@ def test_recorder_that_is_killed(tmp_path: Path) -> None:
     found = trace.read(path)
     assert found.meta["ended_by"] == "killed"
     assert sum(row["count"] for row in found.tables["histograms"]) == 2
+    # What CPUs had not handed over.
+    assert any("single events" in text for text in found.meta["unmeasured"]) == events
 
 
 def settle(folder: Path) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import ctypes
 import errno
 import struct
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from livedump import syscalls
 from livedump.trace import hashmap
 from livedump.trace.hashmap import HashMap
 
@@ -27,37 +29,49 @@ class FakeKernel:
 
     def __call__(self, number: int, command: int, attr: Any, size: int) -> int:
         """As the kernel does it: the place to go on from is its own affair."""
-        assert number == 321 and size == 56
+        assert number == syscalls.BPF and size == 56
         raw = attr._obj
         begin, end, keys, values, count, fd, *flags = hashmap._ATTR.unpack(raw.raw)
         assert fd == 3 and flags == [0, 0]
         if self.fails:
-            return self._error(self.fails)
+            raise OSError(self.fails, "as asked")
         if command == 27:
-            for key in struct.unpack(f"<{count}I", ctypes.string_at(keys, 4 * count)):
-                del self.entries[key]
-            return 0
-        first = ctypes.c_uint64.from_address(begin).value if begin else 0
-        found = list(self.entries.items())[first:][: min(self.portion, count)]
-        ctypes.memmove(keys, b"".join(struct.pack("<I", key) for key, _ in found), 4 * len(found))
-        ctypes.memmove(
-            values, struct.pack(f"<{len(found)}Q", *dict(found).values()), 8 * len(found)
-        )
-        ctypes.c_uint64.from_address(end).value = first + len(found)
-        raw[hashmap._COUNT] = len(found).to_bytes(4, "little")
-        return self._error(errno.ENOENT) if first + len(found) == len(self.entries) else 0
+            done, over = self._delete(
+                struct.unpack(f"<{count}I", ctypes.string_at(keys, 4 * count))
+            )
+        else:
+            first = ctypes.c_uint64.from_address(begin).value if begin else 0
+            found = list(self.entries.items())[first:][: min(self.portion, count)]
+            done, over = len(found), first + len(found) == len(self.entries)
+            ctypes.memmove(keys, struct.pack(f"<{done}I", *dict(found)), 4 * done)
+            ctypes.memmove(values, struct.pack(f"<{done}Q", *dict(found).values()), 8 * done)
+            ctypes.c_uint64.from_address(end).value = first + done
+        raw[hashmap._COUNT] = done.to_bytes(4, "little")
+        if over:
+            raise OSError(errno.ENOENT, "no more")
+        return 0
 
-    @staticmethod
-    def _error(number: int) -> int:
-        ctypes.set_errno(number)
-        return -1
+    def _delete(self, keys: tuple[int, ...]) -> tuple[int, bool]:
+        """How many, up to one that is not there; and whether there was one."""
+        for done, key in enumerate(keys):
+            if self.entries.pop(key, None) is None:
+                return done, True
+        return len(keys), False
 
 
-def opened(kernel: FakeKernel, entries: int = 8) -> HashMap:
-    """The map."""
-    found = HashMap(3, 4, 8, entries)
-    found._bpf = kernel  # type: ignore[assignment]
-    return found
+#: Makes the map of a kernel, for so many entries.
+Opened = Callable[[FakeKernel], HashMap]
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> Opened:
+    """The map of a kernel."""
+
+    def open_(kernel: FakeKernel) -> HashMap:
+        monkeypatch.setattr(hashmap, "syscall", kernel)
+        return HashMap(3, 4, 8, 8)
+
+    return open_
 
 
 def read(map_: HashMap) -> dict[int, int]:
@@ -67,29 +81,30 @@ def read(map_: HashMap) -> dict[int, int]:
 
 
 @pytest.mark.parametrize("portion", [1, 2, 5, 8])
-def test_all_of_it_is_read_however_the_kernel_divides_it(portion: int) -> None:
+def test_all_of_it_is_read_however_the_kernel_divides_it(opened: Opened, portion: int) -> None:
     entries = {7 * n: n << 40 for n in range(5)}
     map_ = opened(FakeKernel(entries, portion=portion))
     assert read(map_) == read(map_) == entries
 
 
-def test_full_and_empty() -> None:
+def test_full_and_empty(opened: Opened) -> None:
     assert len(read(opened(FakeKernel({n: n for n in range(8)})))) == 8
     assert read(opened(FakeKernel({}))) == {}
 
 
-def test_deleting() -> None:
-    kernel = FakeKernel({n: n for n in range(5)})
+def test_deleting(opened: Opened) -> None:
+    """The kernel stops at what is not there; the rest is deleted all the same."""
+    kernel = FakeKernel({n: n + 1 for n in range(5)})
     map_ = opened(kernel)
-    map_.delete(struct.pack("<II", 1, 4))
-    assert read(map_) == {0: 0, 2: 2, 3: 3}
+    map_.delete(struct.pack("<5I", 9, 1, 7, 8, 4))
+    assert read(map_) == {0: 1, 2: 3, 3: 4}
     kernel.fails = errno.EINVAL
     map_.delete(b"")  # nothing to be asked
 
 
-def test_a_refusal_is_told() -> None:
+def test_a_refusal_is_told(opened: Opened) -> None:
     map_ = opened(FakeKernel({1: 1}, fails=errno.EPERM))
-    with pytest.raises(PermissionError):
+    with pytest.raises(PermissionError, match="LOOKUP"):
         map_.read()
-    with pytest.raises(PermissionError):
+    with pytest.raises(PermissionError, match="DELETE"):
         map_.delete(struct.pack("<I", 1))

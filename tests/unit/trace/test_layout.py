@@ -92,6 +92,11 @@ def test_limits_exist_in_the_header() -> None:
     )
 
 
+def test_batches_are_the_header_s() -> None:
+    header = (ROOT / "bpf" / "common.h").read_text()
+    assert re.findall(r"#define LD_BATCH (\d+)", header) == [str(layout.BATCH)]
+
+
 def test_outcomes_are_the_module_s() -> None:
     """cow_fault.c counts by the numbers of enum livedump_outcome."""
     text = (ROOT / "bpf" / "cow_fault.c").read_text()

@@ -14,10 +14,10 @@ import pytest
 
 from livedump.trace import bpf, maps
 from livedump.trace.buckets import BUCKETS
-from livedump.trace.data import CpuRow, Histogram, TaskRow
+from livedump.trace.data import CpuRow, Histogram, LossRow, TaskRow
 from livedump.trace.errors import TraceError
 from livedump.trace.journal import EVENT_BYTES
-from livedump.trace.layout import SPILLED, Counter, Kind
+from livedump.trace.layout import LOSS_NAMES, SPILLED, Counter, Kind, Loss
 from livedump.trace.options import Options
 from livedump.trace.probes import Plan
 
@@ -81,7 +81,7 @@ def cell(slice_: int, cpu: int, what: int, count: int) -> tuple[bytes, bytes]:
 def with_hashes(**hashes: Any) -> maps.BccPrograms:
     """Programs that have these hash maps."""
     found = maps.BccPrograms({}, PLAN, Options(slice_ns=100_000_000))
-    found._hashes = {name.encode(): hash_ for name, hash_ in hashes.items()}
+    found._hash_maps = {name.encode(): hash_ for name, hash_ in hashes.items()}
     return found
 
 
@@ -100,7 +100,7 @@ def test_slices_that_are_over_are_taken_out(monkeypatch: pytest.MonkeyPatch) -> 
     assert drained.last == 6
     left = [maps.CELL_KEY.unpack(key)[0] for key in cells.entries]
     assert left == [7, 7, 8, 8, 9, 9]
-    found._end_ns = now_ns
+    found._end_ns, found._ended = now_ns, True
     now_ns += 10**9  # looked at later
     cells.entries.update([cell(1 << 30, 0, what, 5)])  # it has met the end
     last = found.drain()
@@ -116,7 +116,7 @@ def test_stacks_of_slices_that_are_over() -> None:
     folds.delete = deleted.append  # type: ignore
     found = with_hashes(cells=FakeHash({}), folds=folds)
     found._walked = {5: (1, 2)}
-    found._end_ns = 10**9
+    found._end_ns, found._ended = 10**9, True
     [row] = found.drain().stacks
     assert (row.slice, row.kind, row.comm, row.addresses) == (3, "user", "cat", (1, 2))
     assert (row.samples, row.count, row.stalled_ns, row.user) == (2, 40, 900, ())
@@ -141,6 +141,7 @@ def test_nothing_is_removed_before_everything_was_read() -> None:
         ("ld_cell", maps.CELL_KEY),
         ("ld_stack_key", maps.FOLD_KEY),
         ("ld_fold", maps.FOLD_VALUE),
+        ("ld_hist", struct.Struct("<QQQ")),  # and the slots
     ],
 )
 def test_keys_and_values_are_the_header_s(name: str, format_: struct.Struct) -> None:
@@ -150,6 +151,86 @@ def test_keys_and_values_are_the_header_s(name: str, format_: struct.Struct) -> 
     letters = {"u64": "Q", "u32": "I", "s32": "i", "u16": "H", "char": "16s"}
     fields = re.findall(r"^\t(\w+) \w+(?:\[LD_COMM\])?;", body[1], re.MULTILINE)
     assert "<" + "".join(letters[kind] for kind in fields) == format_.format
+
+
+def test_histograms_are_in_the_order_of_the_header() -> None:
+    header = (ROOT / "bpf" / "common.h").read_text()
+    body = re.search(r"struct ld_hist \{(.*?)\n\};", header, re.DOTALL)
+    assert body
+    names = re.findall(r"^\tu64 (\w+)", body[1], re.MULTILINE)
+    assert names == ["count", *maps.HistogramPart._fields[1:]]
+
+
+class Counting:
+    """As much of bcc.BPF as beginning and ending take: what is done, in order.
+
+    :ivar skipped: what the kernel counts, more each time it is asked
+    """
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+        self.skipped = 0
+
+    def __getitem__(self, table: bytes) -> Any:
+        """The window, or the losses of two CPUs."""
+        return {b"window": self, b"losses": Losses()}[table]
+
+    def __setitem__(self, key: object, value: ctypes.c_uint64) -> None:
+        self.done.append("open" if value.value else "shut")
+
+    def rows(self) -> list[LossRow]:
+        """What the kernel counts."""
+        self.done.append("ask")
+        self.skipped += 10
+        return [LossRow("probe", "skipped", self.skipped)]
+
+
+class Losses:
+    """The map of losses: in one place, 1 on each CPU."""
+
+    def __getitem__(self, index: ctypes.c_int) -> list[int]:
+        """Of two CPUs."""
+        return [1, 1] if index.value == Kind.COW * len(Loss) + Loss.SLICES_FULL else [0, 0]
+
+
+def test_begin_and_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the kernel counted before is no loss, nor what it counts afterwards; what programs that
+    are on their way have no room for is."""
+    fake = Counting()
+    found = maps.BccPrograms(fake, PLAN, Options())
+    found._missed = fake  # type: ignore[assignment]
+
+    def wait() -> None:
+        fake.done.append("wait")
+        assert not found._ended, "programs are on their way"
+
+    monkeypatch.setattr(maps, "await_programs", wait)
+    monkeypatch.setattr(Losses, "__getitem__", lambda self, index: [0, 0])
+    found.begin()
+    monkeypatch.undo()
+    monkeypatch.setattr(maps, "await_programs", wait)
+    assert found.losses() == [
+        LossRow("probe", "skipped", 10),
+        LossRow("cow", LOSS_NAMES[Loss.SLICES_FULL], 2),
+    ]
+    found.end()
+    assert found._ended
+    assert fake.done == ["ask", "open", "ask", "shut", "ask", "wait"]
+    assert found.losses()[0] == found.losses()[0] == LossRow("probe", "skipped", 20)
+
+
+def test_where_a_grace_period_cannot_be_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+
+    def refuse(*_: object) -> int:
+        raise OSError(22, "nohz_full")
+
+    monkeypatch.setattr("time.sleep", slept.append)
+    maps.await_programs()
+    assert not slept
+    monkeypatch.setattr(maps, "syscall", refuse)
+    maps.await_programs()
+    assert slept == [maps.MARGIN_NS / 1e9]
 
 
 def test_events_are_handed_over_in_portions(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,7 +261,7 @@ def test_events_are_handed_over_in_portions(monkeypatch: pytest.MonkeyPatch) -> 
                 if self[b"ring"].callback(None, ctypes.addressof(data), size) < 0:
                     return
 
-    monkeypatch.setattr(maps, "MOST_EVENTS", 30)
+    monkeypatch.setattr(maps, "MOST_EVENTS", 29)
     kept: list[bytes] = []
     found = maps.BccPrograms(
         Bpf({b"ring": Ring(), b"batches": Batches()}), PLAN, Options(events=True)
@@ -188,7 +269,7 @@ def test_events_are_handed_over_in_portions(monkeypatch: pytest.MonkeyPatch) -> 
     found.events(kept.append)
     assert b"".join(kept) == b"x" * EVENT_BYTES * 30
     kept.clear()
-    found._end_ns = 1
+    found._ended = True
     found.events(kept.append)
     assert b"".join(kept) == b"x" * EVENT_BYTES * 100 + b"rest" * 12 * 2
     kept.clear()
@@ -224,7 +305,7 @@ def test_faults_are_kept_by_cpu() -> None:
         b"counters": PerCpu({Counter.KERNEL_EVENTS: [0, 9, 0]}, [7, 7, 7]),
     }
     found = maps.BccPrograms(tables, PLAN, Options())
-    parts = found._parts()
+    parts = found._histogram_parts()
     assert [*found._cpus(parts)] == [
         CpuRow("cow", 0, 5, 500),
         CpuRow("cow", 2, 2, 200),
