@@ -98,6 +98,7 @@ def compiler_in(root: Path) -> None:
 
     :raises subprocess.CalledProcessError: there is no compiler
     """
+    (root / "tmp").mkdir()
     (root / "compiled.c").write_text(SOURCE)
     programs = [COMPILE[0]]
     for name in ("cc1", "as"):
@@ -125,9 +126,14 @@ def cpu_times(command: Sequence[str], root: Path, rounds: int) -> list[float]:
     found = []
     for _ in range(rounds):
         begun = _spent()
-        subprocess.run(command, check=True, preexec_fn=partial(os.chroot, root))
+        subprocess.run(command, check=True, preexec_fn=partial(_enter, root))
         found.append(1e9 * (_spent() - begun))
     return found
+
+
+def _enter(root: Path) -> None:
+    os.chroot(root)
+    os.chdir("/")
 
 
 def _spent() -> float:
