@@ -6,6 +6,7 @@ import os
 import threading
 import time
 import xml.etree.ElementTree as ET
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -280,6 +281,16 @@ def test_a_peer_that_has_not_kept_all_proves_nothing(kept: dict[str, int]) -> No
         "tracing: events against perf record with the same data"
     ]
     assert "samples of 4,000 faults" in unproven[0].note
+
+
+def test_compiler_in_a_root_of_its_own(tmp_path: Path) -> None:
+    """With all that it reads; two rounds, as the second finds the first one's files."""
+    if os.geteuid():
+        pytest.skip("needs root: chroot(2)")
+    tracing.compiler_in(tmp_path)
+    assert all(ns > 1e6 for ns in tracing.cpu_times(tracing.COMPILE, tmp_path, 2))
+    assert b"f29" in (tmp_path / "compiled.o").read_bytes()
+    assert not list((tmp_path / "tmp").iterdir())
 
 
 def test_what_perf_has_kept() -> None:
