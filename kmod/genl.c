@@ -5,7 +5,7 @@
 #include <linux/slab.h>
 #include <net/genetlink.h>
 
-#include "cow.h"
+#include "fault/cow.h"
 #include "genl.h"
 #include "image.h"
 

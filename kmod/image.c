@@ -11,12 +11,12 @@
 #include <linux/vmalloc.h>
 
 #include "compat.h"
-#include "cow.h"
+#include "fault/cow.h"
 #include "image.h"
 #include "protect.h"
-#include "ranges.h"
+#include "map/ram.h"
 #include "session.h"
-#include "stop.h"
+#include "stop/stop.h"
 #include "test.h"
 
 #define VMCOREINFO_NOTE "VMCOREINFO"

@@ -10,11 +10,11 @@
 #include <linux/suspend.h>
 
 #include "compat.h"
-#include "fault.h"
+#include "fault/probe.h"
 #include "genl.h"
 #include "image.h"
 #include "session.h"
-#include "usermap.h"
+#include "hooks/user.h"
 
 #define CREATE_TRACE_POINTS
 #include "trace.h"

@@ -5,10 +5,10 @@
 #include <asm/tlbflush.h>
 #include <asm/tsc.h>
 
-#include "cow.h"
+#include "fault/cow.h"
 #include "protect.h"
-#include "ranges.h"
-#include "tables.h"
+#include "map/ram.h"
+#include "fault/tables.h"
 
 static const struct ld_strategy *const strategies[] = { &ld_lazy, &ld_eager };
 

@@ -7,19 +7,19 @@
 #include <asm/tsc.h>
 
 #include "compat.h"
-#include "cow.h"
-#include "fault.h"
+#include "fault/cow.h"
+#include "fault/probe.h"
 #include "genl.h"
-#include "hooks.h"
+#include "hooks/hooks.h"
 #include "image.h"
-#include "ranges.h"
-#include "sensitive.h"
+#include "map/ram.h"
+#include "stop/sensitive.h"
 #include "session.h"
-#include "stop.h"
-#include "tables.h"
+#include "stop/stop.h"
+#include "fault/tables.h"
 #include "test.h"
 #include "trace.h"
-#include "usermap.h"
+#include "hooks/user.h"
 
 #define WATCH_INTERVAL (HZ / 4)
 #define MIN_POOL_BYTES SZ_64M

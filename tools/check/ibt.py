@@ -200,7 +200,7 @@ def sources(folder: Path) -> dict[str, str]:
     """Name -> text of the module's C files, comments left out."""
     return {
         path.name: re.sub(r"/\*.*?\*/", "", path.read_text(), flags=re.DOTALL)
-        for path in sorted(folder.glob("*.[ch]"))
+        for path in sorted(folder.rglob("*.[ch]"))
     }
 
 
@@ -281,7 +281,7 @@ def require_fresh(path: Path, folder: Path) -> None:
     :raises ElfError: it is newer
     """
     built = path.stat().st_mtime
-    files = (file for file in sorted(folder.glob("*.[ch]")) if file.name != TEST_BUILD_ONLY)
+    files = (file for file in sorted(folder.rglob("*.[ch]")) if file.name != TEST_BUILD_ONLY)
     newer = [file.name for file in files if file.stat().st_mtime > built]
     if newer:
         raise ElfError(f"{path} is older than {', '.join(newer)}: make kmod")

@@ -14,9 +14,9 @@
 #include <asm/trap_pf.h>
 #include <asm/tsc.h>
 
-#include "cow.h"
-#include "fault.h"
-#include "pgwalk.h"
+#include "fault/cow.h"
+#include "fault/probe.h"
+#include "map/pgwalk.h"
 #include "protect.h"
 #include "trace.h"
 

@@ -4,7 +4,7 @@
 #include <linux/mm.h>
 #include <linux/vmalloc.h>
 
-#include "cow.h"
+#include "fault/cow.h"
 #include "test.h"
 
 /* Beside the page frame number of a page of the pool: it is a table's copy. */

@@ -7,10 +7,10 @@
 #include <linux/vmalloc.h>
 
 #include "compat.h"
-#include "cow.h"
-#include "pgwalk.h"
+#include "fault/cow.h"
+#include "map/pgwalk.h"
 #include "protect.h"
-#include "ranges.h"
+#include "map/ram.h"
 
 static struct {
 	struct ld_range *range;

@@ -4,12 +4,12 @@
 #include <linux/vmalloc.h>
 
 #include "compat.h"
-#include "cow.h"
-#include "pgwalk.h"
+#include "fault/cow.h"
+#include "map/pgwalk.h"
 #include "protect.h"
-#include "tables.h"
+#include "fault/tables.h"
 #include "test.h"
-#include "watched.h"
+#include "stop/dirty.h"
 
 /* Entries that one test looks at: most are clean. */
 #define TOGETHER 8

@@ -3,12 +3,12 @@
 #include <linux/sched/task_stack.h>
 #include <linux/vmalloc.h>
 
-#include "cow.h"
-#include "hooks.h"
-#include "pgwalk.h"
-#include "stacks.h"
-#include "tables.h"
-#include "watched.h"
+#include "fault/cow.h"
+#include "hooks/hooks.h"
+#include "map/pgwalk.h"
+#include "stop/stacks.h"
+#include "fault/tables.h"
+#include "stop/dirty.h"
 
 #define STACK_PAGES (THREAD_SIZE / PAGE_SIZE)
 /* What of an entry says that it still maps the same page. */

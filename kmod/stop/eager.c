@@ -10,12 +10,12 @@
 #include <linux/sched/signal.h>
 #include <linux/vmalloc.h>
 
-#include "cow.h"
-#include "pgwalk.h"
+#include "fault/cow.h"
+#include "map/pgwalk.h"
 #include "protect.h"
-#include "ranges.h"
-#include "sensitive.h"
-#include "tables.h"
+#include "map/ram.h"
+#include "stop/sensitive.h"
+#include "fault/tables.h"
 
 /* For each 2 MiB of a region its table of entries; NULL where there is none. */
 static struct {

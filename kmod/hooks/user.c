@@ -12,8 +12,8 @@
 #include <linux/kprobes.h>
 #include <linux/mm.h>
 
-#include "fault.h"
-#include "usermap.h"
+#include "fault/probe.h"
+#include "hooks/user.h"
 
 void ld_usermap_save(const struct vm_area_struct *vma, unsigned long pfn,
 		     unsigned long count)

@@ -6,11 +6,11 @@
 #include <linux/vmalloc.h>
 
 #include "compat.h"
-#include "cow.h"
-#include "pgwalk.h"
+#include "fault/cow.h"
+#include "map/pgwalk.h"
 #include "protect.h"
-#include "ranges.h"
-#include "sensitive.h"
+#include "map/ram.h"
+#include "stop/sensitive.h"
 
 static struct task_struct **idle;	/* by CPU */
 

@@ -7,7 +7,7 @@
 #ifndef _LIVEDUMP_TABLES_H
 #define _LIVEDUMP_TABLES_H
 
-#include "pgwalk.h"
+#include "map/pgwalk.h"
 
 /* Nested faults up to this depth have a temporary mapping each. */
 #define LD_MAX_DEPTH 6

@@ -10,14 +10,14 @@
 #include <linux/mm.h>
 #include <linux/vmalloc.h>
 
-#include "cow.h"
-#include "pgwalk.h"
+#include "fault/cow.h"
+#include "map/pgwalk.h"
 #include "protect.h"
-#include "ranges.h"
-#include "tables.h"
+#include "map/ram.h"
+#include "fault/tables.h"
 #include "test.h"
-#include "tracked.h"
-#include "watched.h"
+#include "stop/precopy.h"
+#include "stop/dirty.h"
 
 /* One entry to protect: its table's number in the plan, and its own in it. */
 struct planned {

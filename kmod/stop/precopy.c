@@ -5,16 +5,16 @@
 #include <linux/vmalloc.h>
 
 #include "compat.h"
-#include "cow.h"
-#include "pgwalk.h"
+#include "fault/cow.h"
+#include "map/pgwalk.h"
 #include "protect.h"
-#include "ranges.h"
-#include "sensitive.h"
-#include "stacks.h"
-#include "tables.h"
+#include "map/ram.h"
+#include "stop/sensitive.h"
+#include "stop/stacks.h"
+#include "fault/tables.h"
 #include "test.h"
-#include "tracked.h"
-#include "watched.h"
+#include "stop/precopy.h"
+#include "stop/dirty.h"
 
 static struct {
 	unsigned long *fixed;		/* bitmap: stay writable */

@@ -7,10 +7,10 @@
 #include <linux/vmalloc.h>
 
 #include "compat.h"
-#include "cow.h"
+#include "fault/cow.h"
 #include "protect.h"
-#include "ranges.h"
-#include "tables.h"
+#include "map/ram.h"
+#include "fault/tables.h"
 #include "test.h"
 
 #define SLOTS_PER_CPU (LD_MAX_DEPTH + 1)	/* the last is for all deeper */

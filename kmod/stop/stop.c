@@ -10,10 +10,10 @@
 #include <asm/tsc.h>
 
 #include "compat.h"
-#include "cow.h"
-#include "fault.h"
-#include "hooks.h"
-#include "stop.h"
+#include "fault/cow.h"
+#include "fault/probe.h"
+#include "hooks/hooks.h"
+#include "stop/stop.h"
 #include "test.h"
 
 #define MAX_ATTEMPTS 20

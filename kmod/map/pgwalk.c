@@ -4,7 +4,7 @@
 #include <linux/pgtable.h>
 
 #include "compat.h"
-#include "pgwalk.h"
+#include "map/pgwalk.h"
 
 static void walk_table(struct ld_walk *walk, const u64 *table, int level,
 		       unsigned long addr)

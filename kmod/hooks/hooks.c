@@ -7,11 +7,11 @@
 #include <linux/vmalloc.h>
 
 #include "compat.h"
-#include "fault.h"
-#include "hooks.h"
-#include "pgwalk.h"
-#include "ranges.h"
-#include "usermap.h"
+#include "fault/probe.h"
+#include "hooks/hooks.h"
+#include "map/pgwalk.h"
+#include "map/ram.h"
+#include "hooks/user.h"
 
 #define LOG_ROOM 1024
 
