@@ -13,7 +13,6 @@
 #include "compat.h"
 #include "fault/cow.h"
 #include "image.h"
-#include "protect.h"
 #include "map/ram.h"
 #include "session.h"
 #include "stop/stop.h"

@@ -12,9 +12,10 @@
 #include "compat.h"
 #include "fault/probe.h"
 #include "genl.h"
-#include "image.h"
-#include "session.h"
 #include "hooks/user.h"
+#include "image.h"
+#include "map/clock.h"
+#include "session.h"
 
 #define CREATE_TRACE_POINTS
 #include "trace.h"

@@ -27,7 +27,7 @@ FAIL = "fail"
 _CAPABILITIES = {12: "CAP_NET_ADMIN", 17: "CAP_SYS_RAWIO", 21: "CAP_SYS_ADMIN"}
 _CAP_SYS_MODULE = 16
 
-#: Unexported symbols that the module looks up (kmod/compat.c) or probes (kmod/hooks.c) by name;
+#: Unexported symbols that the module looks up (kmod/compat.c) or probes (kmod/hooks/) by name;
 #: tests/unit/test_doctor.py compares.
 SYMBOLS = (
     "kallsyms_lookup_name",

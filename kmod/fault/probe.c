@@ -15,9 +15,11 @@
 #include <asm/tsc.h>
 
 #include "fault/cow.h"
+#include "fault/open.h"
 #include "fault/probe.h"
+#include "map/clock.h"
 #include "map/pgwalk.h"
-#include "protect.h"
+#include "map/regions.h"
 #include "trace.h"
 
 enum fault_mode {
@@ -28,26 +30,9 @@ enum fault_mode {
 
 static enum fault_mode mode;
 static struct tracepoint *fault_tracepoint;	/* that our probe is on */
-static u64 tsc_mult;
 
 static DEFINE_PER_CPU(struct ld_fault_stats, stats);
 static DEFINE_PER_CPU(int, depth);
-
-#define TSC_SHIFT 32
-
-void ld_tsc_init(void)
-{
-	tsc_mult = div_u64(1000000ULL << TSC_SHIFT, tsc_khz);
-}
-
-/* Counters of two CPUs may differ: never a negative time. */
-u64 notrace ld_tsc_to_ns(u64 cycles)
-{
-	if ((s64)cycles < 0)
-		return 0;
-	return mul_u64_u64_shr(cycles, tsc_mult, TSC_SHIFT);
-}
-NOKPROBE_SYMBOL(ld_tsc_to_ns);
 
 static __always_inline void count(u32 outcome)
 {
@@ -67,18 +52,6 @@ static __always_inline void account(u64 demoted, u64 copied, u64 total)
 		this_cpu_write(stats.max_tsc, total);
 }
 
-static __always_inline bool in_regions(unsigned long address)
-{
-	int i;
-
-	for (i = 0; i < LD_REGIONS; i++)
-		if (address >= ld_region_at(i)->start &&
-		    address <= ld_region_at(i)->last)
-			return true;
-	return false;
-}
-
-/* A write to a present page of a region, by the kernel. */
 static __always_inline bool may_be_ours(unsigned long address,
 					unsigned long error_code)
 {
@@ -86,7 +59,7 @@ static __always_inline bool may_be_ours(unsigned long address,
 				   X86_PF_RSVD | X86_PF_INSTR;
 
 	return (error_code & mask) == (X86_PF_PROT | X86_PF_WRITE) &&
-	       in_regions(address);
+	       ld_in_regions(address);
 }
 
 static void notrace handle(unsigned long address, struct pt_regs *regs)
@@ -139,7 +112,7 @@ static bool notrace is_mapped(unsigned long pfn)
 {
 	struct ld_where where;
 
-	return ld_walk_to((unsigned long)__va(PFN_PHYS(pfn)), &where) != 0;
+	return ld_lookup((unsigned long)__va(PFN_PHYS(pfn)), &where) != 0;
 }
 NOKPROBE_SYMBOL(is_mapped);
 

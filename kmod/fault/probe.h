@@ -48,7 +48,4 @@ void ld_fault_save_for_hook(unsigned long pfn);
 void ld_fault_stats_reset(void);
 void ld_fault_stats_read(struct ld_fault_stats *sum);
 
-u64 ld_tsc_to_ns(u64 cycles);
-void ld_tsc_init(void);
-
 #endif

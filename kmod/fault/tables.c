@@ -8,9 +8,11 @@
 
 #include "compat.h"
 #include "fault/cow.h"
-#include "protect.h"
-#include "map/ram.h"
+#include "fault/entry.h"
 #include "fault/tables.h"
+#include "map/ram.h"
+#include "map/regions.h"
+#include "map/tlb.h"
 #include "test.h"
 
 #define SLOTS_PER_CPU (LD_MAX_DEPTH + 1)	/* the last is for all deeper */

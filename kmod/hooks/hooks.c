@@ -9,9 +9,9 @@
 #include "compat.h"
 #include "fault/probe.h"
 #include "hooks/hooks.h"
+#include "hooks/user.h"
 #include "map/pgwalk.h"
 #include "map/ram.h"
-#include "hooks/user.h"
 
 #define LOG_ROOM 1024
 
@@ -181,7 +181,7 @@ static int poke_text(struct kretprobe_instance *instance,
 
 	enter();
 	for (addr &= PAGE_MASK; addr <= last; addr += PAGE_SIZE) {
-		u64 leaf = ld_walk_to(addr, &where);
+		u64 leaf = ld_lookup(addr, &where);
 
 		if (leaf)
 			ld_fault_save_for_hook(

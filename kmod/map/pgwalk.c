@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: GPL-2.0
-#include <linux/kprobes.h>
 #include <linux/mm.h>
 #include <linux/pgtable.h>
 
@@ -61,26 +60,7 @@ void ld_walk_kernel(struct ld_walk *walk)
 	}
 }
 
-void notrace ld_walk_top(struct ld_where *where)
+u64 ld_walk_to(unsigned long addr, struct ld_where *where)
 {
-	where->table = PHYS_PFN(__pa(ld_syms.init_mm->pgd));
-	where->level = pgtable_l5_enabled() ? 5 : 4;
+	return ld_lookup(addr, where);
 }
-NOKPROBE_SYMBOL(ld_walk_top);
-
-u64 notrace ld_walk_to(unsigned long addr, struct ld_where *where)
-{
-	u64 entry;
-
-	ld_walk_top(where);
-	for (;; where->level--) {
-		where->index = ld_index(addr, where->level);
-		entry = READ_ONCE(ld_table_at(where->table)[where->index]);
-		if (!(entry & _PAGE_PRESENT))
-			return 0;
-		if (ld_is_leaf(entry, where->level))
-			return entry;
-		where->table = ld_table_pfn(entry);
-	}
-}
-NOKPROBE_SYMBOL(ld_walk_to);

@@ -7,6 +7,8 @@
 #include <linux/pgtable.h>
 #include <linux/types.h>
 
+#include "compat.h"
+
 /* Levels: 1 is a page-table entry, 2 PMD, 3 PUD, 4 P4D, 5 PGD. */
 #define LD_LEVEL_PTE 1
 #define LD_LEVEL_PMD 2
@@ -73,14 +75,36 @@ static inline u64 *ld_table_at(unsigned long pfn)
 void ld_walk_kernel(struct ld_walk *walk);
 
 /* The top table of init_mm; sets where->table and where->level. */
-void ld_walk_top(struct ld_where *where);
+static __always_inline void ld_walk_top(struct ld_where *where)
+{
+	where->table = PHYS_PFN(__pa(ld_syms.init_mm->pgd));
+	where->level = pgtable_l5_enabled() ? 5 : 4;
+}
 
 /**
- * ld_walk_to() - find the leaf that maps an address, any context
+ * ld_lookup() - find the leaf that maps an address, any context
  * @where: its place, or that of the entry that maps nothing
  *
  * Return: the leaf's value; 0 when the address is not mapped.
  */
+static __always_inline u64 ld_lookup(unsigned long addr,
+				     struct ld_where *where)
+{
+	u64 entry;
+
+	ld_walk_top(where);
+	for (;; where->level--) {
+		where->index = ld_index(addr, where->level);
+		entry = READ_ONCE(ld_table_at(where->table)[where->index]);
+		if (!(entry & _PAGE_PRESENT))
+			return 0;
+		if (ld_is_leaf(entry, where->level))
+			return entry;
+		where->table = ld_table_pfn(entry);
+	}
+}
+
+/* The same, for who does not run in a fault. */
 u64 ld_walk_to(unsigned long addr, struct ld_where *where);
 
 #endif

@@ -9,8 +9,8 @@
 #include "compat.h"
 #include "fault/cow.h"
 #include "map/pgwalk.h"
-#include "protect.h"
 #include "map/ram.h"
+#include "map/regions.h"
 
 static struct {
 	struct ld_range *range;
@@ -105,6 +105,14 @@ u64 ld_ranges_unreadable(void)
 	return ram.unreadable;
 }
 
+bool ld_is_readable(unsigned long pfn)
+{
+	struct ld_where where;
+	u64 leaf = ld_walk_to((unsigned long)__va(PFN_PHYS(pfn)), &where);
+	u64 pat = where.level == LD_LEVEL_PTE ? _PAGE_PAT : _PAGE_PAT_LARGE;
+
+	return leaf && !(leaf & (_PAGE_PCD | _PAGE_PWT | pat));
+}
 /* The first page frame of RAM from @pfn on; ram.max_pfn past the last. */
 static unsigned long next_pfn(unsigned long pfn)
 {
@@ -143,24 +151,13 @@ void ld_ranges_mark_unreadable(void)
 
 /* ---- counts for the receipt ---- */
 
-static bool in_regions(unsigned long addr)
-{
-	int i;
-
-	for (i = 0; i < LD_REGIONS; i++)
-		if (addr >= ld_region_at(i)->start &&
-		    addr <= ld_region_at(i)->last)
-			return true;
-	return false;
-}
-
 static void note_live(struct ld_walk *walk, u64 entry, int level,
 		      unsigned long addr)
 {
 	unsigned long pfn = ld_entry_pfn(entry, level);
 	unsigned long pages = ld_level_size(level) >> PAGE_SHIFT;
 
-	if ((entry & _PAGE_RW) && pfn < ram.max_pfn && !in_regions(addr))
+	if ((entry & _PAGE_RW) && pfn < ram.max_pfn && !ld_in_regions(addr))
 		bitmap_set(ram.live, pfn, min(pages, ram.max_pfn - pfn));
 }
 
@@ -169,7 +166,7 @@ static bool is_outside(struct ld_walk *walk, unsigned long pfn, int level,
 		       unsigned long addr)
 {
 	cond_resched();
-	return level >= LD_LEVEL_PUD || !in_regions(addr);
+	return level >= LD_LEVEL_PUD || !ld_in_regions(addr);
 }
 
 /* Who is mapped writable elsewhere, but for copies made in the stop. */

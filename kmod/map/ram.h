@@ -26,6 +26,9 @@ u64 ld_ranges_pages(void);
 /* Reserve the bitmap of `live` pages; 0 or -ENOMEM. */
 int ld_ranges_prepare(void);
 
+/* True when the direct map has the page, and as ordinary cached memory. */
+bool ld_is_readable(unsigned long pfn);
+
 /* Mark page frames that must not be read: offline, poisoned, not mapped. */
 void ld_ranges_mark_unreadable(void);
 u64 ld_ranges_unreadable(void);		/* of RAM */

@@ -5,11 +5,11 @@
 
 #include "compat.h"
 #include "fault/cow.h"
-#include "map/pgwalk.h"
-#include "protect.h"
 #include "fault/tables.h"
-#include "test.h"
+#include "map/pgwalk.h"
+#include "map/tlb.h"
 #include "stop/dirty.h"
+#include "test.h"
 
 /* Entries that one test looks at: most are clean. */
 #define TOGETHER 8

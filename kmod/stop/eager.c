@@ -11,11 +11,14 @@
 #include <linux/vmalloc.h>
 
 #include "fault/cow.h"
-#include "map/pgwalk.h"
-#include "protect.h"
-#include "map/ram.h"
-#include "stop/sensitive.h"
+#include "fault/open.h"
 #include "fault/tables.h"
+#include "map/pgwalk.h"
+#include "map/ram.h"
+#include "map/regions.h"
+#include "map/tlb.h"
+#include "stop/sensitive.h"
+#include "stop/strategy.h"
 
 /* For each 2 MiB of a region its table of entries; NULL where there is none. */
 static struct {

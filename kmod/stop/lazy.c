@@ -11,13 +11,16 @@
 #include <linux/vmalloc.h>
 
 #include "fault/cow.h"
-#include "map/pgwalk.h"
-#include "protect.h"
-#include "map/ram.h"
+#include "fault/entry.h"
+#include "fault/open.h"
 #include "fault/tables.h"
-#include "test.h"
-#include "stop/precopy.h"
+#include "map/pgwalk.h"
+#include "map/ram.h"
+#include "map/regions.h"
 #include "stop/dirty.h"
+#include "stop/precopy.h"
+#include "stop/strategy.h"
+#include "test.h"
 
 /* One entry to protect: its table's number in the plan, and its own in it. */
 struct planned {

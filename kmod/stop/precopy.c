@@ -6,15 +6,15 @@
 
 #include "compat.h"
 #include "fault/cow.h"
+#include "fault/tables.h"
 #include "map/pgwalk.h"
-#include "protect.h"
 #include "map/ram.h"
+#include "map/tlb.h"
+#include "stop/dirty.h"
+#include "stop/precopy.h"
 #include "stop/sensitive.h"
 #include "stop/stacks.h"
-#include "fault/tables.h"
 #include "test.h"
-#include "stop/precopy.h"
-#include "stop/dirty.h"
 
 static struct {
 	unsigned long *fixed;		/* bitmap: stay writable */

@@ -8,7 +8,6 @@
 #include "compat.h"
 #include "fault/cow.h"
 #include "map/pgwalk.h"
-#include "protect.h"
 #include "map/ram.h"
 #include "stop/sensitive.h"
 

@@ -4,11 +4,11 @@
 #include <linux/vmalloc.h>
 
 #include "fault/cow.h"
+#include "fault/tables.h"
 #include "hooks/hooks.h"
 #include "map/pgwalk.h"
-#include "stop/stacks.h"
-#include "fault/tables.h"
 #include "stop/dirty.h"
+#include "stop/stacks.h"
 
 #define STACK_PAGES (THREAD_SIZE / PAGE_SIZE)
 /* What of an entry says that it still maps the same page. */

@@ -13,7 +13,10 @@
 #include "fault/cow.h"
 #include "fault/probe.h"
 #include "hooks/hooks.h"
+#include "map/clock.h"
+#include "map/tlb.h"
 #include "stop/stop.h"
+#include "stop/strategy.h"
 #include "test.h"
 
 #define MAX_ATTEMPTS 20

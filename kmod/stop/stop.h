@@ -4,7 +4,7 @@
 #define _LIVEDUMP_STOP_H
 
 #include <linux/elfcore.h>
-#include "protect.h"
+#include "stop/strategy.h"
 
 struct ld_stop_cpu {
 	struct pt_regs regs;		/* at the stop */

@@ -22,7 +22,7 @@ from tests.race.provoke import PAGE, control, nmis, pages, word
 from tools import witness
 
 POOL = 192 << 20
-#: kmod/tables.h
+#: kmod/fault/tables.h
 MAX_DEPTH = 6
 DELAYS: tuple[dict[str, int], ...] = ({}, {"copied": 300}, {"published": 300}, {"demote": 300})
 
