@@ -2,6 +2,7 @@
 #include <linux/cc_platform.h>
 #include <linux/cpu.h>
 #include <linux/kprobes.h>
+#include <linux/list.h>
 #include <linux/objtool.h>
 #include <linux/percpu.h>
 #include <linux/tick.h>
@@ -11,6 +12,7 @@
 #include <xen/xen.h>
 
 #include "compat.h"
+#include "uapi/livedump.h"
 
 struct ld_syms ld_syms;
 
@@ -32,6 +34,24 @@ asm(
 	".size ld_call_thunk, . - ld_call_thunk\n"
 	".popsection\n"
 );
+
+/* What a hooked call returns into at once: its caller. Never called itself. */
+asm(
+	".pushsection .text, \"ax\"\n"
+	".type ld_just_return_thunk, @function\n"
+	"ld_just_return_thunk:\n"
+	"	" ASM_RET "\n"
+	".size ld_just_return_thunk, . - ld_just_return_thunk\n"
+	".popsection\n"
+);
+
+extern const char ld_just_return_thunk[];
+
+unsigned long ld_just_return(void)
+{
+	return (unsigned long)ld_just_return_thunk;
+}
+NOKPROBE_SYMBOL(ld_just_return);
 
 asmlinkage unsigned long ld_call_thunk(unsigned long fn, unsigned long arg0,
 				       unsigned long arg1);
@@ -134,6 +154,10 @@ int ld_compat_init(void)
 	ld_syms.cpa_lock = (spinlock_t *)cpa_lock;
 	ld_syms.espfix_waddr = lookup("espfix_waddr");
 	ld_syms.nohz_full_running = lookup("tick_nohz_full_running");
+	ld_syms.hugetlb_optimize = lookup("vmemmap_optimize_enabled");
+	ld_syms.page_reporting = lookup("pr_dev_info");
+	ld_syms.nmi_state = lookup("nmi_state");
+	ld_syms.cached_stacks = lookup("cached_stacks");
 	return 0;
 }
 
@@ -158,14 +182,21 @@ void ld_put_online_mems(void)
 }
 
 /*
- * AMD's __svm_vcpu_run stores guest registers while GSBASE is the guest's: a
- * fault there cannot be handled. A guest may start at any moment while we
- * prepare, so what counts is that kvm could run one.
+ * AMD's __svm_vcpu_run() stores guest registers while GSBASE is the guest's: a
+ * fault there cannot be handled. On Intel a fault between a VM exit and kvm's
+ * read of CR2 gives the guest our address as its own. So no guest may run; a
+ * hook on kvm_arch_init_vm() keeps new ones from starting.
  */
-static bool may_run_guests_on_amd(void)
+static bool has_kvm_guest(void)
 {
-	return boot_cpu_data.x86_vendor != X86_VENDOR_INTEL &&
-	       lookup("svm_vcpu_run");
+	const struct list_head *vms;
+	unsigned long addr = lookup("vm_list");
+
+	/* In kvm.ko, which may come and go: looked up each time. */
+	if (!addr)
+		return false;
+	vms = (const struct list_head *)addr;
+	return READ_ONCE(vms->next) != vms;
 }
 
 static bool is_nohz_full(void)
@@ -173,30 +204,57 @@ static bool is_nohz_full(void)
 	return ld_syms.nohz_full_running && *(bool *)ld_syms.nohz_full_running;
 }
 
-const char *ld_machine_refusal(void)
+/*
+ * Struct pages of a huge page are mapped anew, writable, by hand. The key's
+ * first member is its count.
+ */
+static bool is_hugetlb_vmemmap_optimized(void)
+{
+#ifdef CONFIG_HUGETLB_PAGE_OPTIMIZE_VMEMMAP
+	return ld_syms.hugetlb_optimize &&
+	       READ_ONCE(*(bool *)ld_syms.hugetlb_optimize);
+#else
+	return false;
+#endif
+}
+
+#define REFUSE(name, words)                                                \
+	do {                                                               \
+		*why = words;                                              \
+		return LIVEDUMP_REFUSAL_##name;                            \
+	} while (0)
+
+u32 ld_machine_refusal(const char **why)
 {
 #ifdef CONFIG_XEN_PV
 	if (xen_pv_domain())
-		return "Xen PV owns the page tables of this machine";
+		REFUSE(XEN_PV, "Xen PV owns the page tables of this machine");
 #endif
 	if (cc_platform_has(CC_ATTR_GUEST_MEM_ENCRYPT))
-		return "guest memory is encrypted (SEV or TDX)";
+		REFUSE(ENCRYPTED, "guest memory is encrypted (SEV or TDX)");
 	if (IS_ENABLED(CONFIG_PREEMPT_RT))
-		return "PREEMPT_RT kernels are not supported";
-	if (IS_ENABLED(CONFIG_KASAN) || IS_ENABLED(CONFIG_KMSAN))
-		return "KASAN and KMSAN kernels are not supported";
+		REFUSE(PREEMPT_RT, "PREEMPT_RT kernels are not supported");
+	if (IS_ENABLED(CONFIG_KASAN) || IS_ENABLED(CONFIG_KMSAN) ||
+	    IS_ENABLED(CONFIG_KCOV) || IS_ENABLED(CONFIG_GCC_PLUGIN_STACKLEAK) ||
+	    IS_ENABLED(CONFIG_KSTACK_ERASE))
+		REFUSE(SANITIZER, "KASAN, KMSAN, KCOV and STACKLEAK kernels are not supported");
 	if (!IS_ENABLED(CONFIG_VMAP_STACK) ||
 	    !IS_ENABLED(CONFIG_SPARSEMEM_VMEMMAP))
-		return "the kernel lacks CONFIG_VMAP_STACK or CONFIG_SPARSEMEM_VMEMMAP";
+		REFUSE(CONFIG, "the kernel lacks CONFIG_VMAP_STACK or CONFIG_SPARSEMEM_VMEMMAP");
+	if (IS_ENABLED(CONFIG_CPA_DEBUG))
+		REFUSE(CPA_DEBUG, "CONFIG_CPA_DEBUG uses the bit that tags our entries");
 	if (debug_pagealloc_enabled())
-		return "debug_pagealloc is on";
+		REFUSE(DEBUG_PAGEALLOC, "debug_pagealloc is on");
 	if (is_nohz_full())
-		return "nohz_full CPUs are not supported";
+		REFUSE(NOHZ_FULL, "nohz_full CPUs are not supported");
 	if (is_vmalloc_addr((void *)ld_syms.pcpu_base))
-		return "per-CPU memory is in vmalloc space (percpu_alloc=page)";
-	if (may_run_guests_on_amd())
-		return "kvm_amd is loaded: its guests could not take our faults";
+		REFUSE(PERCPU_PAGES, "per-CPU memory is in vmalloc space (percpu_alloc=page)");
 	if (!tsc_khz)
-		return "the time stamp counter is not usable";
-	return NULL;
+		REFUSE(TSC, "the time stamp counter is not usable");
+	if (has_kvm_guest())
+		REFUSE(KVM_GUEST, "a virtual machine runs on this host: it could not take our faults");
+	if (is_hugetlb_vmemmap_optimized())
+		REFUSE(HUGETLB_VMEMMAP, "vm.hugetlb_optimize_vmemmap is on");
+	*why = "";
+	return LIVEDUMP_REFUSAL_NONE;
 }

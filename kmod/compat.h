@@ -24,6 +24,10 @@ struct ld_syms {
 	unsigned long get_online_mems;
 	unsigned long put_online_mems;
 	unsigned long nohz_full_running;
+	unsigned long hugetlb_optimize;	/* bool; 0 where there is none */
+	unsigned long page_reporting;	/* pointer to a pointer; 0: as above */
+	unsigned long nmi_state;	/* per-CPU offset; 0: as above */
+	unsigned long cached_stacks;	/* per-CPU offset; 0: as above */
 	spinlock_t *cpa_lock;		/* of changes to kernel mappings */
 };
 
@@ -33,10 +37,11 @@ int ld_compat_init(void);
 
 /**
  * ld_machine_refusal() - what about this machine livedump does not handle
+ * @why: the same in a sentence for the user
  *
- * Return: NULL when a snapshot may be taken, else a sentence for the user.
+ * Return: enum livedump_refusal; NONE when a snapshot may be taken.
  */
-const char *ld_machine_refusal(void);
+u32 ld_machine_refusal(const char **why);
 
 /* Keep memory from being onlined, offlined, added or removed. */
 void ld_get_online_mems(void);
@@ -52,6 +57,9 @@ struct task_struct *ld_idle_task(int cpu);
  * no ENDBR, so that an indirect call to it is fatal. Returns are not tracked.
  */
 unsigned long ld_call(unsigned long fn, unsigned long arg0, unsigned long arg1);
+
+/* Where a hooked call goes that is not to happen: it returns at once. */
+unsigned long ld_just_return(void);
 
 /* Pages with a type (buddy, page table, ...) reuse the field of mapcount. */
 static inline bool ld_page_has_type(const struct page *page)

@@ -5,9 +5,9 @@
 #include <linux/slab.h>
 #include <net/genetlink.h>
 
-#include "fault/cow.h"
 #include "genl.h"
 #include "image.h"
+#include "session.h"
 
 static struct genl_family family;
 
@@ -20,9 +20,9 @@ static const struct nla_policy snapshot_policy[__LIVEDUMP_ATTR_MAX] = {
 };
 
 /* GENL_ADMIN_PERM checks CAP_NET_ADMIN only; this is the whole machine. */
-static int allowed(struct genl_info *info)
+static int allowed(struct sk_buff *skb, struct genl_info *info)
 {
-	if (capable(CAP_SYS_ADMIN))
+	if (netlink_capable(skb, CAP_SYS_ADMIN))
 		return 0;
 	GENL_SET_ERR_MSG(info, "CAP_SYS_ADMIN is needed");
 	return -EPERM;
@@ -32,9 +32,9 @@ static int allowed(struct genl_info *info)
  * A snapshot is kernel memory to be read. To see that one is held, and to let
  * go of it, stays possible when lockdown comes later.
  */
-static int allowed_to_read(struct genl_info *info)
+static int allowed_to_read(struct sk_buff *skb, struct genl_info *info)
 {
-	int err = allowed(info);
+	int err = allowed(skb, info);
 
 	if (err)
 		return err;
@@ -49,10 +49,15 @@ static int put_status(struct sk_buff *msg, const struct ld_status *status)
 	const struct livedump_report *report = &status->report;
 
 	if (nla_put_u32(msg, LIVEDUMP_ATTR_STATE, report->state) ||
+	    nla_put_u32(msg, LIVEDUMP_ATTR_STEP, status->step) ||
 	    nla_put_u32(msg, LIVEDUMP_ATTR_STRATEGY, report->strategy) ||
 	    nla_put_u32(msg, LIVEDUMP_ATTR_FLAGS, report->flags) ||
 	    nla_put_u32(msg, LIVEDUMP_ATTR_OWNER_PID, status->owner_pid) ||
 	    nla_put_u32(msg, LIVEDUMP_ATTR_REASON, status->reason) ||
+	    nla_put_u32(msg, LIVEDUMP_ATTR_REFUSAL, status->refusal) ||
+	    nla_put_u32(msg, LIVEDUMP_ATTR_MACHINE, status->machine) ||
+	    nla_put_u64_64bit(msg, LIVEDUMP_ATTR_DEFAULT_POOL,
+			      status->default_pool, LIVEDUMP_ATTR_PAD) ||
 	    nla_put(msg, LIVEDUMP_ATTR_REPORT, sizeof(*report), report))
 		return -EMSGSIZE;
 	if (status->error[0] &&
@@ -77,23 +82,7 @@ static int reply_status(struct genl_info *info, const struct ld_status *status)
 	return genlmsg_reply(msg, info);
 }
 
-/*
- * Fail with the session's own words. They must outlive us, so there is one
- * buffer: of two requests that fail at the same moment, one may get the words
- * of the other.
- */
-static int refuse(struct genl_info *info, int err, const char *why)
-{
-	static char words[LD_WHY_SIZE];
-
-	if (info->extack && why[0]) {
-		strscpy(words, why, sizeof(words));
-		info->extack->_msg = words;
-	}
-	return err;
-}
-
-static int finish(struct genl_info *info)
+static int answer_status(struct genl_info *info)
 {
 	struct ld_status *status = kmalloc(sizeof(*status), GFP_KERNEL);
 	int err;
@@ -107,7 +96,7 @@ static int finish(struct genl_info *info)
 
 static int status_doit(struct sk_buff *skb, struct genl_info *info)
 {
-	return allowed(info) ?: finish(info);
+	return allowed(skb, info) ?: answer_status(info);
 }
 
 static u32 get_u32(struct genl_info *info, int attr)
@@ -115,9 +104,32 @@ static u32 get_u32(struct genl_info *info, int attr)
 	return info->attrs[attr] ? nla_get_u32(info->attrs[attr]) : 0;
 }
 
-static int snapshot_doit(struct sk_buff *skb, struct genl_info *info)
+/*
+ * We run in the sender's context: its descriptors are ours. An owner's file is
+ * held until the request is done; the session only compares it later, with files
+ * that are closed.
+ */
+static int find_owner(struct genl_info *info, struct ld_request *request)
 {
 	struct nlattr *fd = info->attrs[LIVEDUMP_ATTR_OWNER_FD];
+	struct file *file = fd ? fget(nla_get_u32(fd)) : NULL;
+	bool ours = file && ld_image_is_file(file);
+
+	if (ours && !(request->flags & LIVEDUMP_F_PERSIST)) {
+		request->owner = file;
+		return 0;
+	}
+	if (file)
+		fput(file);
+	if (!fd || ours)
+		return 0;
+	GENL_SET_ERR_MSG(info, "the owner is not an open " LIVEDUMP_IMAGE_PATH);
+	return -EBADF;
+}
+
+/* A refusal is an answer, with its reason; only what we cannot say is an error. */
+static int snapshot_doit(struct sk_buff *skb, struct genl_info *info)
+{
 	struct nlattr *pool = info->attrs[LIVEDUMP_ATTR_POOL_BYTES];
 	struct ld_request request = {
 		.strategy = get_u32(info, LIVEDUMP_ATTR_STRATEGY),
@@ -125,39 +137,29 @@ static int snapshot_doit(struct sk_buff *skb, struct genl_info *info)
 		.pool_bytes = pool ? nla_get_u64(pool) : 0,
 		.max_hold_ms = get_u32(info, LIVEDUMP_ATTR_MAX_HOLD_MS),
 	};
-	struct file *file = NULL;
-	char why[LD_WHY_SIZE];
-	int err = allowed_to_read(info);
+	struct ld_status *answer;
+	int err = allowed_to_read(skb, info) ?: find_owner(info, &request);
 
 	if (err)
 		return err;
-	if (fd) {
-		/* We run in the sender's context: its descriptors are ours. */
-		file = fget(nla_get_u32(fd));
-		if (!file || !ld_image_is_file(file)) {
-			GENL_SET_ERR_MSG(info, "the owner is not an open " LIVEDUMP_IMAGE_PATH);
-			err = -EBADF;
-			goto out;
-		}
-	}
-	if (!(request.flags & LIVEDUMP_F_PERSIST))
-		request.owner = file;
-	err = ld_session_snapshot(&request, why);
-	err = err ? refuse(info, err, why) : finish(info);
-out:
-	if (file)
-		fput(file);
+	answer = kmalloc(sizeof(*answer), GFP_KERNEL);
+	err = answer ? ld_session_snapshot(&request, answer) : -ENOMEM;
+	if (err != -ENOMEM && err != -EINTR)
+		err = reply_status(info, answer);
+	kfree(answer);
+	if (request.owner)
+		fput(request.owner);
 	return err;
 }
 
 static int release_doit(struct sk_buff *skb, struct genl_info *info)
 {
-	int err = allowed(info);
+	int err = allowed(skb, info) ?:
+		  ld_session_release(LIVEDUMP_REASON_REQUEST);
 
-	if (err)
-		return err;
-	err = ld_session_release(LIVEDUMP_REASON_REQUEST);
-	return err ? refuse(info, err, "no snapshot is held") : finish(info);
+	if (err == -ENOENT)
+		GENL_SET_ERR_MSG(info, "no snapshot is held");
+	return err ?: answer_status(info);
 }
 
 static int put_lost(struct sk_buff *msg, struct netlink_callback *cb,
@@ -182,7 +184,7 @@ static int lost_dumpit(struct sk_buff *msg, struct netlink_callback *cb)
 {
 	unsigned long pfn = cb->args[0];
 
-	if (!capable(CAP_SYS_ADMIN))
+	if (!netlink_capable(cb->skb, CAP_SYS_ADMIN))
 		return -EPERM;
 	while (ld_session_next_lost(&pfn)) {
 		if (put_lost(msg, cb, pfn))
@@ -193,7 +195,7 @@ static int lost_dumpit(struct sk_buff *msg, struct netlink_callback *cb)
 	return msg->len;
 }
 
-void ld_genl_event(u32 event, const struct ld_status *status)
+static void send_event(u32 event, const struct ld_status *status)
 {
 	struct sk_buff *msg = genlmsg_new(GENLMSG_DEFAULT_SIZE, GFP_KERNEL);
 	void *head;
@@ -248,16 +250,20 @@ static struct genl_family family = {
 	.n_ops = ARRAY_SIZE(ops),
 	.mcgrps = groups,
 	.n_mcgrps = ARRAY_SIZE(groups),
-	/* A snapshot takes a while: do not hold up other families. */
 	.parallel_ops = true,
 };
 
 int ld_genl_init(void)
 {
-	return genl_register_family(&family);
+	int err = genl_register_family(&family);
+
+	if (!err)
+		ld_session_on_event(send_event);
+	return err;
 }
 
 void ld_genl_exit(void)
 {
+	ld_session_on_event(NULL);
 	genl_unregister_family(&family);
 }

@@ -14,7 +14,6 @@
 #include "fault/cow.h"
 #include "image.h"
 #include "map/ram.h"
-#include "session.h"
 #include "stop/stop.h"
 #include "test.h"
 
@@ -38,6 +37,7 @@ static struct {
 	loff_t size;
 	spinlock_t lock;		/* of readers */
 	struct list_head readers;
+	void (*on_close)(const struct file *file);
 } image;
 
 /* ---- headers and notes ---- */
@@ -65,7 +65,7 @@ static void *add_note(void *at, const char *name, u32 type, const void *desc,
 
 static size_t phdrs_size(void)
 {
-	/* notes, kernel text, one for each range of RAM */
+	/* notes, one for each range of RAM, kernel text */
 	return (2 + ld_ranges_count()) * sizeof(struct elf64_phdr);
 }
 
@@ -149,9 +149,6 @@ static void fill_loads(struct elf64_phdr *phdr)
 	loff_t offset = image.header_size;
 	int i;
 
-	/* The kernel's own mapping of its image: the same bytes of the file. */
-	fill_load(phdr++, offset_of(text), ld_syms.text, text,
-		  ld_syms.end - ld_syms.text);
 	for (i = 0; i < ld_ranges_count(); i++) {
 		const struct ld_range *range = ld_range_at(i);
 		u64 paddr = PFN_PHYS(range->start_pfn);
@@ -161,6 +158,12 @@ static void fill_loads(struct elf64_phdr *phdr)
 			  bytes);
 		offset += bytes;
 	}
+	/*
+	 * The kernel's own mapping of its image: the same bytes of the file. Last,
+	 * so that who does not sort finds the lowest RAM first.
+	 */
+	fill_load(phdr, offset_of(text), ld_syms.text, text,
+		  ld_syms.end - ld_syms.text);
 }
 
 static void *fill_notes(void *at, const struct livedump_report *report)
@@ -188,11 +191,23 @@ static void set_size(loff_t size)
 	spin_unlock(&image.lock);
 }
 
+static void *notes_at(void)
+{
+	return image.header + sizeof(struct elf64_hdr) + phdrs_size();
+}
+
+void ld_image_update(const struct livedump_report *report)
+{
+	down_write(&image.gate);
+	fill_notes(notes_at(), report);
+	up_write(&image.gate);
+}
+
 void ld_image_open(const struct livedump_report *report)
 {
 	struct elf64_hdr *ehdr = image.header;
 	struct elf64_phdr *phdr = image.header + sizeof(*ehdr);
-	void *notes = (void *)phdr + phdrs_size();
+	void *notes = notes_at();
 
 	fill_ehdr(ehdr, 2 + ld_ranges_count());
 	phdr->p_type = PT_NOTE;
@@ -243,10 +258,11 @@ static const void *page_at_instant(unsigned long pfn, void *bounce)
 
 	if (slot == LD_SLOT_NONE) {
 		ld_point(LD_POINT_READ, pfn);
-		if (!ld_is_readable(pfn) ||
+		if (!ld_ranges_is_there(pfn) ||
 		    copy_from_kernel_nofault(bounce, __va(PFN_PHYS(pfn)),
 					     PAGE_SIZE))
-			memset(bounce, 0, PAGE_SIZE);
+			/* Poisoned, perhaps. If it was saved there is a copy. */
+			ld_cow_vanish(pfn);
 		/* The copy before the slot; pairs with ld_cow_save()'s cmpxchg */
 		smp_rmb();
 		slot = ld_cow_slot(pfn);
@@ -368,13 +384,19 @@ static int image_file_release(struct inode *inode, struct file *file)
 {
 	struct reader *reader = file->private_data;
 
-	ld_session_file_closed(file);
+	if (image.on_close)
+		image.on_close(file);
 	spin_lock(&image.lock);
 	list_del(&reader->list);
 	spin_unlock(&image.lock);
 	vfree(reader->bounce);
 	kfree(reader);
 	return 0;
+}
+
+void ld_image_on_close(void (*fn)(const struct file *file))
+{
+	image.on_close = fn;
 }
 
 bool ld_image_is_file(const struct file *file)

@@ -15,8 +15,13 @@ void ld_image_free(void);
 
 /* Fill in headers and notes, and let readers in. */
 void ld_image_open(const struct livedump_report *report);
+/* The report has changed: so does its note. */
+void ld_image_update(const struct livedump_report *report);
 /* Keep readers out; returns when the last one has left. */
 void ld_image_close(void);
+
+/* Whom to tell when an open file goes away. */
+void ld_image_on_close(void (*fn)(const struct file *file));
 
 /* True when @file is an open file of the image. */
 bool ld_image_is_file(const struct file *file);

@@ -12,7 +12,7 @@
 #include "compat.h"
 #include "fault/probe.h"
 #include "genl.h"
-#include "hooks/user.h"
+#include "hooks/hooks.h"
 #include "image.h"
 #include "map/clock.h"
 #include "session.h"
@@ -56,7 +56,7 @@ static int around_sleep(struct notifier_block *nb, unsigned long action,
 static int before_reboot(struct notifier_block *nb, unsigned long action,
 			 void *data)
 {
-	ld_session_release(LIVEDUMP_REASON_SYSTEM);
+	ld_session_sleep(true);
 	return NOTIFY_OK;
 }
 
@@ -130,9 +130,8 @@ static int resolve_init(void)
 	return err;
 }
 
-static void probes_exit(void)
+static void probe_exit(void)
 {
-	ld_usermap_exit();
 	ld_fault_exit();
 }
 
@@ -142,7 +141,8 @@ static const struct {
 	int (*init)(void);
 	void (*exit)(void);
 } parts[] = {
-	{ "symbols", resolve_init, probes_exit },
+	{ "symbols", resolve_init, probe_exit },
+	{ "hooks", ld_hooks_init, ld_hooks_exit },
 	{ "session", ld_session_init, ld_session_exit },
 	{ "CPU hotplug", cpus_init, cpus_exit },
 	{ "memory hotplug", memory_init, memory_exit },

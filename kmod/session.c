@@ -1,19 +1,27 @@
 // SPDX-License-Identifier: GPL-2.0
+/*
+ * The one snapshot there can be. All of its work runs in one worker, one piece
+ * after the other: prepare and stop, watch the limits, count, release. So none
+ * of it holds a lock; session.lock is of the few words that others leave for the
+ * worker and read from it, and is held for moments.
+ */
 #include <linux/cpu.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
+#include <linux/wait.h>
 #include <linux/workqueue.h>
 #include <asm/tsc.h>
 
 #include "compat.h"
+#include "ending.h"
 #include "fault/cow.h"
 #include "fault/probe.h"
 #include "fault/tables.h"
-#include "genl.h"
 #include "hooks/hooks.h"
-#include "hooks/user.h"
+#include "hooks/log.h"
 #include "image.h"
+#include "map/classes.h"
 #include "map/clock.h"
 #include "map/ram.h"
 #include "map/regions.h"
@@ -29,23 +37,28 @@
 #define WATCH_INTERVAL (HZ / 4)
 #define MIN_POOL_BYTES SZ_64M
 #define MIN_FREE_BYTES SZ_64M
-#define POOL_TOO_SMALL \
-	"a pool of %llu MiB does not even hold what is saved before and in the stop"
+/* Who must see the end of a snapshot waits no longer for a worker that died. */
+#define PATIENCE (60 * HZ)
 
 static struct {
-	struct mutex lock;		/* of everything here */
+	struct mutex lock;		/* of everything here but what is said */
 	u32 state;			/* enum livedump_state */
-	const struct ld_strategy *strategy;
+	const struct ld_strategy *strategy;	/* the worker's */
+	struct ld_request request;	/* the worker's, once state is not idle */
 	const struct file *owner;
 	struct ld_status status;	/* as of the last change */
-	bool armed;			/* faults may be ours */
+	bool armed;			/* faults may be ours; the worker's */
+	bool counted;			/* classes are; the worker's */
 	bool asleep;			/* suspend or hibernation is under way */
-	char why[LD_WHY_SIZE];		/* what fail() says */
 	unsigned long deadline;		/* jiffies; 0 = none */
 	bool told_low, told_lost;
 	struct workqueue_struct *workqueue;
-	struct delayed_work watch;
+	struct delayed_work work;
+	wait_queue_head_t idle;
+	ld_event_fn on_event;
 } session;
+
+u32 ld_ending;
 
 static void set_state(u32 state)
 {
@@ -58,22 +71,44 @@ bool ld_session_busy(void)
 	return READ_ONCE(session.state) != LIVEDUMP_STATE_IDLE;
 }
 
-static __printf(2, 3) int fail(int err, const char *format, ...)
+void ld_session_on_event(ld_event_fn fn)
+{
+	WRITE_ONCE(session.on_event, fn);
+}
+
+static void tell(u32 event, const struct ld_status *status)
+{
+	ld_event_fn fn = READ_ONCE(session.on_event);
+
+	if (fn)
+		fn(event, status);
+}
+
+static __printf(3, 0) void set_refusal(struct ld_status *status, u32 refusal,
+				       const char *format, va_list args)
+{
+	status->refusal = refusal;
+	vscnprintf(status->error, sizeof(status->error), format, args);
+}
+
+/* Why the worker cannot go on. Return: @err. */
+static __printf(3, 4) int fail(int err, u32 refusal, const char *format, ...)
 {
 	va_list args;
 
 	va_start(args, format);
-	vscnprintf(session.why, sizeof(session.why), format, args);
+	set_refusal(&session.status, refusal, format, args);
 	va_end(args);
 	return err;
 }
 
-/* ---- the receipt ---- */
-
-static u64 hooks_missed(void)
+static int no_memory(const char *what)
 {
-	return ld_hooks_missed() + ld_usermap_missed();
+	return fail(-ENOMEM, LIVEDUMP_REFUSAL_MEMORY, "cannot allocate %s",
+		    what);
 }
+
+/* ---- the receipt ---- */
 
 static void update_report(void)
 {
@@ -91,22 +126,25 @@ static void update_report(void)
 	report->fault_total_ns = ld_tsc_to_ns(stats.total_tsc);
 	report->fault_max_ns = ld_tsc_to_ns(stats.max_tsc);
 	report->trace_skipped = stats.trace_skipped;
-	report->hooks_missed = hooks_missed();
+	report->hooks_missed = ld_hooks_missed();
+	report->mappings_unseen = ld_classes_unwalked() +
+				  ld_hooks_unseen();
 	report->pages_lost = ld_cow_pages_lost();
+	report->pages_vanished = ld_cow_pages_vanished();
 	report->pool_used = ld_cow_pool_used();
 	report->pages_in_place = report->pages_ram - report->pages_saved_stop -
 				 report->pages_saved_fault -
 				 report->pages_saved_hook -
 				 report->pages_own - report->pages_unreadable -
-				 report->pages_lost;
+				 report->pages_lost - report->pages_vanished;
 }
 
 static u32 verdict(const struct livedump_report *report)
 {
-	if (report->pages_lost)
+	if (report->pages_lost || report->pages_vanished)
 		return LIVEDUMP_VERDICT_LOST;
-	if (report->hooks_missed || report->entries_late ||
-	    report->nmis_late)
+	if (report->hooks_missed || report->mappings_unseen ||
+	    report->entries_late || report->nmis_late || report->nmis_running)
 		return LIVEDUMP_VERDICT_UNPROVEN;
 	return LIVEDUMP_VERDICT_COMPLETE;
 }
@@ -148,76 +186,69 @@ static void restore_tables(void)
 /* The one teardown: from any step of preparation, from holding. */
 static void teardown(void)
 {
-	if (session.state == LIVEDUMP_STATE_RELEASING)
+	struct livedump_report *report = &session.status.report;
+
+	if (session.armed) {
 		ld_hooks_canary();
-	if (session.armed)
 		restore_entries();
+	}
 	restore_tables();
-	session.status.report.hooks_missed = hooks_missed();
-	ld_hooks_disarm();
+	report->hooks_missed = ld_hooks_missed();
+	report->mappings_unseen = ld_classes_unwalked() +
+				  ld_hooks_unseen();
+	ld_hooks_stand_down();
 	ld_fault_disarm();
+	/* What a change under way has written back since. */
+	if (session.armed)
+		report->entries_late += ld_restore_entries();
 	session.armed = false;
 	session.strategy->finish();
 	ld_image_free();
 	ld_stop_free();
 	ld_tables_free();
 	ld_sensitive_free();
+	ld_classes_free();
 	ld_cow_exit();
 	ld_ranges_free();
-	session.strategy = NULL;
+}
+
+/* The last thing the worker does for a snapshot: another may begin at once. */
+static void become_idle(u32 event)
+{
+	static struct ld_status last;
+
+	mutex_lock(&session.lock);
 	session.owner = NULL;
 	session.status.owner_pid = 0;
+	session.status.step = LIVEDUMP_STEP_NONE;
+	WRITE_ONCE(ld_ending, LIVEDUMP_REASON_NONE);
 	set_state(LIVEDUMP_STATE_IDLE);
+	last = session.status;
+	mutex_unlock(&session.lock);
+	tell(event, &last);
+	wake_up_all(&session.idle);
 	module_put(THIS_MODULE);
 }
 
-static void release_locked(u32 reason)
+static void release(u32 reason)
 {
 	struct livedump_report *report = &session.status.report;
 	u64 start = rdtsc_ordered();
 
+	/* From here on nobody reads what teardown() frees. */
+	mutex_lock(&session.lock);
 	set_state(LIVEDUMP_STATE_RELEASING);
-	cancel_delayed_work(&session.watch);
+	mutex_unlock(&session.lock);
 	ld_image_close();
 	teardown();
 	report->release_ns = ld_tsc_to_ns(rdtsc_ordered() - start);
 	report->verdict = verdict(report);
 	session.status.reason = reason;
 	trace_livedump_release(reason, report);
-	ld_genl_event(LIVEDUMP_EVENT_RELEASE, &session.status);
 	pr_info("livedump: released after %llu faults, %llu pages lost, %llu entries restored in %llu us\n",
 		report->faults, report->pages_lost, report->entries_restored,
 		report->release_ns / 1000);
-}
-
-int ld_session_release(u32 reason)
-{
-	int err = -ENOENT;
-
-	mutex_lock(&session.lock);
-	if (session.state == LIVEDUMP_STATE_HOLDING) {
-		release_locked(reason);
-		err = 0;
-	}
-	mutex_unlock(&session.lock);
-	return err;
-}
-
-void ld_session_sleep(bool asleep)
-{
-	mutex_lock(&session.lock);
-	session.asleep = asleep;
-	if (asleep && session.state == LIVEDUMP_STATE_HOLDING)
-		release_locked(LIVEDUMP_REASON_SYSTEM);
-	mutex_unlock(&session.lock);
-}
-
-void ld_session_file_closed(const struct file *file)
-{
-	mutex_lock(&session.lock);
-	if (session.state == LIVEDUMP_STATE_HOLDING && session.owner == file)
-		release_locked(LIVEDUMP_REASON_OWNER);
-	mutex_unlock(&session.lock);
+	become_idle(LIVEDUMP_EVENT_RELEASE);
 }
 
 /* ---- limits while holding ---- */
@@ -230,42 +261,56 @@ static void watch_pool(void)
 	if (report->pages_lost && !session.told_lost) {
 		session.told_lost = true;
 		pr_warn("livedump: the pool is exhausted, pages are being lost\n");
-		ld_genl_event(LIVEDUMP_EVENT_LOST, &session.status);
+		tell(LIVEDUMP_EVENT_LOST, &session.status);
 	} else if (!session.told_low &&
 		   report->pool_used > report->pool_pages / 10 * 9) {
 		session.told_low = true;
-		ld_genl_event(LIVEDUMP_EVENT_POOL_LOW, &session.status);
+		tell(LIVEDUMP_EVENT_POOL_LOW, &session.status);
 	}
 }
 
-static void watch(struct work_struct *work)
+/* Classes of pages are counted a slice at a time, between looks at the limits. */
+static void count_some(void)
+{
+	session.counted = ld_classes_count(&session.status.report);
+	if (session.counted)
+		ld_image_update(&session.status.report);
+}
+
+static void watch(void)
 {
 	mutex_lock(&session.lock);
-	if (session.state == LIVEDUMP_STATE_HOLDING) {
-		watch_pool();
-		if (session.deadline &&
-		    time_after_eq(jiffies, session.deadline))
-			release_locked(LIVEDUMP_REASON_TIMEOUT);
-		else
-			queue_delayed_work(session.workqueue, &session.watch,
-					   WATCH_INTERVAL);
-	}
+	watch_pool();
 	mutex_unlock(&session.lock);
+	if (!session.counted)
+		count_some();
+	if (ld_is_ending())
+		release(READ_ONCE(ld_ending));
+	else if (session.deadline && time_after_eq(jiffies, session.deadline))
+		release(LIVEDUMP_REASON_TIMEOUT);
+	else
+		queue_delayed_work(session.workqueue, &session.work,
+				   session.counted ? WATCH_INTERVAL : 0);
 }
 
 /* ---- taking a snapshot ---- */
 
 /*
- * Beside the pool: its page frame numbers, the index, two bitmaps' worth, and
- * the page tables of what is split.
+ * Beside the pool: its page frame numbers, vmalloc's arrays and page tables of
+ * them, the index, two bitmaps' worth, and the page tables of what is split.
  */
 static u64 overhead(u64 pool_bytes)
 {
 	u64 max_pfn = ld_ranges_max_pfn();
 
 	return max_pfn * sizeof(u32) + max_pfn / 4 +
-	       pool_bytes / PTRS_PER_PTE +
+	       pool_bytes / PTRS_PER_PTE * 3 +
 	       PFN_PHYS(ld_ranges_pages()) / PTRS_PER_PTE;
+}
+
+static u64 default_pool(u64 ram_bytes)
+{
+	return max_t(u64, ram_bytes / 4, MIN_POOL_BYTES);
 }
 
 static int reserve_pool(u64 bytes)
@@ -274,153 +319,254 @@ static int reserve_pool(u64 bytes)
 	u64 ram = PFN_PHYS(ld_ranges_pages());
 
 	if (!bytes)
-		bytes = max_t(u64, ram / 4, MIN_POOL_BYTES);
+		bytes = default_pool(ram);
 	if (bytes > ram ||
 	    available < bytes + overhead(bytes) + MIN_FREE_BYTES)
-		return fail(-ENOMEM,
+		return fail(-ENOMEM, LIVEDUMP_REFUSAL_POOL_TOO_LARGE,
 			    "a pool of %llu MiB does not fit: %llu MiB are available",
 			    bytes >> 20, available >> 20);
 	if (ld_cow_init(ld_ranges_max_pfn(), PAGE_ALIGN(bytes)))
-		return fail(-ENOMEM, "cannot allocate a pool of %llu MiB",
-			    bytes >> 20);
+		return fail(-ENOMEM, LIVEDUMP_REFUSAL_MEMORY,
+			    "cannot allocate a pool of %llu MiB", bytes >> 20);
 	session.status.report.pool_pages = ld_cow_pool_pages();
 	return 0;
 }
 
-static int reserve(const struct ld_request *request)
+/* A step of which a test can let each part fail. */
+static int done(int err, const char *what)
+{
+	return err || ld_test_step() ? no_memory(what) : 0;
+}
+
+static int reserve(void)
 {
 	int err;
 
 	if (ld_ranges_collect())
-		return fail(-ENOMEM, "cannot list the System RAM");
+		return fail(-ENOMEM, LIVEDUMP_REFUSAL_RAM,
+			    "cannot list the System RAM");
 	ld_regions_init();
-	err = reserve_pool(request->pool_bytes) ?: ld_test_step();
-	if (err)
-		return err;
-	if (ld_ranges_prepare() || ld_test_step() || ld_stop_prepare() ||
-	    ld_test_step() || ld_image_prepare() || ld_test_step() ||
-	    ld_sensitive_prepare() || ld_test_step() || ld_tables_prepare())
-		return fail(-ENOMEM, "cannot allocate tables");
-	return 0;
+	err = reserve_pool(session.request.pool_bytes);
+	return err ?: done(0, "the pool") ?:
+	       done(ld_classes_prepare(), "a bitmap of pages") ?:
+	       done(ld_stop_prepare(), "the stop's state") ?:
+	       done(ld_image_prepare(), "the image's headers") ?:
+	       done(ld_sensitive_prepare(), "a list of idle tasks") ?:
+	       done(ld_tables_prepare(), "page tables");
 }
 
-static int prepare_entries(void)
-{
-	struct livedump_report *report = &session.status.report;
-	int err;
-
-	ld_count_leaves(report->leaves_before);
-	ld_ranges_mark_unreadable();
-	err = session.strategy->prepare();
-	if (err == -ENOSPC)
-		return fail(err, POOL_TOO_SMALL, report->pool_pages >> 8);
-	if (err)
-		return fail(err, "strategy %s cannot prepare the direct map (%d)",
-			    session.strategy->name, err);
-	ld_count_leaves(report->leaves_held);
-	report->pages_ram = ld_ranges_pages();
-	report->pages_own = ld_cow_count(LD_SLOT_OWN);
-	report->pages_unreadable = ld_ranges_unreadable();
-	return 0;
-}
-
-/* Before anything is planned: what changes from here on is seen. */
 static int arm_hooks(void)
 {
-	int err = ld_hooks_arm() ?: ld_usermap_arm();
+	const char *name = "";
+	int err = ld_hooks_arm(&name);
 
-	return err ? fail(err, "cannot probe the kernel's mapping functions (%d)",
-			  err) : 0;
-}
-
-static int arm(void)
-{
-	int err;
-
+	if (err)
+		return fail(err, LIVEDUMP_REFUSAL_HOOK,
+			    "cannot probe the kernel's %s() (%d)", name, err);
 	ld_fault_stats_reset();
 	err = ld_fault_arm();
+	if (err == -ENOENT)
+		return fail(err, LIVEDUMP_REFUSAL_TRACEPOINT,
+			    "the kernel has no tracepoint exceptions:page_fault_kernel");
 	if (err)
-		return fail(err, "no tracepoint exceptions:page_fault_kernel (%d)",
+		return fail(err, LIVEDUMP_REFUSAL_TRACED,
+			    "the way to the fault probe cannot be kept untraced (%d)",
 			    err);
-	session.armed = true;
-	return 0;
+	return done(0, "the hooks");
 }
 
-static int stop_and_protect(void)
-{
-	int err = ld_stop_run(session.strategy, &session.status.report);
-
-	if (err == -ENOSPC)
-		return fail(err, POOL_TOO_SMALL,
-			    session.status.report.pool_pages >> 8);
-	if (err == -EAGAIN)
-		return fail(err, "the kernel was changing its mappings at every attempt to stop");
-	if (err)
-		return fail(err, "stop_machine failed (%d)", err);
-	return 0;
-}
-
-static int take(const struct ld_request *request)
+static int survey(void)
 {
 	struct livedump_report *report = &session.status.report;
-	u64 start = rdtsc_ordered(), used;
+
+	report->marks_cleared = ld_restore_entries();
+	ld_count_leaves(report->leaves_before);
+	/* What changes while it is looked at is looked at again in the stop. */
+	ld_log_restart_pages();
+	ld_ranges_mark_unreadable();
+	return done(0, "the survey");
+}
+
+static int too_small(int err)
+{
+	return fail(err, LIVEDUMP_REFUSAL_POOL_TOO_SMALL,
+		    "a pool of %llu MiB does not even hold what is saved before and in the stop",
+		    session.status.report.pool_pages >> 8);
+}
+
+static int plan(void)
+{
+	struct livedump_report *report = &session.status.report;
+	int err = session.strategy->prepare();
+
+	if (err == -ENOSPC)
+		return too_small(err);
+	if (err == -EAGAIN)
+		return fail(err, LIVEDUMP_REFUSAL_CHANGING,
+			    "the kernel was changing its mappings all the time");
+	if (err)
+		return no_memory("the plan of the stop");
+	ld_count_leaves(report->leaves_held);
+	report->pages_ram = ld_ranges_pages();
+	report->pages_own = ld_cow_pages_own();
+	return done(0, "the plan of the stop");
+}
+
+static int stop(void)
+{
+	struct livedump_report *report = &session.status.report;
 	int err;
 
-	err = reserve(request) ?: ld_test_step() ?: arm_hooks() ?:
-	      ld_test_step() ?: prepare_entries() ?: ld_test_step() ?: arm() ?:
-	      ld_test_step();
+	if (ld_is_ending())
+		return -EINTR;
+	session.armed = true;
+	err = ld_stop_run(session.strategy, report);
+	report->pages_unreadable = ld_ranges_unreadable() + ld_cow_pages_gone();
+	if (err == -ENOSPC)
+		return too_small(err);
+	if (err == -EAGAIN)
+		return fail(err, LIVEDUMP_REFUSAL_CHANGING,
+			    "the kernel was changing its mappings at each of %llu attempts to stop",
+			    report->attempts);
 	if (err)
-		return err;
-	report->prepare_ns = ld_tsc_to_ns(rdtsc_ordered() - start);
-	err = stop_and_protect() ?: ld_test_step();
-	if (err)
-		return err;
-	used = ld_cow_pool_used();
-	ld_tables_patch_copies();
-	ld_hooks_canary();
-	report->pages_live = ld_ranges_live(used);
-	report->pages_unguarded = ld_ranges_unguarded(used);
-	return 0;
+		return fail(err, LIVEDUMP_REFUSAL_STOP,
+			    "stop_machine failed (%d)", err);
+	return done(0, "the stop");
 }
 
-static void hold(const struct ld_request *request)
+static const struct {
+	u32 step;			/* enum livedump_step */
+	int (*fn)(void);
+	size_t took;			/* its time in the receipt; 0: it has its own */
+} steps[] = {
+#define STEP(name, fn, field)                                                \
+	{ LIVEDUMP_STEP_##name, fn, offsetof(struct livedump_report, field) }
+	STEP(RESERVE, reserve, reserve_ns),
+	STEP(HOOKS, arm_hooks, hooks_ns),
+	STEP(SURVEY, survey, survey_ns),
+	STEP(PLAN, plan, plan_ns),
+	{ LIVEDUMP_STEP_STOP, stop },
+};
+
+/* Hotplug under way ends; what comes later finds us busy. */
+static void wait_for_hotplug(void)
 {
-	session.owner = request->owner;
-	session.status.owner_pid = request->owner ? current->tgid : 0;
+	cpus_read_lock();
+	ld_get_online_mems();
+	ld_put_online_mems();
+	cpus_read_unlock();
+}
+
+static int take(void)
+{
+	struct livedump_report *report = &session.status.report;
+	int i, err = 0;
+
+	wait_for_hotplug();
+	for (i = 0; i < ARRAY_SIZE(steps) && !err; i++) {
+		u64 start = rdtsc_ordered(), took;
+
+		WRITE_ONCE(session.status.step, steps[i].step);
+		err = steps[i].fn();
+		took = ld_tsc_to_ns(rdtsc_ordered() - start);
+		if (steps[i].took) {
+			*(u64 *)((void *)report + steps[i].took) = took;
+			report->prepare_ns += took;
+		}
+		if (!err && ld_is_ending())
+			err = -EINTR;
+	}
+	return err;
+}
+
+static void hold(void)
+{
+	struct livedump_report *report = &session.status.report;
+
+	ld_tables_patch_copies();
 	session.deadline = 0;
-	if (request->max_hold_ms)
+	if (session.request.max_hold_ms)
 		session.deadline = jiffies +
-				   msecs_to_jiffies(request->max_hold_ms);
+				   msecs_to_jiffies(session.request.max_hold_ms);
 	session.told_low = false;
 	session.told_lost = false;
-	set_state(LIVEDUMP_STATE_HOLDING);
+	session.counted = false;
+	ld_classes_begin(ld_cow_pool_used());
 	update_report();
-	ld_image_open(&session.status.report);
-	queue_delayed_work(session.workqueue, &session.watch, WATCH_INTERVAL);
-	trace_livedump_snapshot(&session.status.report);
-	ld_genl_event(LIVEDUMP_EVENT_SNAPSHOT, &session.status);
+	ld_image_open(report);
+	mutex_lock(&session.lock);
+	set_state(LIVEDUMP_STATE_HOLDING);
+	session.status.step = LIVEDUMP_STEP_NONE;
+	mutex_unlock(&session.lock);
+	ld_hooks_canary();
+	trace_livedump_snapshot(report);
+	tell(LIVEDUMP_EVENT_SNAPSHOT, &session.status);
 	pr_info("livedump: snapshot by %s, stopped for %llu us, %llu entries\n",
-		session.strategy->name, session.status.report.stop_ns / 1000,
-		session.status.report.entries_protected);
+		session.strategy->name, report->stop_ns / 1000,
+		report->entries_protected);
 }
 
-static int check(const struct ld_request *request)
+static void prepare(void)
 {
-	const char *refusal = ld_machine_refusal();
+	int err = take();
+
+	if (!err) {
+		hold();
+		queue_delayed_work(session.workqueue, &session.work, 0);
+		return;
+	}
+	if (err == -EINTR)
+		fail(err, LIVEDUMP_REFUSAL_CANCELLED,
+		     "ended before there was a snapshot");
+	session.status.reason = LIVEDUMP_REASON_FAILED;
+	teardown();
+	become_idle(LIVEDUMP_EVENT_FAILED);
+}
+
+static void work(struct work_struct *unused)
+{
+	if (session.state == LIVEDUMP_STATE_PREPARED)
+		prepare();
+	else if (session.state == LIVEDUMP_STATE_HOLDING)
+		watch();
+}
+
+/* ---- what others ask of it ---- */
+
+static __printf(4, 5) int refuse(struct ld_status *answer, int err,
+				 u32 refusal, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	set_refusal(answer, refusal, format, args);
+	va_end(args);
+	return err;
+}
+
+static int check(const struct ld_request *request, struct ld_status *answer)
+{
+	const char *why = "";
+	u32 refusal = ld_machine_refusal(&why);
 
 	if (session.state != LIVEDUMP_STATE_IDLE)
-		return fail(-EBUSY, "a snapshot is held already (owner: process %u; 0 = it persists)",
-			    session.status.owner_pid);
+		return refuse(answer, -EBUSY, LIVEDUMP_REFUSAL_BUSY,
+			      "a snapshot is held or being prepared already (owner: process %u; 0 = it persists)",
+			      session.status.owner_pid);
 	if (session.asleep)
-		return fail(-EBUSY, "the machine is going to sleep or waking up");
+		return refuse(answer, -EBUSY, LIVEDUMP_REFUSAL_SLEEPING,
+			      "the machine is going to sleep, waking up or going down");
 	if (refusal)
-		return fail(-EOPNOTSUPP, "%s", refusal);
+		return refuse(answer, -EOPNOTSUPP, refusal, "%s", why);
 	if (!ld_strategy_find(request->strategy))
-		return fail(-EINVAL, "unknown strategy %u", request->strategy);
+		return refuse(answer, -EINVAL, LIVEDUMP_REFUSAL_STRATEGY,
+			      "unknown strategy %u", request->strategy);
 	if (!request->owner && !(request->flags & LIVEDUMP_F_PERSIST))
-		return fail(-EINVAL, "an owner file or the persist flag is needed");
+		return refuse(answer, -EINVAL, LIVEDUMP_REFUSAL_OWNER,
+			      "an owner file or the persist flag is needed");
 	if (!try_module_get(THIS_MODULE))
-		return fail(-ENODEV, "the module is going away");
+		return refuse(answer, -ENODEV, LIVEDUMP_REFUSAL_UNLOADING,
+			      "the module is going away");
 	return 0;
 }
 
@@ -429,87 +575,150 @@ static void begin(const struct ld_request *request)
 	struct livedump_report *report = &session.status.report;
 
 	memset(&session.status, 0, sizeof(session.status));
+	session.request = *request;
+	session.owner = request->owner;
+	session.status.owner_pid = request->owner ? current->tgid : 0;
 	session.strategy = ld_strategy_find(request->strategy);
 	report->abi = LIVEDUMP_ABI;
 	report->size = sizeof(*report);
 	report->strategy = session.strategy->id;
 	report->flags = request->flags;
-	/* What is coming or going has arrived; others find us busy. */
-	cpus_read_lock();
-	ld_get_online_mems();
 	set_state(LIVEDUMP_STATE_PREPARED);
-	ld_put_online_mems();
-	cpus_read_unlock();
+	mod_delayed_work(session.workqueue, &session.work, 0);
 }
 
 int ld_session_snapshot(const struct ld_request *request,
-			char why[LD_WHY_SIZE])
+			struct ld_status *answer)
 {
 	int err;
 
-	why[0] = 0;
 	if (mutex_lock_killable(&session.lock))
 		return -EINTR;
-	session.why[0] = 0;
-	err = check(request);
-	if (err)
-		goto out;
-	begin(request);
-	err = take(request);
-	if (err) {
-		session.status.reason = LIVEDUMP_REASON_FAILED;
-		strscpy(session.status.error, session.why, LD_WHY_SIZE);
-		teardown();
-		goto out;
+	*answer = session.status;
+	err = check(request, answer);
+	if (!err) {
+		begin(request);
+		*answer = session.status;
 	}
-	hold(request);
-out:
-	if (err)
-		strscpy(why, session.why, LD_WHY_SIZE);
 	mutex_unlock(&session.lock);
 	return err;
 }
 
-bool ld_session_next_lost(unsigned long *pfn)
+/* With the lock held: let the worker end what there is. */
+static bool end(u32 reason)
 {
-	bool found = false;
+	if (session.state != LIVEDUMP_STATE_PREPARED &&
+	    session.state != LIVEDUMP_STATE_HOLDING)
+		return false;
+	if (!ld_is_ending())
+		WRITE_ONCE(ld_ending, reason);
+	/* One that runs is looked at by it, or runs once more. */
+	mod_delayed_work(session.workqueue, &session.work, 0);
+	return true;
+}
+
+static void wait_for_idle(void)
+{
+	if (!wait_event_timeout(session.idle, !ld_session_busy(), PATIENCE))
+		pr_err("livedump: the snapshot does not end\n");
+}
+
+int ld_session_release(u32 reason)
+{
+	bool ending;
+
+	if (mutex_lock_killable(&session.lock))
+		return -EINTR;
+	ending = end(reason);
+	mutex_unlock(&session.lock);
+	return ending ? 0 : -ENOENT;
+}
+
+void ld_session_sleep(bool asleep)
+{
+	mutex_lock(&session.lock);
+	session.asleep = asleep;
+	if (asleep)
+		end(LIVEDUMP_REASON_SYSTEM);
+	mutex_unlock(&session.lock);
+	if (asleep)
+		wait_for_idle();
+}
+
+static void file_closed(const struct file *file)
+{
+	bool ours;
 
 	mutex_lock(&session.lock);
-	while (*pfn < ld_cow_max_pfn()) {
-		found = ld_cow_slot(*pfn) == LD_SLOT_LOST;
-		if (found)
-			break;
-		++*pfn;
-	}
+	ours = session.owner == file && end(LIVEDUMP_REASON_OWNER);
+	/* Another file may get this address. */
+	if (ours)
+		session.owner = NULL;
 	mutex_unlock(&session.lock);
+	if (ours)
+		wait_for_idle();
+}
+
+/* So many page frames are looked at with the lock held. */
+#define LOST_SLICE 65536
+
+static bool next_lost(unsigned long *pfn, bool *end)
+{
+	unsigned long stop = *pfn + LOST_SLICE;
+
+	for (; *pfn < min(stop, ld_cow_max_pfn()); ++*pfn)
+		if (ld_cow_slot(*pfn) == LD_SLOT_LOST)
+			return true;
+	*end = *pfn >= ld_cow_max_pfn();
+	return false;
+}
+
+bool ld_session_next_lost(unsigned long *pfn)
+{
+	bool found = false, end = false;
+
+	while (!found && !end) {
+		mutex_lock(&session.lock);
+		if (session.state == LIVEDUMP_STATE_HOLDING)
+			found = next_lost(pfn, &end);
+		else
+			end = true;
+		mutex_unlock(&session.lock);
+		cond_resched();
+	}
 	return found;
 }
 
 int ld_session_status(struct ld_status *status)
 {
+	const char *why;
+
 	if (mutex_lock_killable(&session.lock))
 		return -EINTR;
 	if (session.state == LIVEDUMP_STATE_HOLDING)
 		update_report();
 	*status = session.status;
 	mutex_unlock(&session.lock);
+	status->machine = ld_machine_refusal(&why);
+	status->default_pool = default_pool((u64)totalram_pages() << PAGE_SHIFT);
 	return 0;
 }
 
 int ld_session_init(void)
 {
 	mutex_init(&session.lock);
-	INIT_DELAYED_WORK(&session.watch, watch);
-	/* With a rescuer: a release must not wait for memory. */
-	session.workqueue = alloc_workqueue("livedump",
-					    WQ_UNBOUND | WQ_MEM_RECLAIM, 1);
+	init_waitqueue_head(&session.idle);
+	INIT_DELAYED_WORK(&session.work, work);
+	/* Ordered: one piece of work after the other. With a rescuer. */
+	session.workqueue = alloc_ordered_workqueue("livedump", WQ_MEM_RECLAIM);
 	session.status.report.abi = LIVEDUMP_ABI;
 	session.status.report.size = sizeof(session.status.report);
+	ld_image_on_close(file_closed);
 	return session.workqueue ? 0 : -ENOMEM;
 }
 
 void ld_session_exit(void)
 {
-	cancel_delayed_work_sync(&session.watch);
+	cancel_delayed_work_sync(&session.work);
 	destroy_workqueue(session.workqueue);
 }

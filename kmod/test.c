@@ -9,7 +9,7 @@
 
 static char *mutant = "none";
 module_param(mutant, charp, 0600);
-MODULE_PARM_DESC(mutant, "none, flush, publish, recopy or recheck");
+MODULE_PARM_DESC(mutant, "none, flush, publish, recopy, neighbours or recheck");
 
 static unsigned int delay_us[__LD_POINT_MAX];
 module_param_array(delay_us, uint, NULL, 0600);
@@ -30,6 +30,7 @@ static const char *const names[] = {
 	[LD_MUTANT_FLUSH] = "flush",
 	[LD_MUTANT_PUBLISH] = "publish",
 	[LD_MUTANT_RECOPY] = "recopy",
+	[LD_MUTANT_NEIGHBOURS] = "neighbours",
 	[LD_MUTANT_RECHECK] = "recheck",
 };
 

@@ -14,6 +14,7 @@ enum ld_mutant {
 	LD_MUTANT_FLUSH,	/* one CPU keeps its TLB in the stop */
 	LD_MUTANT_PUBLISH,	/* a saver publishes before it copies */
 	LD_MUTANT_RECOPY,	/* written pages are not copied again */
+	LD_MUTANT_NEIGHBOURS,	/* of fixed pages, are not protected */
 	LD_MUTANT_RECHECK,	/* an in-place read does not look again */
 };
 

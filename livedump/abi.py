@@ -13,16 +13,16 @@ from typing import Any
 
 from livedump.errors import AbiError
 
-ABI = 2
+ABI = 3
 
 GENL_NAME = "livedump"
-GENL_VERSION = 1
+GENL_VERSION = 2
 GENL_GROUP = "events"
 
 IMAGE_PATH = "/proc/livedump"
 
 NOTE_NAME = "LIVEDUMP"
-NOTE_TYPE = 1
+NOTE_TYPE = 0x4C44
 
 F_PERSIST = 1
 
@@ -55,6 +55,10 @@ class Attr(IntEnum):
     EVENT = 11
     REASON = 12
     LOST_PFN = 13
+    REFUSAL = 14
+    STEP = 15
+    MACHINE = 16
+    DEFAULT_POOL = 17
 
 
 class State(IntEnum):
@@ -64,6 +68,50 @@ class State(IntEnum):
     PREPARED = 1
     HOLDING = 2
     RELEASING = 3
+
+
+class Step(IntEnum):
+    """enum livedump_step"""
+
+    NONE = 0
+    RESERVE = 1
+    HOOKS = 2
+    SURVEY = 3
+    PLAN = 4
+    STOP = 5
+
+
+class Refusal(IntEnum):
+    """enum livedump_refusal"""
+
+    NONE = 0
+    XEN_PV = 1
+    ENCRYPTED = 2
+    PREEMPT_RT = 3
+    SANITIZER = 4
+    CONFIG = 5
+    DEBUG_PAGEALLOC = 6
+    CPA_DEBUG = 7
+    NOHZ_FULL = 8
+    PERCPU_PAGES = 9
+    TSC = 10
+    KVM_GUEST = 11
+    HUGETLB_VMEMMAP = 12
+    TRACED = 13
+    SLEEPING = 14
+    BUSY = 15
+    STRATEGY = 16
+    OWNER = 17
+    UNLOADING = 18
+    POOL_TOO_LARGE = 19
+    POOL_TOO_SMALL = 20
+    MEMORY = 21
+    RAM = 22
+    HOOK = 23
+    TRACEPOINT = 24
+    CHANGING = 25
+    STOP = 26
+    CANCELLED = 27
 
 
 class Strategy(IntEnum):
@@ -81,6 +129,7 @@ class Event(IntEnum):
     POOL_LOW = 1
     LOST = 2
     RELEASE = 3
+    FAILED = 4
 
 
 class Reason(IntEnum):
@@ -138,22 +187,30 @@ class Report(ctypes.LittleEndianStructure):
         ("instant_boottime_ns", ctypes.c_uint64),
         ("instant_monotonic_ns", ctypes.c_uint64),
         ("prepare_ns", ctypes.c_uint64),
+        ("reserve_ns", ctypes.c_uint64),
+        ("hooks_ns", ctypes.c_uint64),
+        ("survey_ns", ctypes.c_uint64),
+        ("plan_ns", ctypes.c_uint64),
         ("rendezvous_ns", ctypes.c_uint64),
         ("save_ns", ctypes.c_uint64),
         ("protect_ns", ctypes.c_uint64),
         ("flush_ns", ctypes.c_uint64),
         ("recopy_ns", ctypes.c_uint64),
         ("stop_ns", ctypes.c_uint64),
+        ("stops_ns", ctypes.c_uint64),
         ("release_ns", ctypes.c_uint64),
         ("attempts", ctypes.c_uint64),
         ("nmis", ctypes.c_uint64),
         ("nmis_late", ctypes.c_uint64),
+        ("nmis_running", ctypes.c_uint64),
         ("recopies", ctypes.c_uint64),
         ("recopied", ctypes.c_uint64),
         ("entries_protected", ctypes.c_uint64),
         ("entries_by_level", _LEAVES),
         ("entries_restored", ctypes.c_uint64),
         ("entries_late", ctypes.c_uint64),
+        ("marks_cleared", ctypes.c_uint64),
+        ("changes_logged", ctypes.c_uint64),
         ("demotions", ctypes.c_uint64),
         ("tables_left", ctypes.c_uint64),
         ("leaves_before", _LEAVES),
@@ -167,6 +224,8 @@ class Report(ctypes.LittleEndianStructure):
         ("pages_own", ctypes.c_uint64),
         ("pages_unreadable", ctypes.c_uint64),
         ("pages_lost", ctypes.c_uint64),
+        ("pages_vanished", ctypes.c_uint64),
+        ("pages_counted", ctypes.c_uint64),
         ("pages_live", ctypes.c_uint64),
         ("pages_unguarded", ctypes.c_uint64),
         ("faults", ctypes.c_uint64),
@@ -177,6 +236,7 @@ class Report(ctypes.LittleEndianStructure):
         ("fault_max_ns", ctypes.c_uint64),
         ("trace_skipped", ctypes.c_uint64),
         ("hooks_missed", ctypes.c_uint64),
+        ("mappings_unseen", ctypes.c_uint64),
         ("pool_pages", ctypes.c_uint64),
         ("pool_used", ctypes.c_uint64),
     ]

@@ -6,16 +6,18 @@ the last one. The family's messages are defined in ``kmod/uapi/livedump.h``.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import select
 import socket
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from types import TracebackType
 from typing import Any, Protocol
 
-from livedump import abi
+from livedump import abi, refusals
 from livedump.errors import ControlError, NotLoadedError
 
 _NLM_F_REQUEST = 0x1
@@ -27,24 +29,28 @@ _MESSAGE_BYTES = 65536
 #: What the module's own default (``"default"``) is, too.
 DEFAULT_STRATEGY = "lazy"
 
+#: For what netlink itself refuses; what the module refuses has a reason, see
+#: :mod:`livedump.refusals`.
 REMEDIES: Mapping[int, str] = {
     errno.EPERM: "Run as root with CAP_SYS_ADMIN and CAP_NET_ADMIN in the initial namespaces",
     errno.EACCES: "Run as root with CAP_SYS_ADMIN and CAP_NET_ADMIN in the initial namespaces",
-    errno.EBUSY: "See 'livedump status', end it with 'livedump release'",
-    errno.EALREADY: "See 'livedump status', end it with 'livedump release'",
-    errno.ENOMEM: "Free some memory or ask for a smaller pool (--pool)",
     errno.EBADF: "The owner must be an open file of " + abi.IMAGE_PATH,
-    errno.EOPNOTSUPP: "This machine is refused: run 'livedump doctor'",
-    errno.ENODATA: "Take one with 'livedump snapshot'",
     errno.ENOENT: "Take one with 'livedump snapshot'",
-    errno.EAGAIN: "A hooked kernel call was in flight each time: try again",
     errno.EINVAL: "Module and client may be of different versions: reload the module",
 }
+
+#: How often the module is asked how far it is, and how long its counts are waited for.
+_POLL_S = 0.02
+_COUNTING_S = 2.0
 
 
 @dataclass(frozen=True)
 class Status:
     """What the module says of itself and of the snapshot it holds or held last.
+
+    ``step`` is what the worker does while ``state`` is ``prepared``; ``refusal`` and ``error`` are
+    the last refusal and the module's words for it; ``machine`` is why this machine would be refused
+    now, ``none`` if it would not; ``default_pool`` is in bytes.
 
     ``report`` has every field of struct livedump_report (see :func:`livedump.abi.report_to_dict`);
     all zeros before the first snapshot.
@@ -56,7 +62,16 @@ class Status:
     owner_pid: int = 0
     error: str = ""
     reason: str = "none"
+    step: str = "none"
+    refusal: str = "none"
+    machine: str = "none"
+    default_pool: int = 0
     report: abi.ReportDict = field(default_factory=abi.empty_report)
+
+    @property
+    def counted(self) -> bool:
+        """Classes of pages have been counted, which goes on after the stop."""
+        return bool(self.report["pages_counted"] >= self.report["pages_ram"])
 
     @property
     def persistent(self) -> bool:
@@ -112,6 +127,7 @@ class Controller(Protocol):
         pool_bytes: int = 0,
         flags: int = 0,
         max_hold_ms: int = 0,
+        progress: Callable[[Status], None] | None = None,
     ) -> Status: ...
 
     def release(self) -> Status: ...
@@ -150,6 +166,7 @@ def message_class() -> type[Any]:
         abi.Attr.REPORT: "cdata",
         abi.Attr.ERROR: "asciiz",
         abi.Attr.LOST_PFN: "uint64",
+        abi.Attr.DEFAULT_POOL: "uint64",
         abi.Attr.UNSPEC: "none",
         abi.Attr.PAD: "none",
     }
@@ -182,7 +199,21 @@ def status_from_message(message: Any) -> Status:
         owner_pid=message.get_attr("OWNER_PID") or 0,
         error=message.get_attr("ERROR") or "",
         reason=enum_name(abi.Reason, message.get_attr("REASON") or 0),
+        step=enum_name(abi.Step, message.get_attr("STEP") or 0),
+        refusal=enum_name(abi.Refusal, message.get_attr("REFUSAL") or 0),
+        machine=enum_name(abi.Refusal, message.get_attr("MACHINE") or 0),
+        default_pool=message.get_attr("DEFAULT_POOL") or 0,
         report=report,
+    )
+
+
+def refused(status: Status) -> ControlError:
+    """The error that says why there is no snapshot, and what to do."""
+    return ControlError(
+        status.error or f"the module took no snapshot, its state is {status.state}",
+        step="take snapshot",
+        remedy=refusals.remedy(status.refusal),
+        refusal=status.refusal,
     )
 
 
@@ -277,6 +308,7 @@ class Control:
         pool_bytes: int = 0,
         flags: int = 0,
         max_hold_ms: int = 0,
+        progress: Callable[[Status], None] | None = None,
     ) -> Status:
         """Take a snapshot; returns once the stop is over and state is ``holding``.
 
@@ -285,6 +317,8 @@ class Control:
         :param strategy: ``"lazy"``, ``"eager"`` or ``"default"``, see kmod/stop/strategy.h
         :param pool_bytes: for copies of pages, 0 = the module's default
         :param max_hold_ms: release by itself after so long, 0 = never
+        :param progress: called with the status while the module prepares, some times a second
+        :raises ControlError: the module refused or failed, with its reason; nothing is held then
         """
         attrs = [
             ("OWNER_FD", owner_fd),
@@ -294,17 +328,43 @@ class Control:
             ("MAX_HOLD_MS", max_hold_ms),
         ]
         status = self._ask(abi.Cmd.SNAPSHOT, "take snapshot", attrs)
+        if status.refusal != "none":
+            raise refused(status)
+        try:
+            while status.state == "prepared":
+                if progress:
+                    progress(status)
+                time.sleep(_POLL_S)
+                status = self.status()
+        except BaseException:
+            self._cancel()
+            raise
         if status.state != "holding":
-            raise ControlError(
-                status.error or f"the module took no snapshot, its state is {status.state}",
-                step="take snapshot",
-                remedy="See the kernel log: dmesg | grep livedump",
-            )
+            raise refused(status)
+        return self._counted(status)
+
+    def _counted(self, status: Status) -> Status:
+        """Wait a little for the counts of page classes; a large machine takes longer."""
+        deadline = time.monotonic() + _COUNTING_S
+        while status.state == "holding" and not status.counted and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
+            status = self.status()
         return status
 
+    def _cancel(self) -> None:
+        with contextlib.suppress(ControlError):
+            self._ask(abi.Cmd.RELEASE, "cancel snapshot")
+
     def release(self) -> Status:
-        """Release the snapshot; returns the final report, with its verdict."""
-        return self._ask(abi.Cmd.RELEASE, "release snapshot")
+        """Release the snapshot, or end its preparation; returns the final report, with its verdict.
+
+        :raises ControlError: nothing is held
+        """
+        status = self._ask(abi.Cmd.RELEASE, "release snapshot")
+        while status.state != "idle":
+            time.sleep(_POLL_S)
+            status = self.status()
+        return status
 
     def lost(self) -> list[int]:
         """Page frame numbers of the pages that the snapshot lost, ascending."""

@@ -45,11 +45,25 @@ class ControlError(LivedumpError):
     """The module refused a request, or is not there.
 
     :param errno: of the kernel's answer, 0 when there was none
+    :param refusal: enum livedump_refusal in lower case, ``"none"`` where the module gave none
     """
 
-    def __init__(self, cause: str, *, step: str, remedy: str = "", errno: int = 0) -> None:
+    def __init__(
+        self,
+        cause: str,
+        *,
+        step: str,
+        remedy: str = "",
+        errno: int = 0,
+        refusal: str = "none",
+    ) -> None:
         self.errno = errno
+        self.refusal = refusal
         super().__init__(cause, step=step, remedy=remedy)
+
+    def to_dict(self) -> dict[str, str]:
+        """As :meth:`LivedumpError.to_dict`, with ``"refusal"``."""
+        return {**super().to_dict(), "refusal": self.refusal}
 
 
 class NotLoadedError(ControlError):

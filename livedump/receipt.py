@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -17,6 +17,20 @@ WIDTH = 80
 _NS_UNITS = ((10**9, "s"), (10**6, "ms"), (10**3, "us"), (1, "ns"))
 #: As the module times them, in order; ``exit`` follows, see :func:`exit_ns`.
 PHASES = ("rendezvous", "save", "protect", "flush", "recopy")
+
+
+#: Counts that make a verdict, and what each one says.
+LOST = {
+    "pages_lost": "pages had no room in the pool, zeros instead",
+    "pages_vanished": "pages were unmapped or poisoned before they were read, zeros instead",
+}
+UNPROVEN = {
+    "hooks_missed": "hooked kernel calls were not seen",
+    "mappings_unseen": "mappings were made in a way that cannot be followed",
+    "nmis_late": "NMIs came after the last copy in the stop",
+    "nmis_running": "CPUs were inside an NMI at the instant",
+    "entries_late": "entries were found late",
+}
 
 
 class Row(NamedTuple):
@@ -67,10 +81,15 @@ def final_verdict(report: abi.ReportDict) -> abi.Verdict:
 
     Lost pages weigh more than missed hooks: what is missing is known.
     """
-    if report["pages_lost"]:
+    if any(report[name] for name in LOST):
         return abi.Verdict.LOST
-    unproven = report["hooks_missed"] or report["entries_late"] or report["nmis_late"]
+    unproven = any(report[name] for name in UNPROVEN)
     return abi.Verdict.UNPROVEN if unproven else abi.Verdict.COMPLETE
+
+
+def _reasons(report: abi.ReportDict, counts: Mapping[str, str]) -> str:
+    """Those counts that are not zero, in words."""
+    return ", ".join(f"{report[name]:,} {words}" for name, words in counts.items() if report[name])
 
 
 def verdict_line(report: abi.ReportDict) -> str:
@@ -78,10 +97,8 @@ def verdict_line(report: abi.ReportDict) -> str:
     why = {
         abi.Verdict.PENDING: "not known yet, the snapshot is (or was) still held",
         abi.Verdict.COMPLETE: "every covered page is as it was at the instant",
-        abi.Verdict.LOST: f"{report['pages_lost']:,} pages had no room in the pool, zeros instead",
-        abi.Verdict.UNPROVEN: f"{report['hooks_missed']:,} hooked kernel calls were not seen, "
-        f"{report['nmis_late']:,} NMIs came after the last copy in the stop, "
-        f"{report['entries_late']:,} entries found late",
+        abi.Verdict.LOST: _reasons(report, LOST),
+        abi.Verdict.UNPROVEN: _reasons(report, UNPROVEN),
     }
     value = int(report["verdict"])
     reason = why[abi.Verdict(value)] if value in list(abi.Verdict) else "an unknown verdict"

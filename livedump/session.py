@@ -51,6 +51,7 @@ class Session:
     :param pool_bytes: for copies of pages, 0 = the module's default
     :param max_hold_ms: the module releases by itself after so long, 0 = never
     :param persist: leave the snapshot behind on a clean exit; an error still releases it
+    :param preparing: called with the status while the module prepares, some times a second
     :param controller: makes the connection, for tests
     """
 
@@ -61,6 +62,7 @@ class Session:
         pool_bytes: int = 0,
         max_hold_ms: int = 0,
         persist: bool = False,
+        preparing: Callable[[Status], None] | None = None,
         controller: Callable[[], Controller] = Control,
         image_path: str = abi.IMAGE_PATH,
     ) -> None:
@@ -68,6 +70,7 @@ class Session:
         self._pool_bytes = pool_bytes
         self._max_hold_ms = max_hold_ms
         self._persist = persist
+        self._preparing = preparing
         self._controller = controller
         self._image_path = image_path
         self._fd = -1
@@ -97,6 +100,7 @@ class Session:
                     pool_bytes=self._pool_bytes,
                     flags=abi.F_PERSIST if self._persist else 0,
                     max_hold_ms=self._max_hold_ms,
+                    progress=self._preparing,
                 )
             except BaseException:
                 self._abandon()

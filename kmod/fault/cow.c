@@ -2,6 +2,8 @@
 #include <linux/atomic.h>
 #include <linux/kprobes.h>
 #include <linux/mm.h>
+#include <linux/sched.h>
+#include <linux/uaccess.h>
 #include <linux/vmalloc.h>
 
 #include "fault/cow.h"
@@ -20,9 +22,12 @@ static struct {
 	unsigned long *pfn_of;		/* by page of the pool */
 	unsigned long max_pfn;
 	int pool_pages;
+	u64 own;			/* marked so, by the one worker */
 	atomic_t used;
 	atomic_t tables;
 	atomic_t lost;
+	atomic_t gone;			/* not there when they were to be kept */
+	atomic_t vanished;		/* in place, and not there any more */
 } cow;
 
 int ld_cow_init(unsigned long max_pfn, u64 pool_bytes)
@@ -58,17 +63,47 @@ void ld_cow_exit(void)
 	cow.index = NULL;
 	cow.max_pfn = 0;
 	cow.pool_pages = 0;
+	cow.own = 0;
 	atomic_set(&cow.used, 0);
 	atomic_set(&cow.tables, 0);
 	atomic_set(&cow.lost, 0);
+	atomic_set(&cow.gone, 0);
+	atomic_set(&cow.vanished, 0);
+}
+
+static __always_inline void *pool_page(int page)
+{
+	return cow.pool + ((unsigned long)page << PAGE_SHIFT);
+}
+
+static __always_inline const void *direct(unsigned long pfn)
+{
+	return __va(PFN_PHYS(pfn & ~POOL_TABLE));
+}
+
+/* The kernel's copy_page() can be probed: who is in a fault calls nobody. */
+static __always_inline void copy(void *to, const void *from)
+{
+	unsigned long words = PAGE_SIZE / sizeof(u64);
+
+	asm volatile("rep movsq"
+		     : "+D"(to), "+S"(from), "+c"(words)
+		     :
+		     : "memory");
 }
 
 static void notrace copy_to_pool(int page)
 {
-	copy_page(cow.pool + ((unsigned long)page << PAGE_SHIFT),
-		  __va(PFN_PHYS(cow.pfn_of[page] & ~POOL_TABLE)));
+	copy(pool_page(page), direct(cow.pfn_of[page]));
 }
 NOKPROBE_SYMBOL(copy_to_pool);
+
+/* Where the page may be gone from the direct map. Return: 0 or an errno. */
+static int try_copy_to_pool(int page)
+{
+	return copy_from_kernel_nofault(pool_page(page),
+					direct(cow.pfn_of[page]), PAGE_SIZE);
+}
 
 static enum ld_save notrace lose(unsigned long pfn)
 {
@@ -116,9 +151,50 @@ enum ld_save notrace ld_cow_save(unsigned long pfn)
 }
 NOKPROBE_SYMBOL(ld_cow_save);
 
+/* It is not there, so it reads as zeros. */
+static void gone(unsigned long pfn, atomic_t *count)
+{
+	if (cmpxchg(&cow.index[pfn], LD_SLOT_NONE, LD_SLOT_UNREADABLE) ==
+	    LD_SLOT_NONE)
+		atomic_inc(count);
+}
+
+/* As save(), for who may find the page gone from the direct map. */
+static enum ld_save try_save(unsigned long pfn, atomic_t *missing)
+{
+	u32 slot;
+	int page;
+
+	if (pfn >= cow.max_pfn)
+		return LD_ALREADY;
+	slot = READ_ONCE(cow.index[pfn]);
+	if (slot)
+		return slot == LD_SLOT_LOST ? LD_LOST : LD_ALREADY;
+	page = atomic_fetch_add_unless(&cow.used, 1, cow.pool_pages);
+	if (page == cow.pool_pages)
+		return lose(pfn);
+	cow.pfn_of[page] = pfn;
+	if (try_copy_to_pool(page)) {
+		gone(pfn, missing);
+		return LD_ALREADY;
+	}
+	return cmpxchg(&cow.index[pfn], LD_SLOT_NONE, page + 1) ? LD_ALREADY :
+								  LD_SAVED;
+}
+
+enum ld_save ld_cow_try_save(unsigned long pfn)
+{
+	return try_save(pfn, &cow.vanished);
+}
+
+void ld_cow_vanish(unsigned long pfn)
+{
+	gone(pfn, &cow.vanished);
+}
+
 int ld_cow_keep(unsigned long pfn, u64 *saved)
 {
-	enum ld_save outcome = save(pfn, 0);
+	enum ld_save outcome = try_save(pfn, &cow.gone);
 
 	*saved += outcome == LD_SAVED;
 	return outcome == LD_LOST ? -ENOSPC : 0;
@@ -168,6 +244,15 @@ bool ld_cow_recopy_page(unsigned long pfn)
 	return true;
 }
 
+void ld_cow_refresh_page(unsigned long pfn)
+{
+	u32 slot = saved_slot(pfn);
+
+	/* One that is gone is looked at again in the stop. */
+	if (slot)
+		try_copy_to_pool(slot - 1);
+}
+
 void ld_cow_recopy_table(unsigned long pfn)
 {
 	u32 slot = saved_slot(pfn);
@@ -190,10 +275,18 @@ void ld_cow_forget(unsigned long pfn)
 		cow.index[pfn] = LD_SLOT_NONE;
 }
 
-void ld_cow_mark(unsigned long pfn, u32 slot)
+void ld_cow_unmark(unsigned long pfn, u32 slot)
 {
 	if (pfn < cow.max_pfn)
-		cmpxchg(&cow.index[pfn], LD_SLOT_NONE, slot);
+		cmpxchg(&cow.index[pfn], slot, LD_SLOT_NONE);
+}
+
+void ld_cow_mark(unsigned long pfn, u32 slot)
+{
+	if (pfn < cow.max_pfn &&
+	    cmpxchg(&cow.index[pfn], LD_SLOT_NONE, slot) == LD_SLOT_NONE &&
+	    (slot == LD_SLOT_OWN || (slot >= LD_SLOT_TABLE && slot < LD_SLOT_LOST)))
+		cow.own++;
 }
 
 void ld_cow_mark_own(const void *area, unsigned long bytes)
@@ -213,19 +306,9 @@ u32 notrace ld_cow_slot(unsigned long pfn)
 }
 NOKPROBE_SYMBOL(ld_cow_slot);
 
-u64 ld_cow_count(u32 slot)
+u64 ld_cow_pages_own(void)
 {
-	unsigned long pfn;
-	u64 count = 0;
-
-	for (pfn = 0; pfn < cow.max_pfn; pfn++) {
-		u32 found = cow.index[pfn];
-
-		if (found >= LD_SLOT_TABLE && found < LD_SLOT_LOST)
-			found = LD_SLOT_OWN;
-		count += found == slot;
-	}
-	return count;
+	return cow.own;
 }
 
 bool ld_cow_is_saved_before(unsigned long pfn, u64 page)
@@ -264,4 +347,14 @@ u64 ld_cow_tables_saved(void)
 u64 ld_cow_pages_lost(void)
 {
 	return atomic_read(&cow.lost);
+}
+
+u64 ld_cow_pages_gone(void)
+{
+	return atomic_read(&cow.gone);
+}
+
+u64 ld_cow_pages_vanished(void)
+{
+	return atomic_read(&cow.vanished);
 }

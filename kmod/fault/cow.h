@@ -41,9 +41,19 @@ void ld_cow_exit(void);
 enum ld_save ld_cow_save(unsigned long pfn);
 
 /**
+ * ld_cow_try_save() - the same outside the fault path
+ *
+ * A page that has left the direct map reads as zeros from here on, and counts
+ * as vanished: ld_cow_vanish() says the same of one that was found so.
+ */
+enum ld_save ld_cow_try_save(unsigned long pfn);
+void ld_cow_vanish(unsigned long pfn);
+
+/**
  * ld_cow_keep() - the same, before the stop or in it
  * @saved: counts it, if it was not saved before
  *
+ * A page that has left the direct map counts as gone, and is no error.
  * Return: 0, or -ENOSPC when the pool is too small.
  */
 int ld_cow_keep(unsigned long pfn, u64 *saved);
@@ -74,11 +84,15 @@ bool ld_cow_recopy_page(unsigned long pfn);
 void ld_cow_recopy_table(unsigned long pfn);
 void ld_cow_set_table(unsigned long pfn);
 
+/* The same before the stop, where the page may have left the direct map. */
+void ld_cow_refresh_page(unsigned long pfn);
+
 /* Before anything is protected: the page need not be saved after all. */
 void ld_cow_forget(unsigned long pfn);
 
-/* Set a special slot, unless the page frame has a slot already. */
+/* Set a special slot, unless the page frame has a slot already; or undo it. */
 void ld_cow_mark(unsigned long pfn, u32 slot);
+void ld_cow_unmark(unsigned long pfn, u32 slot);
 
 /* Mark the pages behind a vmalloc area of ours, so that they are left out. */
 void ld_cow_mark_own(const void *area, unsigned long bytes);
@@ -86,8 +100,8 @@ void ld_cow_mark_own(const void *area, unsigned long bytes);
 u32 ld_cow_slot(unsigned long pfn);
 const void *ld_cow_page(u32 slot);
 
-/* Page frames whose slot is @slot; those of our tables count as our own. */
-u64 ld_cow_count(u32 slot);
+/* Page frames that are ours, page tables among them. */
+u64 ld_cow_pages_own(void);
 
 /* True when the page was saved among the first so many of the pool. */
 bool ld_cow_is_saved_before(unsigned long pfn, u64 page);
@@ -97,5 +111,7 @@ u64 ld_cow_pool_pages(void);
 u64 ld_cow_pool_used(void);
 u64 ld_cow_tables_saved(void);
 u64 ld_cow_pages_lost(void);
+u64 ld_cow_pages_gone(void);
+u64 ld_cow_pages_vanished(void);
 
 #endif

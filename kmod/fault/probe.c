@@ -15,6 +15,7 @@
 #include <asm/tsc.h>
 
 #include "fault/cow.h"
+#include "fault/iterator.h"
 #include "fault/open.h"
 #include "fault/probe.h"
 #include "map/clock.h"
@@ -97,8 +98,8 @@ static void notrace handle(unsigned long address, struct pt_regs *regs)
 }
 NOKPROBE_SYMBOL(handle);
 
-static void notrace fault_probe(void *unused, unsigned long address,
-				struct pt_regs *regs, unsigned long error_code)
+void notrace ld_fault_probe(void *unused, unsigned long address,
+			    struct pt_regs *regs, unsigned long error_code)
 {
 	if (READ_ONCE(mode) == MODE_IDLE || !may_be_ours(address, error_code))
 		return;
@@ -106,7 +107,7 @@ static void notrace fault_probe(void *unused, unsigned long address,
 	handle(address, regs);
 	this_cpu_dec(depth);
 }
-NOKPROBE_SYMBOL(fault_probe);
+NOKPROBE_SYMBOL(ld_fault_probe);
 
 static bool notrace is_mapped(unsigned long pfn)
 {
@@ -125,7 +126,7 @@ void notrace ld_fault_save_pages(unsigned long pfn, unsigned long count)
 		return;
 	for (; pfn < end && pfn < ld_cow_max_pfn(); pfn++)
 		if (ld_cow_slot(pfn) == LD_SLOT_NONE && is_mapped(pfn) &&
-		    ld_cow_save(pfn) == LD_SAVED)
+		    ld_cow_try_save(pfn) == LD_SAVED)
 			this_cpu_inc(stats.hook_saved);
 }
 NOKPROBE_SYMBOL(ld_fault_save_pages);
@@ -164,24 +165,39 @@ static void find_tracepoint(struct tracepoint *tp, void *unused)
 		fault_tracepoint = tp;
 }
 
-int ld_fault_arm(void)
+static int register_probe(void)
 {
-	int err;
+	int err = ld_iterator_set(fault_tracepoint);
 
-	if (fault_tracepoint)
-		return 0;
-	for_each_kernel_tracepoint(find_tracepoint, NULL);
-	if (!fault_tracepoint)
-		return -ENOENT;
-	/*
-	 * Before every other probe on this event: theirs write buffers, and a
-	 * fault on those must find ours done.
-	 */
-	err = tracepoint_probe_register_prio(fault_tracepoint, fault_probe,
+	if (err)
+		return err;
+	err = tracepoint_probe_register_prio(fault_tracepoint, ld_fault_probe,
 					     NULL, INT_MAX);
 	if (err)
-		fault_tracepoint = NULL;
+		ld_iterator_reset();
 	return err;
+}
+
+int ld_fault_arm(void)
+{
+	int err = 0;
+
+	if (!fault_tracepoint) {
+		for_each_kernel_tracepoint(find_tracepoint, NULL);
+		if (!fault_tracepoint)
+			return -ENOENT;
+		err = register_probe();
+		if (err)
+			fault_tracepoint = NULL;
+	}
+	if (!err && !ld_iterator_is_set())
+		err = -EBUSY;
+	return err;
+}
+
+bool ld_fault_is_armed(void)
+{
+	return ld_iterator_is_set();
 }
 
 void ld_fault_disarm(void)
@@ -192,9 +208,10 @@ void ld_fault_disarm(void)
 
 void ld_fault_exit(void)
 {
-	if (fault_tracepoint)
-		tracepoint_probe_unregister(fault_tracepoint, fault_probe,
-					    NULL);
+	if (!fault_tracepoint)
+		return;
+	tracepoint_probe_unregister(fault_tracepoint, ld_fault_probe, NULL);
+	ld_iterator_reset();
 	fault_tracepoint = NULL;
 	tracepoint_synchronize_unregister();
 }

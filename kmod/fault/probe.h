@@ -5,6 +5,8 @@
 
 #include <linux/types.h>
 
+struct pt_regs;
+
 /* What the fault path counts, summed over all CPUs. */
 struct ld_fault_stats {
 	u64 faults;
@@ -19,18 +21,25 @@ struct ld_fault_stats {
 };
 
 /**
- * ld_fault_arm() - look at kernel page faults
+ * ld_fault_arm() - look at kernel page faults, before anybody else does
  *
  * The probe is registered by the first snapshot and stays until the module
  * goes: each change patches the hottest branch of exc_page_fault().
  *
- * Return: 0, -ENOENT when the kernel lacks exceptions:page_fault_kernel.
+ * Return: 0, -ENOENT when the kernel lacks exceptions:page_fault_kernel, -EBUSY
+ * when others are called before us.
  */
 int ld_fault_arm(void);
+/* Is our probe the first on its way still, and is that untraced? */
+bool ld_fault_is_armed(void);
 /* Let faults be the kernel's own; no CPU is inside the probe on return. */
 void ld_fault_disarm(void);
 /* Unregister the probe: the module goes. */
 void ld_fault_exit(void);
+
+/* The probe itself, for the iterator of the tracepoint. */
+void ld_fault_probe(void *unused, unsigned long address, struct pt_regs *regs,
+		    unsigned long error_code);
 
 /* From here on faults save pages; the leader calls it inside the stop. */
 void ld_fault_hold(void);

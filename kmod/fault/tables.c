@@ -31,6 +31,7 @@ static struct {
 	u64 *alias;		/* all of them, one after the other */
 	unsigned int count;
 	atomic_t taken;
+	atomic_t placed;
 } own;
 
 /* Temporary mappings: for each an address and, writable, its entry. */
@@ -298,6 +299,7 @@ int notrace ld_demote(const struct ld_where *where, u64 leaf, u64 opened,
 	own.origins[number].parent = *where;
 	own.origins[number].before = !opened;
 	own.origins[number].leaf = leaf;
+	atomic_inc(&own.placed);
 	return 0;
 }
 NOKPROBE_SYMBOL(ld_demote);
@@ -432,10 +434,5 @@ void ld_tables_patch_copies(void)
 
 u64 ld_tables_used(void)
 {
-	unsigned int i;
-	u64 used = 0;
-
-	for (i = 0; i < own.count; i++)
-		used += own.origins[i].leaf != 0;
-	return used;
+	return atomic_read(&own.placed);
 }

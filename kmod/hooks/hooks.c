@@ -1,314 +1,318 @@
 // SPDX-License-Identifier: GPL-2.0
-#include <linux/jump_label.h>
+#include <linux/atomic.h>
 #include <linux/kprobes.h>
-#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/mutex.h>
+#include <linux/notifier.h>
 #include <linux/rcupdate.h>
-#include <linux/sched.h>
-#include <linux/vmalloc.h>
+#include <linux/string.h>
+#include <linux/uaccess.h>
 
 #include "compat.h"
-#include "fault/probe.h"
+#include "hooks/hook.h"
 #include "hooks/hooks.h"
-#include "hooks/user.h"
-#include "map/pgwalk.h"
-#include "map/ram.h"
+#include "hooks/log.h"
 
-#define LOG_ROOM 1024
+#define MAX_ACTIVE 128		/* calls of one function that are followed */
 
-static unsigned long new_stacks[LOG_ROOM];	/* module memory: writable */
-static atomic_t logged;
-static bool log_broken;
+static struct {
+	struct mutex lock;	/* of arming: a module may come meanwhile */
+	bool looking;		/* a snapshot is prepared or held */
+	bool ready;		/* who was in a call before we looked has left */
+	atomic_t under_way;	/* followed calls that have not returned */
+	atomic64_t unseen;
+	u64 canaries_lost;
+} hooks = { .lock = __MUTEX_INITIALIZER(hooks.lock) };
 
-static DEFINE_STATIC_KEY_FALSE(canary);
+#define for_each_hook(hook) \
+	for (hook = ld_hook_table; hook->symbol; hook++)
 
-static atomic_t under_way;	/* hooked calls that have not returned */
-static atomic_t seen;		/* hooked calls that we saw */
-static u64 canaries_lost;
+/* ---- when the kernel gets there ---- */
 
-static void enter(void)
+void ld_hook_unseen(void)
 {
-	atomic_inc(&under_way);
-	atomic_inc(&seen);
+	atomic64_inc(&hooks.unseen);
 }
-NOKPROBE_SYMBOL(enter);
+NOKPROBE_SYMBOL(ld_hook_unseen);
 
-static int leave(struct kretprobe_instance *instance, struct pt_regs *regs)
+static void notice(struct ld_hook *hook, struct pt_regs *regs)
 {
-	atomic_dec(&under_way);
+	/* Some of them are the kernel's hottest: count only what is asked for. */
+	if (hook->provoke)
+		atomic_inc(&hook->seen);
+	if (hook->enter && READ_ONCE(hooks.looking))
+		hook->enter(regs);
+}
+NOKPROBE_SYMBOL(notice);
+
+static int on_entry(struct kprobe *probe, struct pt_regs *regs)
+{
+	struct ld_hook *hook = container_of(probe, struct ld_hook, entry);
+
+	if (!hook->instead) {
+		notice(hook, regs);
+		return 0;
+	}
+	if (!READ_ONCE(hooks.looking) || !hook->instead(regs))
+		return 0;
+	/* Return at once, to where the call came from. */
+	regs->ip = ld_just_return();
+	return 1;
+}
+NOKPROBE_SYMBOL(on_entry);
+
+/* Followed in any case: it may last until somebody looks. */
+static int on_call(struct kretprobe_instance *instance, struct pt_regs *regs)
+{
+	struct kretprobe *call = get_kretprobe(instance);
+
+	atomic_inc(&hooks.under_way);
+	if (call)
+		notice(container_of(call, struct ld_hook, call), regs);
 	return 0;
 }
-NOKPROBE_SYMBOL(leave);
+NOKPROBE_SYMBOL(on_call);
 
-static void save_address(unsigned long addr)
+static int on_return(struct kretprobe_instance *instance, struct pt_regs *regs)
 {
-	if (addr >= PAGE_OFFSET &&
-	    PHYS_PFN(addr - PAGE_OFFSET) < ld_ranges_max_pfn())
-		ld_fault_save_for_hook(PHYS_PFN(addr - PAGE_OFFSET));
+	atomic_dec(&hooks.under_way);
+	return 0;
 }
-NOKPROBE_SYMBOL(save_address);
+NOKPROBE_SYMBOL(on_return);
 
-/*
- * __change_page_attr_set_clr() reads an entry, changes it and writes it back
- * without compare-exchange: it could undo what we do, or carry our tag into
- * the future. So its range must be none of ours by the time it starts.
- */
-static int change_entry(struct kretprobe_instance *instance,
-			struct pt_regs *regs)
+/* ---- arm once ---- */
+
+static int arm_entry(struct ld_hook *hook)
 {
-	const struct ld_cpa_data *cpa =
-		(void *)regs_get_kernel_argument(regs, 0);
-	unsigned long i;
+	hook->entry.symbol_name = hook->symbol;
+	hook->entry.pre_handler = on_entry;
+	return register_kprobe(&hook->entry);
+}
 
-	enter();
-	if (cpa->pgd)
-		return 0;		/* not the kernel's own tables (EFI) */
-	for (i = 0; i < cpa->numpages; i++) {
-		if (cpa->flags & LD_CPA_PAGES_ARRAY)
-			save_address((unsigned long)page_address(
-				cpa->pages[cpa->curpage + i]));
-		else if (cpa->flags & LD_CPA_ARRAY)
-			save_address(cpa->vaddr[cpa->curpage + i]);
-		else
-			save_address(*cpa->vaddr +
-				     (cpa->curpage + i) * PAGE_SIZE);
+static int arm_call(struct ld_hook *hook)
+{
+	hook->call.kp.symbol_name = hook->symbol;
+	hook->call.entry_handler = on_call;
+	hook->call.handler = on_return;
+	hook->call.maxactive = MAX_ACTIVE;
+	return register_kretprobe(&hook->call);
+}
+
+static void disarm(struct ld_hook *hook)
+{
+	/* What it learnt must go, should it be registered again. */
+	if (hook->call.handler)
+		unregister_kretprobe(&hook->call);
+	if (hook->entry.pre_handler)
+		unregister_kprobe(&hook->entry);
+	memset(&hook->call, 0, sizeof(hook->call));
+	memset(&hook->entry, 0, sizeof(hook->entry));
+	hook->armed = false;
+}
+
+/* Return: 0, also where this kernel has no such function. */
+static int arm(struct ld_hook *hook)
+{
+	int err = 0;
+
+	if (hook->armed)
+		return 0;
+	if (hook->followed)
+		err = arm_call(hook);
+	if (err) {
+		memset(&hook->call, 0, sizeof(hook->call));
+	} else if (!hook->followed || hook->instead) {
+		err = arm_entry(hook);
+		if (err)
+			memset(&hook->entry, 0, sizeof(hook->entry));
+	}
+	hook->armed = !err;
+	if (err && hook->call.handler)
+		disarm(hook);
+	return err == -ENOENT ? 0 : err;
+}
+
+static int arm_all(const char **name)
+{
+	bool found[__LD_HOOK_GROUPS + 1] = {};
+	const char *names[__LD_HOOK_GROUPS + 1] = {};
+	struct ld_hook *hook;
+	int i, err;
+
+	for_each_hook(hook) {
+		*name = hook->symbol;
+		err = arm(hook);
+		if (err)
+			return err;
+		found[hook->group] |= hook->armed;
+		names[hook->group] = hook->symbol;
+	}
+	for (i = 0; i < __LD_HOOK_GROUPS; i++) {
+		*name = names[i];
+		if (!found[i])
+			return -ENOENT;
 	}
 	return 0;
 }
-NOKPROBE_SYMBOL(change_entry);
 
-static void log_mapping(unsigned long addr, unsigned long end)
+static u64 probe_missed(const struct ld_hook *hook)
 {
-	int i;
-
-	if (end - addr >= PMD_SIZE) {
-		WRITE_ONCE(log_broken, true);	/* it may free a table */
-	} else if (end - addr == THREAD_SIZE && IS_ALIGNED(addr, THREAD_SIZE)) {
-		i = atomic_fetch_add_unless(&logged, 1, LOG_ROOM);
-		if (i < LOG_ROOM)
-			new_stacks[i] = addr;
-		else
-			WRITE_ONCE(log_broken, true);
-	}
-}
-NOKPROBE_SYMBOL(log_mapping);
-
-void ld_hooks_log_restart(void)
-{
-	WRITE_ONCE(log_broken, false);
-	atomic_set(&logged, 0);
+	return hook->entry.nmissed + hook->call.kp.nmissed + hook->call.nmissed;
 }
 
-int ld_hooks_log_count(void)
+static void start_counting(void)
 {
-	return READ_ONCE(log_broken) ? -1 : atomic_read(&logged);
+	struct ld_hook *hook;
+
+	hooks.canaries_lost = 0;
+	atomic64_set(&hooks.unseen, 0);
+	for_each_hook(hook)
+		hook->missed_before = probe_missed(hook);
 }
 
-unsigned long ld_hooks_log_at(int i)
-{
-	return new_stacks[i];
-}
-
-/* vmap_small_pages_range_noflush(addr, end, prot, pages): new aliases. */
-static int vmap_pages(struct kretprobe_instance *instance,
-		      struct pt_regs *regs)
-{
-	unsigned long addr = regs_get_kernel_argument(regs, 0);
-	unsigned long end = regs_get_kernel_argument(regs, 1);
-	struct page **pages = (void *)regs_get_kernel_argument(regs, 3);
-	unsigned long i;
-
-	enter();
-	log_mapping(addr, end);
-	for (i = 0; i < (end - addr) >> PAGE_SHIFT; i++)
-		if (pages[i])
-			ld_fault_save_for_hook(page_to_pfn(pages[i]));
-	return 0;
-}
-NOKPROBE_SYMBOL(vmap_pages);
-
-/* vmap_range_noflush(addr, end, phys_addr, prot, max_page_shift) */
-static int vmap_range(struct kretprobe_instance *instance,
-		      struct pt_regs *regs)
-{
-	unsigned long addr = regs_get_kernel_argument(regs, 0);
-	unsigned long end = regs_get_kernel_argument(regs, 1);
-	unsigned long pfn = PHYS_PFN(regs_get_kernel_argument(regs, 2));
-	unsigned long i;
-
-	enter();
-	log_mapping(addr, end);
-	for (i = 0; i < (end - addr) >> PAGE_SHIFT; i++)
-		ld_fault_save_for_hook(pfn + i);
-	return 0;
-}
-NOKPROBE_SYMBOL(vmap_range);
-
-/* remap_pfn_range(vma, addr, pfn, size, prot): mappings that nobody counts */
-static int remap_pages(struct kretprobe_instance *instance,
-		       struct pt_regs *regs)
-{
-	const struct vm_area_struct *vma =
-		(void *)regs_get_kernel_argument(regs, 0);
-	unsigned long pfn = regs_get_kernel_argument(regs, 2);
-	unsigned long size = regs_get_kernel_argument(regs, 3);
-
-	enter();
-	ld_usermap_save(vma, pfn, PAGE_ALIGN(size) >> PAGE_SHIFT);
-	return 0;
-}
-NOKPROBE_SYMBOL(remap_pages);
-
-/* vmf_insert_pfn_prot(vma, addr, pfn, prot) */
-static int insert_page(struct kretprobe_instance *instance,
-		       struct pt_regs *regs)
-{
-	const struct vm_area_struct *vma =
-		(void *)regs_get_kernel_argument(regs, 0);
-
-	enter();
-	ld_usermap_save(vma, regs_get_kernel_argument(regs, 2), 1);
-	return 0;
-}
-NOKPROBE_SYMBOL(insert_page);
-
-/* __text_poke(how, addr, from, len): writes by a mapping of its own. */
-static int poke_text(struct kretprobe_instance *instance,
-		     struct pt_regs *regs)
-{
-	unsigned long addr = regs_get_kernel_argument(regs, 1);
-	unsigned long last = addr + regs_get_kernel_argument(regs, 3) - 1;
-	struct ld_where where;
-
-	enter();
-	for (addr &= PAGE_MASK; addr <= last; addr += PAGE_SIZE) {
-		u64 leaf = ld_lookup(addr, &where);
-
-		if (leaf)
-			ld_fault_save_for_hook(
-				ld_entry_pfn(leaf, where.level) +
-				((addr & (ld_level_size(where.level) - 1)) >>
-				 PAGE_SHIFT));
-	}
-	return 0;
-}
-NOKPROBE_SYMBOL(poke_text);
-
-static struct kretprobe hooks[] = {
-	{
-		.kp.symbol_name = "__change_page_attr_set_clr",
-		.entry_handler = change_entry,
-	},
-	{
-		.kp.symbol_name = "vmap_small_pages_range_noflush",
-		.entry_handler = vmap_pages,
-	},
-	{
-		.kp.symbol_name = "vmap_range_noflush",
-		.entry_handler = vmap_range,
-	},
-	{
-		.kp.symbol_name = "remap_pfn_range",
-		.entry_handler = remap_pages,
-	},
-	{
-		.kp.symbol_name = "vmf_insert_pfn_prot",
-		.entry_handler = insert_page,
-	},
-	{
-		.kp.symbol_name = "__text_poke",
-		.entry_handler = poke_text,
-	},
-};
-
-static int armed;		/* hooks that are registered, in order */
-
-int ld_hooks_arm(void)
+int ld_hooks_arm(const char **name)
 {
 	int err;
 
-	atomic_set(&under_way, 0);
-	canaries_lost = 0;
-	ld_hooks_log_restart();
-	for (armed = 0; armed < ARRAY_SIZE(hooks); armed++) {
-		struct kretprobe *hook = &hooks[armed];
-
-		/* It keeps what it learnt when it was registered before. */
-		hook->kp.addr = NULL;
-		hook->kp.flags = 0;
-		hook->kp.nmissed = 0;
-		hook->nmissed = 0;
-		hook->handler = leave;
-		hook->maxactive = 128;
-		err = register_kretprobe(hook);
-		if (err)
-			return err;
-	}
+	mutex_lock(&hooks.lock);
+	err = arm_all(name);
+	if (!err)
+		start_counting();
+	mutex_unlock(&hooks.lock);
+	if (err)
+		return err;
 	/*
 	 * Who was preempted inside a hooked call before it was armed has left
 	 * it after this. Who sleeps in one, waiting for memory, we cannot see.
 	 */
-	synchronize_rcu_tasks();
-	return 0;
+	if (!hooks.ready)
+		synchronize_rcu_tasks();
+	hooks.ready = true;
+	*name = "log";
+	err = ld_log_prepare();
+	if (!err)
+		WRITE_ONCE(hooks.looking, true);
+	return err;
 }
 
-void ld_hooks_disarm(void)
+void ld_hooks_stand_down(void)
 {
-	while (armed > 0) {
-		struct kretprobe *hook = &hooks[--armed];
+	bool looked = READ_ONCE(hooks.looking);
 
-		unregister_kretprobe(hook);
-		hook->kp.nmissed = 0;
-		hook->nmissed = 0;
+	ld_log_stop();
+	WRITE_ONCE(hooks.looking, false);
+	/* No CPU is in one that still looks: kprobes run with preemption off. */
+	synchronize_rcu();
+	ld_log_free();
+	if (looked)
+		ld_reporting_resume();
+}
+
+/* ---- functions of modules ---- */
+
+static bool is_within(const struct ld_hook *hook, const struct module *module)
+{
+	const struct kprobe *probe = hook->followed ? &hook->call.kp :
+						      &hook->entry;
+
+	return hook->armed &&
+	       within_module((unsigned long)probe->addr, module);
+}
+
+/* One that comes while we look must be seen, or must not come. */
+static int module_changes(struct notifier_block *nb, unsigned long action,
+			  void *data)
+{
+	struct ld_hook *hook;
+	int err = 0;
+
+	mutex_lock(&hooks.lock);
+	for_each_hook(hook) {
+		if (action == MODULE_STATE_COMING && hooks.ready && !err)
+			err = arm(hook);
+		else if (action == MODULE_STATE_GOING && is_within(hook, data))
+			disarm(hook);
 	}
-	canaries_lost = 0;
+	mutex_unlock(&hooks.lock);
+	return err && READ_ONCE(hooks.looking) ? notifier_from_errno(err) :
+						 NOTIFY_OK;
+}
+
+static struct notifier_block modules = { .notifier_call = module_changes };
+
+int ld_hooks_init(void)
+{
+	return register_module_notifier(&modules);
+}
+
+void ld_hooks_exit(void)
+{
+	struct ld_hook *hook;
+
+	unregister_module_notifier(&modules);
+	for_each_hook(hook)
+		if (hook->armed)
+			disarm(hook);
+	hooks.ready = false;
 }
 
 bool ld_hooks_busy(void)
 {
-	return atomic_read(&under_way) > 0;
+	return atomic_read(&hooks.under_way) > 0;
 }
 
-/* Patches a branch, here: the function is not inlined anywhere else. */
-static noinline void flip_canary(void)
+/* ---- do they see? ---- */
+
+/* The function begins with a call of ftrace, or a breakpoint. */
+static bool is_patched(const struct kprobe *probe)
 {
-	if (static_branch_unlikely(&canary))
-		static_branch_disable(&canary);
-	else
-		static_branch_enable(&canary);
+	u8 first;
+
+	if (probe->flags & (KPROBE_FLAG_DISABLED | KPROBE_FLAG_GONE))
+		return false;
+	if (copy_from_kernel_nofault(&first, probe->addr, 1))
+		return false;
+	return first == CALL_INSN_OPCODE || first == INT3_INSN_OPCODE ||
+	       first == JMP32_INSN_OPCODE;
+}
+
+static bool sees(struct ld_hook *hook)
+{
+	int before = atomic_read(&hook->seen);
+
+	if (hook->entry.pre_handler && !is_patched(&hook->entry))
+		return false;
+	if (hook->call.handler && !is_patched(&hook->call.kp))
+		return false;
+	if (!hook->provoke)
+		return true;
+	hook->provoke();
+	return atomic_read(&hook->seen) != before;
 }
 
 void ld_hooks_canary(void)
 {
-	struct page *page = alloc_page(GFP_KERNEL);
-	int before = atomic_read(&seen);
-	void *alias;
+	struct ld_hook *hook;
 
-	if (!page) {
-		canaries_lost++;
-		return;
-	}
-	alias = vmap(&page, 1, VM_MAP, PAGE_KERNEL);
-	vunmap(alias);
-	if (!alias || atomic_read(&seen) == before)
-		canaries_lost++;
-	before = atomic_read(&seen);
-	/* Nothing to split: it only passes through. */
-	ld_set_memory_4k((unsigned long)page_address(page), 1);
-	if (atomic_read(&seen) == before)
-		canaries_lost++;
-	__free_page(page);
-	before = atomic_read(&seen);
-	flip_canary();
-	if (atomic_read(&seen) == before)
-		canaries_lost++;
+	mutex_lock(&hooks.lock);
+	for_each_hook(hook)
+		if (hook->armed && !sees(hook))
+			hooks.canaries_lost++;
+	mutex_unlock(&hooks.lock);
 }
 
 u64 ld_hooks_missed(void)
 {
-	u64 missed = canaries_lost;
-	int i;
+	u64 missed = hooks.canaries_lost;
+	const struct ld_hook *hook;
 
-	for (i = 0; i < ARRAY_SIZE(hooks); i++)
-		missed += hooks[i].nmissed + hooks[i].kp.nmissed;
+	for_each_hook(hook)
+		if (hook->armed)
+			missed += probe_missed(hook) - hook->missed_before;
 	return missed;
+}
+
+u64 ld_hooks_unseen(void)
+{
+	return atomic64_read(&hooks.unseen);
 }

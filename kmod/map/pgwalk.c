@@ -5,13 +5,13 @@
 #include "compat.h"
 #include "map/pgwalk.h"
 
-static void walk_table(struct ld_walk *walk, const u64 *table, int level,
-		       unsigned long addr)
+static void walk_entries(struct ld_walk *walk, const u64 *table, int level,
+			 unsigned long addr, int count)
 {
 	unsigned long size = ld_level_size(level);
 	int i;
 
-	for (i = 0; i < PTRS_PER_PTE; i++, addr += size) {
+	for (i = 0; i < count; i++, addr += size) {
 		u64 entry = READ_ONCE(table[i]);
 		unsigned long pfn;
 
@@ -28,7 +28,8 @@ static void walk_table(struct ld_walk *walk, const u64 *table, int level,
 		if (walk->table && !walk->table(walk, pfn, level - 1, addr))
 			continue;
 		/* At most four deep: one call for each level. */
-		walk_table(walk, __va(PFN_PHYS(pfn)), level - 1, addr);
+		walk_entries(walk, __va(PFN_PHYS(pfn)), level - 1, addr,
+			     PTRS_PER_PTE);
 	}
 }
 
@@ -56,8 +57,16 @@ void ld_walk_kernel(struct ld_walk *walk)
 		pfn = (entry & PTE_PFN_MASK) >> PAGE_SHIFT;
 		if (walk->table && !walk->table(walk, pfn, levels - 1, addr))
 			continue;
-		walk_table(walk, __va(PFN_PHYS(pfn)), levels - 1, addr);
+		walk_entries(walk, __va(PFN_PHYS(pfn)), levels - 1, addr,
+			     PTRS_PER_PTE);
 	}
+}
+
+void ld_walk_user(struct ld_walk *walk, const pgd_t *pgd)
+{
+	int levels = pgtable_l5_enabled() ? 5 : 4;
+
+	walk_entries(walk, (const u64 *)pgd, levels, 0, PTRS_PER_PGD / 2);
 }
 
 u64 ld_walk_to(unsigned long addr, struct ld_where *where)

@@ -74,6 +74,9 @@ static inline u64 *ld_table_at(unsigned long pfn)
  */
 void ld_walk_kernel(struct ld_walk *walk);
 
+/* The same for user space below @pgd; the caller holds the mmap lock. */
+void ld_walk_user(struct ld_walk *walk, const pgd_t *pgd);
+
 /* The top table of init_mm; sets where->table and where->level. */
 static __always_inline void ld_walk_top(struct ld_where *where)
 {

@@ -19,7 +19,6 @@ static struct {
 	unsigned long max_pfn;
 	u64 pages;
 	u64 unreadable;
-	unsigned long *live;		/* bitmap over page frames */
 } ram;
 
 static int count_range(struct resource *res, void *arg)
@@ -62,21 +61,9 @@ int ld_ranges_collect(void)
 	return ram.count ? 0 : -ENOMEM;
 }
 
-int ld_ranges_prepare(void)
-{
-	size_t bytes = BITS_TO_LONGS(ram.max_pfn) * sizeof(long);
-
-	ram.live = vzalloc(bytes);
-	if (!ram.live)
-		return -ENOMEM;
-	ld_cow_mark_own(ram.live, bytes);
-	return 0;
-}
-
 void ld_ranges_free(void)
 {
 	kvfree(ram.range);
-	vfree(ram.live);
 	memset(&ram, 0, sizeof(ram));
 }
 
@@ -105,16 +92,21 @@ u64 ld_ranges_unreadable(void)
 	return ram.unreadable;
 }
 
+static bool is_cached(u64 leaf, int level)
+{
+	u64 pat = level == LD_LEVEL_PTE ? _PAGE_PAT : _PAGE_PAT_LARGE;
+
+	return !(leaf & (_PAGE_PCD | _PAGE_PWT | pat));
+}
+
 bool ld_is_readable(unsigned long pfn)
 {
 	struct ld_where where;
 	u64 leaf = ld_walk_to((unsigned long)__va(PFN_PHYS(pfn)), &where);
-	u64 pat = where.level == LD_LEVEL_PTE ? _PAGE_PAT : _PAGE_PAT_LARGE;
 
-	return leaf && !(leaf & (_PAGE_PCD | _PAGE_PWT | pat));
+	return leaf && is_cached(leaf, where.level);
 }
-/* The first page frame of RAM from @pfn on; ram.max_pfn past the last. */
-static unsigned long next_pfn(unsigned long pfn)
+unsigned long ld_ranges_next(unsigned long pfn)
 {
 	int i;
 
@@ -124,105 +116,139 @@ static unsigned long next_pfn(unsigned long pfn)
 	return ram.max_pfn;
 }
 
-void ld_ranges_mark_unreadable(void)
+/* One past the last page frame of the range that @pfn is in. */
+static unsigned long range_end(unsigned long pfn)
 {
-	unsigned long pfn, hole = 0;
 	int i;
 
-	/* What is not RAM is never read, whoever writes it. */
+	for (i = 0; i < ram.count; i++)
+		if (pfn < ram.range[i].end_pfn)
+			return ram.range[i].end_pfn;
+	return pfn;
+}
+
+static void mark_unreadable(unsigned long pfn)
+{
+	ld_cow_mark(pfn, LD_SLOT_UNREADABLE);
+	ram.unreadable += ld_cow_slot(pfn) == LD_SLOT_UNREADABLE;
+}
+
+/* What is not RAM is never read, whoever writes it. */
+static void mark_holes(void)
+{
+	unsigned long hole = 0;
+	int i;
+
 	for (i = 0; i < ram.count; i++) {
 		for (; hole < ram.range[i].start_pfn; hole++)
 			ld_cow_mark(hole, LD_SLOT_UNREADABLE);
 		hole = ram.range[i].end_pfn;
 	}
-	for (pfn = next_pfn(0); pfn < ram.max_pfn; pfn = next_pfn(pfn + 1)) {
-		struct page *page = pfn_to_online_page(pfn);
-
-		if (!page || PageHWPoison(page) || PageOffline(page) ||
-		    !ld_is_readable(pfn)) {
-			ld_cow_mark(pfn, LD_SLOT_UNREADABLE);
-			ram.unreadable += ld_cow_slot(pfn) ==
-					  LD_SLOT_UNREADABLE;
-		}
-		if (!(pfn & 0xffff))
-			cond_resched();
-	}
 }
 
-/* ---- counts for the receipt ---- */
+struct readable_walk {
+	struct ld_walk walk;
+	unsigned long next;		/* readable up to here, or marked */
+};
 
-static void note_live(struct ld_walk *walk, u64 entry, int level,
+static void mark_up_to(struct readable_walk *rw, unsigned long end)
+{
+	unsigned long pfn = ld_ranges_next(rw->next);
+
+	for (; pfn < end; pfn = ld_ranges_next(pfn + 1))
+		mark_unreadable(pfn);
+}
+
+/* Leaves come in order: what is between two of them is not mapped. */
+static void pass_leaf(struct ld_walk *walk, u64 leaf, int level,
 		      unsigned long addr)
 {
-	unsigned long pfn = ld_entry_pfn(entry, level);
-	unsigned long pages = ld_level_size(level) >> PAGE_SHIFT;
+	struct readable_walk *rw =
+		container_of(walk, struct readable_walk, walk);
+	unsigned long pfn = PHYS_PFN(addr - PAGE_OFFSET);
 
-	if ((entry & _PAGE_RW) && pfn < ram.max_pfn && !ld_in_regions(addr))
-		bitmap_set(ram.live, pfn, min(pages, ram.max_pfn - pfn));
+	if (!is_cached(leaf, level))
+		return;
+	mark_up_to(rw, pfn);
+	rw->next = pfn + (ld_level_size(level) >> PAGE_SHIFT);
 }
 
-/* Tables of the direct map and vmemmap are protected: they tell nothing. */
-static bool is_outside(struct ld_walk *walk, unsigned long pfn, int level,
-		       unsigned long addr)
+static void mark_unmapped(void)
 {
-	cond_resched();
-	return level >= LD_LEVEL_PUD || !ld_in_regions(addr);
-}
-
-/* Who is mapped writable elsewhere, but for copies made in the stop. */
-u64 ld_ranges_live(u64 saved)
-{
-	struct ld_walk walk = {
-		.table = is_outside,
-		.leaf = note_live,
-		.start = 0,
-		.last = ULONG_MAX,
+	struct readable_walk rw = {
+		.walk = {
+			.leaf = pass_leaf,
+			.start = PAGE_OFFSET,
+			.last = PAGE_OFFSET + PFN_PHYS(ram.max_pfn) - 1,
+		},
 	};
-	unsigned long pfn;
-	u64 live = 0;
 
-	bitmap_zero(ram.live, ram.max_pfn);
-	ld_walk_kernel(&walk);
-	for (pfn = next_pfn(0); pfn < ram.max_pfn; pfn = next_pfn(pfn + 1)) {
-		u32 slot = ld_cow_slot(pfn);
+	ld_walk_kernel(&rw.walk);
+	mark_up_to(&rw, ram.max_pfn);
+}
 
-		live += test_bit(pfn, ram.live) && slot < LD_SLOT_SPECIAL &&
-			!ld_cow_is_saved_before(pfn, saved);
+static bool is_bad(const struct page *page)
+{
+	return PageHWPoison((struct page *)page) || PageOffline((struct page *)page);
+}
+
+/* Whether memory is online is the same for all of a subsection. */
+static void mark_bad_pages(void)
+{
+	unsigned long pfn = ld_ranges_next(0), end;
+
+	for (; pfn < ram.max_pfn; pfn = ld_ranges_next(end)) {
+		const struct page *page = pfn_to_online_page(pfn);
+
+		end = min(round_up(pfn + 1, PAGES_PER_SUBSECTION),
+			  range_end(pfn));
+		for (; pfn < end; pfn++, page += !!page)
+			if (!page || is_bad(page))
+				mark_unreadable(pfn);
+		cond_resched();
+	}
+}
+
+void ld_ranges_mark_unreadable(void)
+{
+	mark_holes();
+	mark_unmapped();
+	mark_bad_pages();
+}
+
+void ld_ranges_mark_again(void)
+{
+	unsigned long pfn = ld_ranges_next(0);
+
+	for (; pfn < ram.max_pfn; pfn = ld_ranges_next(pfn + 1)) {
+		ld_cow_unmark(pfn, LD_SLOT_UNREADABLE);
 		if (!(pfn & 0xffff))
 			cond_resched();
 	}
-	return live;
+	ram.unreadable = 0;
+	mark_unmapped();
+	mark_bad_pages();
 }
 
-/* Without a reference, as /proc/kpagecount reads: a count, not a promise. */
-static bool is_unguarded(unsigned long pfn)
+bool ld_ranges_is_there(unsigned long pfn)
 {
-	struct page *page = pfn_to_online_page(pfn);
-	struct folio *folio;
+	const struct page *page = pfn_to_online_page(pfn);
 
-	if (!page)
-		return false;
-	folio = page_folio(page);
-	/* Mapped now or any time later: nothing tells us of it. */
-	if (folio_test_hugetlb(folio))
-		return true;
-	if (!folio_ref_count(folio) || folio_test_slab(folio) ||
-	    ld_page_has_type(page))
-		return false;
-	return folio_mapped(folio) || folio_maybe_dma_pinned(folio);
+	return page && !is_bad(page) && ld_is_readable(pfn);
 }
 
-u64 ld_ranges_unguarded(u64 saved)
+void ld_ranges_look_again(unsigned long pfn)
 {
-	unsigned long pfn;
-	u64 unguarded = 0;
+	u32 slot = ld_cow_slot(pfn);
+	bool there;
 
-	for (pfn = next_pfn(0); pfn < ram.max_pfn; pfn = next_pfn(pfn + 1)) {
-		unguarded += !ld_cow_is_saved_before(pfn, saved) &&
-			     ld_cow_slot(pfn) < LD_SLOT_SPECIAL &&
-			     is_unguarded(pfn);
-		if (!(pfn & 0xffff))
-			cond_resched();
+	if (ld_ranges_next(pfn) != pfn)
+		return;
+	there = ld_ranges_is_there(pfn);
+	if (there && slot == LD_SLOT_UNREADABLE) {
+		ld_cow_unmark(pfn, LD_SLOT_UNREADABLE);
+		ram.unreadable--;
+	} else if (!there && slot == LD_SLOT_NONE) {
+		mark_unreadable(pfn);
 	}
-	return unguarded;
 }

@@ -23,22 +23,20 @@ const struct ld_range *ld_range_at(int i);
 unsigned long ld_ranges_max_pfn(void);	/* one past the last */
 u64 ld_ranges_pages(void);
 
-/* Reserve the bitmap of `live` pages; 0 or -ENOMEM. */
-int ld_ranges_prepare(void);
+/* The first page frame of RAM from @pfn on; ld_ranges_max_pfn() past the last. */
+unsigned long ld_ranges_next(unsigned long pfn);
 
 /* True when the direct map has the page, and as ordinary cached memory. */
 bool ld_is_readable(unsigned long pfn);
 
 /* Mark page frames that must not be read: offline, poisoned, not mapped. */
 void ld_ranges_mark_unreadable(void);
+/* The same once more, for what may have changed since. */
+void ld_ranges_mark_again(void);
+/* The same for one page frame, in the stop. */
+void ld_ranges_look_again(unsigned long pfn);
+/* May it be read now? */
+bool ld_ranges_is_there(unsigned long pfn);
 u64 ld_ranges_unreadable(void);		/* of RAM */
-
-/*
- * Pages that are mapped writable outside the direct map, or that user space
- * maps or pins now; but for those that were saved by the end of the stop, the
- * first @saved of the pool.
- */
-u64 ld_ranges_live(u64 saved);
-u64 ld_ranges_unguarded(u64 saved);
 
 #endif

@@ -28,7 +28,7 @@ static struct {
 	unsigned long *was_dirty;	/* bitmap by page */
 	unsigned long *again;		/* bitmap: to be copied once more */
 	unsigned int pages, room;
-} watched;
+} dirty;
 
 static void *new_array(unsigned long count, size_t size)
 {
@@ -39,25 +39,25 @@ static void *new_array(unsigned long count, size_t size)
 	return array;
 }
 
-int ld_watched_reserve(unsigned long pages)
+int ld_dirty_reserve(unsigned long pages)
 {
 	unsigned long longs = BITS_TO_LONGS(pages);
 
-	watched.room = pages;
-	watched.runs = new_array(pages, sizeof(*watched.runs));
-	watched.was_dirty = new_array(longs, sizeof(long));
-	watched.again = new_array(longs, sizeof(long));
-	if (!watched.runs || !watched.was_dirty || !watched.again)
+	dirty.room = pages;
+	dirty.runs = new_array(pages, sizeof(*dirty.runs));
+	dirty.was_dirty = new_array(longs, sizeof(long));
+	dirty.again = new_array(longs, sizeof(long));
+	if (!dirty.runs || !dirty.was_dirty || !dirty.again)
 		return -ENOMEM;
 	return 0;
 }
 
-void ld_watched_free(void)
+void ld_dirty_free(void)
 {
-	vfree(watched.runs);
-	vfree(watched.was_dirty);
-	vfree(watched.again);
-	memset(&watched, 0, sizeof(watched));
+	vfree(dirty.runs);
+	vfree(dirty.was_dirty);
+	vfree(dirty.again);
+	memset(&dirty, 0, sizeof(dirty));
 }
 
 /* ---- watch ---- */
@@ -98,27 +98,27 @@ static u64 *watch_leaf(unsigned long addr, struct ld_where *where,
 static bool continues(const struct run *run, unsigned long pfn,
 		      const u64 *entry)
 {
-	return watched.run_count && entry && run->entries &&
+	return dirty.run_count && entry && run->entries &&
 	       pfn == run->pfn + run->pages &&
 	       entry == run->entries + run->pages &&
 	       !PAGE_ALIGNED((unsigned long)entry);
 }
 
-void ld_watched_add(unsigned long pfn, unsigned long addr)
+void ld_dirty_add(unsigned long pfn, unsigned long addr)
 {
-	struct run *run = &watched.runs[watched.run_count];
+	struct run *run = &dirty.runs[dirty.run_count];
 	struct ld_where where;
 	bool was_dirty;
 	u64 *entry;
 
-	if (watched.pages == watched.room)
+	if (dirty.pages == dirty.room)
 		return;
 	entry = watch_leaf(addr, &where, &was_dirty);
 	/* Nobody writes by a read-only one; what makes it writable is hooked. */
 	if (entry && !is_writable(entry))
 		return;
 	if (was_dirty)
-		__set_bit(watched.pages, watched.was_dirty);
+		__set_bit(dirty.pages, dirty.was_dirty);
 	if (continues(run - 1, pfn, entry)) {
 		run[-1].pages++;
 	} else {
@@ -126,23 +126,23 @@ void ld_watched_add(unsigned long pfn, unsigned long addr)
 			.pfn = pfn,
 			.addr = addr,
 			.entries = entry,
-			.first = watched.pages,
+			.first = dirty.pages,
 			.pages = 1,
 		};
-		watched.run_count++;
+		dirty.run_count++;
 	}
-	watched.pages++;
+	dirty.pages++;
 }
 
-int ld_watched_save(u64 *saved)
+int ld_dirty_save(u64 *saved)
 {
 	unsigned long i;
 	unsigned int j;
 	int err = 0;
 
-	for (i = 0; i < watched.run_count; i++)
-		for (j = 0; j < watched.runs[i].pages && !err; j++)
-			err = ld_cow_keep(watched.runs[i].pfn + j, saved);
+	for (i = 0; i < dirty.run_count; i++)
+		for (j = 0; j < dirty.runs[i].pages && !err; j++)
+			err = ld_cow_keep(dirty.runs[i].pfn + j, saved);
 	return err;
 }
 
@@ -157,7 +157,7 @@ static void clear_run(const struct run *run)
 	spin_lock(ld_syms.cpa_lock);
 	for (i = 0; i < run->pages; i++)
 		if (clear_dirty(&run->entries[i]))
-			__set_bit(run->first + i, watched.again);
+			__set_bit(run->first + i, dirty.again);
 	spin_unlock(ld_syms.cpa_lock);
 }
 
@@ -165,9 +165,9 @@ static void recopy_again(const struct run *run)
 {
 	unsigned int end = run->first + run->pages, i = run->first;
 
-	for_each_set_bit_from(i, watched.again, end) {
-		__clear_bit(i, watched.again);
-		ld_cow_recopy_page(run->pfn + i - run->first);
+	for_each_set_bit_from(i, dirty.again, end) {
+		__clear_bit(i, dirty.again);
+		ld_cow_refresh_page(run->pfn + i - run->first);
 	}
 }
 
@@ -175,18 +175,18 @@ static void recopy_again(const struct run *run)
  * What is written before the flush without setting the bit again is in the
  * copy; what is written later sets it.
  */
-void ld_watched_refresh(void)
+void ld_dirty_refresh(void)
 {
 	unsigned long i;
 
 	/* A flush right before the stop hides that one in it is missing. */
 	if (ld_is_mutant(LD_MUTANT_FLUSH))
 		return;
-	for (i = 0; i < watched.run_count; i++)
-		clear_run(&watched.runs[i]);
+	for (i = 0; i < dirty.run_count; i++)
+		clear_run(&dirty.runs[i]);
 	ld_flush_tlb_all();
-	for (i = 0; i < watched.run_count; i++)
-		recopy_again(&watched.runs[i]);
+	for (i = 0; i < dirty.run_count; i++)
+		recopy_again(&dirty.runs[i]);
 }
 
 /* ---- inside the stop ---- */
@@ -202,13 +202,21 @@ static bool any_dirty(const u64 *entries)
 	return any & _PAGE_DIRTY;
 }
 
+/* A Dirty bit stays behind where the page has left the direct map. */
+static bool was_written(u64 entry)
+{
+	const u64 both = _PAGE_DIRTY | _PAGE_PRESENT;
+
+	return (entry & both) == both;
+}
+
 static unsigned int recopy_dirty(const struct run *run, unsigned int i,
 				 unsigned int end)
 {
 	unsigned int copied = 0;
 
 	for (; i < end; i++) {
-		if (run->entries && !(READ_ONCE(run->entries[i]) & _PAGE_DIRTY))
+		if (run->entries && !was_written(READ_ONCE(run->entries[i])))
 			continue;
 		copied += ld_cow_recopy_page(run->pfn + i);
 	}
@@ -226,14 +234,14 @@ static unsigned int recopy_run(const struct run *run)
 	return copied + recopy_dirty(run, i, run->pages);
 }
 
-unsigned int ld_watched_recopy_part(unsigned int part, unsigned int parts)
+unsigned int ld_dirty_recopy_part(unsigned int part, unsigned int parts)
 {
-	unsigned long end = watched.run_count * (part + 1) / parts;
-	unsigned long i = watched.run_count * part / parts;
+	unsigned long end = dirty.run_count * (part + 1) / parts;
+	unsigned long i = dirty.run_count * part / parts;
 	unsigned int copied = 0;
 
 	for (; i < end; i++)
-		copied += recopy_run(&watched.runs[i]);
+		copied += recopy_run(&dirty.runs[i]);
 	return copied;
 }
 
@@ -244,7 +252,7 @@ unsigned int ld_watched_recopy_part(unsigned int part, unsigned int parts)
  * found stays while interrupts are off, since the kernel frees a table only
  * after it has interrupted every CPU to flush its TLB.
  */
-void ld_dirty_again(unsigned long addr)
+void ld_set_dirty(unsigned long addr)
 {
 	struct ld_where where;
 	unsigned long flags;
@@ -259,16 +267,16 @@ void ld_dirty_again(unsigned long addr)
 	local_irq_restore(flags);
 }
 
-void ld_watched_restore(void)
+void ld_dirty_restore(void)
 {
 	unsigned long i;
 	unsigned int j;
 
-	for (i = 0; i < watched.run_count; i++) {
-		const struct run *run = &watched.runs[i];
+	for (i = 0; i < dirty.run_count; i++) {
+		const struct run *run = &dirty.runs[i];
 
 		for (j = 0; j < run->pages; j++)
-			if (test_bit(run->first + j, watched.was_dirty))
-				ld_dirty_again(run->addr + j * PAGE_SIZE);
+			if (test_bit(run->first + j, dirty.was_dirty))
+				ld_set_dirty(run->addr + j * PAGE_SIZE);
 	}
 }

@@ -7,9 +7,9 @@
  */
 #include <linux/mm.h>
 #include <linux/nmi.h>
-#include <linux/sched/signal.h>
 #include <linux/vmalloc.h>
 
+#include "ending.h"
 #include "fault/cow.h"
 #include "fault/open.h"
 #include "fault/tables.h"
@@ -42,7 +42,7 @@ static int find_tables(int region)
 		/* A page that is not mapped in a table that is there counts. */
 		if (where.level == LD_LEVEL_PTE)
 			eager[region].tables[i] = ld_table_writable(where.table);
-		if (fatal_signal_pending(current))
+		if (ld_is_ending())
 			return -EINTR;
 		cond_resched();
 	}

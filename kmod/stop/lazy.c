@@ -3,9 +3,9 @@
  * Strategy `lazy`. Permissions are ANDed along the page walk, so one bit in an
  * upper entry protects all that is below it. The entries to change are planned
  * before the stop, the highest that have no page below them that must stay
- * writable; the stop replays the plan. The 2 MiB around such a page are watched
- * instead. So the stop's length depends on where those pages are, hardly on how
- * much memory there is. First writes do the rest.
+ * writable; the stop replays the plan. In the 2 MiB around such a page it changes
+ * the other pages' entries one by one. So its length depends on where those pages
+ * are, hardly on how much memory there is. First writes do the rest.
  */
 #include <linux/mm.h>
 #include <linux/vmalloc.h>
@@ -29,6 +29,15 @@ struct planned {
 	u16 level;
 };
 
+/*
+ * 2 MiB of the direct map with pages that must stay writable: its other entries
+ * are protected one by one, by all CPUs together.
+ */
+struct block {
+	unsigned long table;		/* page frame */
+	unsigned long pfn;		/* of its first page */
+};
+
 static struct {
 	struct planned *entries;
 	unsigned long count, room;
@@ -36,6 +45,9 @@ static struct {
 	unsigned int table_count, table_room;
 	u64 *alias;			/* the tables, writable */
 	u64 saved;			/* of the tables */
+	struct block *blocks;
+	unsigned int block_count, block_room;
+	atomic_t block_entries;		/* protected */
 } plan;
 
 static void add_entry(unsigned long table, int index, int level)
@@ -58,6 +70,16 @@ static void add_entry(unsigned long table, int index, int level)
 	plan.count++;
 }
 
+static void add_block(unsigned long table, unsigned long pfn)
+{
+	if (plan.block_count < plan.block_room)
+		plan.blocks[plan.block_count] = (struct block){
+			.table = table,
+			.pfn = pfn,
+		};
+	plan.block_count++;
+}
+
 /* Is there a page below that must stay writable? */
 static bool has_fixed(unsigned long addr, unsigned long bytes)
 {
@@ -68,7 +90,7 @@ static bool has_fixed(unsigned long addr, unsigned long bytes)
 		return false;
 	pfn = PHYS_PFN(addr - PAGE_OFFSET);
 	end = min(pfn + PHYS_PFN(bytes), ld_ranges_max_pfn());
-	return pfn < end && ld_tracked_next_fixed(pfn, end) < end;
+	return pfn < end && ld_precopy_next_fixed(pfn, end) < end;
 }
 
 /* Return: 0, or -EAGAIN when a leaf is still larger than what must be. */
@@ -86,13 +108,14 @@ static int plan_table(unsigned long table, int level, unsigned long addr,
 			continue;
 		if (!has_fixed(addr, size))
 			add_entry(table, i, level);
+		else if (ld_is_leaf(entry, level))
+			err = -EAGAIN;
 		else if (level == LD_LEVEL_PMD)
-			continue;	/* all of it is watched instead */
-		else if (!ld_is_leaf(entry, level))
+			add_block(ld_table_pfn(entry),
+				  PHYS_PFN(addr - PAGE_OFFSET));
+		else
 			err = plan_table(ld_table_pfn(entry), level - 1, addr,
 					 region);
-		else
-			err = -EAGAIN;
 	}
 	return err;
 }
@@ -123,6 +146,7 @@ static int plan_regions(void)
 
 	plan.count = 0;
 	plan.table_count = 0;
+	plan.block_count = 0;
 	for (i = 0; i < LD_REGIONS; i++) {
 		pw.region = ld_region_at(i);
 		pw.walk.start = pw.region->start;
@@ -140,32 +164,53 @@ static int make_plan(void)
 	if (err)
 		return err;
 	plan.room = plan.count + 512;
+	plan.block_room = plan.block_count + 16;
 	plan.table_room = plan.room;
 	plan.entries = vzalloc(array_size(plan.room, sizeof(*plan.entries)));
 	plan.tables = vzalloc(array_size(plan.table_room,
 					 sizeof(*plan.tables)));
-	if (!plan.entries || !plan.tables)
+	plan.blocks = vzalloc(array_size(plan.block_room,
+					 sizeof(*plan.blocks)));
+	if (!plan.entries || !plan.tables || !plan.blocks)
 		return -ENOMEM;
 	err = plan_regions();
-	if (!err && plan.count > plan.room)
+	if (!err && (plan.count > plan.room ||
+		     plan.block_count > plan.block_room))
 		err = -EAGAIN;
 	ld_cow_mark_own(plan.entries, plan.room * sizeof(*plan.entries));
 	ld_cow_mark_own(plan.tables, plan.table_room * sizeof(*plan.tables));
+	ld_cow_mark_own(plan.blocks, plan.block_room * sizeof(*plan.blocks));
 	return err;
 }
 
-/* A writable mapping of every table that the stop edits. */
+/* Tables that the stop edits: of entries first, then of blocks. */
+static unsigned int edited_tables(void)
+{
+	return plan.table_count + plan.block_count;
+}
+
+static unsigned long edited_table(unsigned int i)
+{
+	return i < plan.table_count ? plan.tables[i] :
+				      plan.blocks[i - plan.table_count].table;
+}
+
+/* Their writable mapping, one after the other. */
+static u64 *table_of(unsigned int i)
+{
+	return plan.alias + i * PTRS_PER_PTE;
+}
+
 static int map_tables(void)
 {
-	struct page **pages = kvcalloc(plan.table_count, sizeof(*pages),
-				       GFP_KERNEL);
-	unsigned int i;
+	unsigned int i, count = edited_tables();
+	struct page **pages = kvcalloc(count, sizeof(*pages), GFP_KERNEL);
 
 	if (!pages)
 		return -ENOMEM;
-	for (i = 0; i < plan.table_count; i++)
-		pages[i] = pfn_to_page(plan.tables[i]);
-	plan.alias = vmap(pages, plan.table_count, VM_MAP, PAGE_KERNEL);
+	for (i = 0; i < count; i++)
+		pages[i] = pfn_to_page(edited_table(i));
+	plan.alias = vmap(pages, count, VM_MAP, PAGE_KERNEL);
 	kvfree(pages);
 	return plan.alias ? 0 : -ENOMEM;
 }
@@ -175,26 +220,36 @@ static int save_tables(void)
 {
 	unsigned int i;
 
-	for (i = 0; i < plan.table_count; i++) {
-		int err = ld_cow_keep(plan.tables[i], &plan.saved);
+	for (i = 0; i < edited_tables(); i++) {
+		int err = ld_cow_keep(edited_table(i), &plan.saved);
 
 		if (err)
 			return err;
-		ld_cow_set_table(plan.tables[i]);
+		ld_cow_set_table(edited_table(i));
 	}
 	return ld_tables_save_parents(&plan.saved);
 }
 
 static int lazy_prepare(void)
 {
-	return ld_tracked_prepare() ?: ld_test_step() ?: make_plan() ?:
+	return ld_precopy_prepare() ?: ld_test_step() ?: make_plan() ?:
 	       ld_test_step() ?: map_tables() ?: ld_test_step() ?:
 	       save_tables() ?: ld_test_step();
 }
 
+/* ---- inside the stop ---- */
+
+/* Nothing is protected yet: the tables as they were before the first edit. */
 static int lazy_save(void)
 {
-	return ld_tracked_update();
+	int err = ld_precopy_update();
+	unsigned int i;
+
+	for (i = 0; i < edited_tables() && !err; i++)
+		ld_cow_recopy_table(edited_table(i));
+	if (!err)
+		ld_tables_recopy_parents();
+	return err;
 }
 
 /*
@@ -205,17 +260,70 @@ static void lazy_protect(u64 entries[__LIVEDUMP_LEAF_MAX])
 {
 	unsigned long i;
 
-	/* As they were before the first edit. */
-	for (i = 0; i < plan.table_count; i++)
-		ld_cow_recopy_table(plan.tables[i]);
-	ld_tables_recopy_parents();
 	for (i = 0; i < plan.count; i++) {
 		const struct planned *entry = &plan.entries[i];
-		u64 *table = plan.alias + entry->table * PTRS_PER_PTE;
 
-		if (ld_protect_entry(&table[entry->index]))
+		if (ld_protect_entry(&table_of(entry->table)[entry->index]))
 			entries[entry->level - 1]++;
 	}
+}
+
+/* The usual entry of RAM, and the same when it is ours. */
+#define USUAL (_PAGE_PRESENT | _PAGE_RW | _PAGE_DIRTY)
+#define USUAL_MASK (USUAL | LD_TAG_RW | LD_TAG_DIRTY)
+#define USUAL_FLIP (_PAGE_RW | _PAGE_DIRTY | LD_TAG_RW | LD_TAG_DIRTY)
+
+/* Nobody else writes here: a plain store, without compare-exchange. */
+static unsigned int protect_still(u64 *entries, unsigned int count)
+{
+	unsigned int i, skipped = 0;
+
+	for (i = 0; i < count; i++) {
+		u64 entry = entries[i];
+
+		if (likely((entry & USUAL_MASK) == USUAL))
+			entries[i] = entry ^ USUAL_FLIP;
+		else if (ld_may_protect(entry))
+			entries[i] = ld_protected(entry);
+		else
+			skipped++;
+	}
+	return count - skipped;
+}
+
+static unsigned int protect_block(unsigned int number)
+{
+	const struct block *block = &plan.blocks[number];
+	unsigned long end = block->pfn + PTRS_PER_PTE, pfn = block->pfn;
+	u64 *entries = table_of(plan.table_count + number);
+	unsigned int done = 0;
+
+	while (pfn < end) {
+		unsigned long fixed = ld_precopy_next_fixed(pfn, end);
+
+		done += protect_still(&entries[pfn - block->pfn], fixed - pfn);
+		pfn = fixed + 1;
+	}
+	return done;
+}
+
+static void lazy_protect_part(unsigned int part, unsigned int parts)
+{
+	unsigned int end = plan.block_count * (part + 1) / parts;
+	unsigned int i = plan.block_count * part / parts;
+	unsigned int done = 0;
+
+	if (ld_is_mutant(LD_MUTANT_NEIGHBOURS))
+		return;
+	for (; i < end; i++)
+		done += protect_block(i);
+	if (done)
+		atomic_add(done, &plan.block_entries);
+}
+
+static u64 lazy_protected_parts(void)
+{
+	return atomic_read(&plan.block_entries);
 }
 
 static void lazy_finish(void)
@@ -223,28 +331,31 @@ static void lazy_finish(void)
 	vunmap(plan.alias);
 	vfree(plan.entries);
 	vfree(plan.tables);
+	vfree(plan.blocks);
 	memset(&plan, 0, sizeof(plan));
-	ld_tracked_free();
+	ld_precopy_free();
 }
 
 static u64 lazy_saved(void)
 {
-	return plan.saved + ld_tracked_saved();
+	return plan.saved + ld_precopy_saved();
 }
 
 const struct ld_strategy ld_lazy = {
 	.name = "lazy",
 	.id = LIVEDUMP_STRATEGY_LAZY,
 	.prepare = lazy_prepare,
-	.again = ld_tracked_again,
-	.refresh = ld_watched_refresh,
+	.again = ld_precopy_again,
+	.refresh = ld_dirty_refresh,
 	.save = lazy_save,
 	.protect = lazy_protect,
-	.recopy_cpu = ld_tracked_recopy_cpu,
-	.recopy_part = ld_tracked_recopy_part,
-	.recopy = ld_tracked_recopy,
-	.restore = ld_tracked_restore,
+	.protect_part = lazy_protect_part,
+	.protected_parts = lazy_protected_parts,
+	.recopy_cpu = ld_precopy_recopy_cpu,
+	.recopy_part = ld_precopy_recopy_part,
+	.recopy = ld_precopy_recopy,
+	.restore = ld_precopy_restore,
 	.finish = lazy_finish,
 	.saved = lazy_saved,
-	.recopied = ld_tracked_recopied,
+	.recopied = ld_precopy_recopied,
 };

@@ -7,6 +7,7 @@
 #include "compat.h"
 #include "fault/cow.h"
 #include "fault/tables.h"
+#include "hooks/log.h"
 #include "map/pgwalk.h"
 #include "map/ram.h"
 #include "map/tlb.h"
@@ -22,19 +23,19 @@ static struct {
 	unsigned long fixed_bits;
 	u64 saved;
 	atomic_t recopied;
-} tracked;
+} precopy;
 
 /* ---- what there is ---- */
 
 static void mark(unsigned long pfn, void *bitmap)
 {
-	if (pfn < tracked.fixed_bits)
+	if (pfn < precopy.fixed_bits)
 		__set_bit(pfn, bitmap);
 }
 
 static unsigned long *new_bitmap(void)
 {
-	size_t bytes = BITS_TO_LONGS(tracked.fixed_bits) * sizeof(long);
+	size_t bytes = BITS_TO_LONGS(precopy.fixed_bits) * sizeof(long);
 	unsigned long *bitmap = vzalloc(bytes);
 
 	if (bitmap)
@@ -42,24 +43,13 @@ static unsigned long *new_bitmap(void)
 	return bitmap;
 }
 
-/* The first 2 MiB from @pfn on with a page that must stay writable. */
-static unsigned long next_block(unsigned long pfn)
-{
-	pfn = find_next_bit(tracked.fixed, tracked.fixed_bits, pfn);
-	return pfn < tracked.fixed_bits ? round_down(pfn, PTRS_PER_PTE) : pfn;
-}
-
-#define for_each_block(block)                                              \
-	for (block = next_block(0); block < tracked.fixed_bits;            \
-	     block = next_block(block + PTRS_PER_PTE))
-
 static void mark_aliased(struct ld_walk *walk, u64 entry, int level,
 			 unsigned long addr)
 {
 	unsigned long pfn = ld_entry_pfn(entry, level);
 
-	if (level == LD_LEVEL_PTE && ld_tracked_is_fixed(pfn))
-		__set_bit(pfn, tracked.copied);
+	if (level == LD_LEVEL_PTE && ld_precopy_is_fixed(pfn))
+		__set_bit(pfn, precopy.copied);
 }
 
 /*
@@ -82,21 +72,21 @@ static int find_fixed(void)
 {
 	int cpu;
 
-	tracked.fixed_bits = ld_ranges_max_pfn();
-	tracked.fixed = new_bitmap();
-	tracked.copied = new_bitmap();
-	if (!tracked.fixed || !tracked.copied)
+	precopy.fixed_bits = ld_ranges_max_pfn();
+	precopy.fixed = new_bitmap();
+	precopy.copied = new_bitmap();
+	if (!precopy.fixed || !precopy.copied)
 		return -ENOMEM;
 	for_each_possible_cpu(cpu) {
-		ld_each_cpu_page(cpu, mark, tracked.fixed);
-		ld_each_espfix_page(cpu, mark, tracked.copied);
+		ld_each_cpu_page(cpu, mark, precopy.fixed);
+		ld_each_espfix_page(cpu, mark, precopy.copied);
 	}
 	find_aliased();
-	ld_each_stopper_page(mark, tracked.fixed);
+	ld_each_stopper_page(mark, precopy.fixed);
 	return 0;
 }
 
-/* ---- split what is looked at page by page, and watch it ---- */
+/* ---- look at it by 4 KiB entries ---- */
 
 struct room {
 	unsigned long pages;
@@ -126,14 +116,14 @@ static void split_data(unsigned long pfn, void *arg)
 
 static int split_all(struct room *room)
 {
-	unsigned long block;
+	unsigned long pfn;
 
-	for_each_block(block) {
-		int err = ld_split(direct_address(block));
+	for_each_set_bit(pfn, precopy.fixed, precopy.fixed_bits) {
+		int err = ld_split(direct_address(pfn));
 
 		if (err)
 			return err;
-		room->pages += PTRS_PER_PTE;
+		room->pages++;
 	}
 	ld_each_data_page(split_data, room);
 	return room->err;
@@ -141,7 +131,7 @@ static int split_all(struct room *room)
 
 static void watch_image(unsigned long pfn, void *unused)
 {
-	ld_watched_add(pfn, image_address(pfn));
+	ld_dirty_add(pfn, image_address(pfn));
 }
 
 /*
@@ -150,37 +140,29 @@ static void watch_image(unsigned long pfn, void *unused)
  */
 static void watch_direct(unsigned long pfn, void *unused)
 {
-	ld_watched_add(pfn, direct_address(pfn));
+	ld_dirty_add(pfn, direct_address(pfn));
 }
 
-/*
- * The neighbours of a page that must stay writable are as well watched as
- * protected: looking at a Dirty bit in the stop costs less than changing an
- * entry.
- */
-static void watch_block(unsigned long block)
+static void watch_fixed(void)
 {
-	unsigned long pfn, end = min(block + PTRS_PER_PTE, tracked.fixed_bits);
+	unsigned long pfn;
 
-	for (pfn = block; pfn < end; pfn++)
-		if (!test_bit(pfn, tracked.copied) &&
-		    ld_cow_slot(pfn) == LD_SLOT_NONE)
-			ld_watched_add(pfn, direct_address(pfn));
+	for_each_set_bit(pfn, precopy.fixed, precopy.fixed_bits)
+		if (!test_bit(pfn, precopy.copied))
+			ld_dirty_add(pfn, direct_address(pfn));
 }
 
 static int watch_pages(void)
 {
 	struct room room = {};
-	unsigned long block;
 	int err = split_all(&room) ?:
-		  ld_watched_reserve(room.pages);
+		  ld_dirty_reserve(room.pages);
 
 	if (err)
 		return err;
 	ld_each_data_page(watch_image, NULL);
 	ld_each_data_page(watch_direct, NULL);
-	for_each_block(block)
-		watch_block(block);
+	watch_fixed();
 	return 0;
 }
 
@@ -191,15 +173,15 @@ static int save_fixed(void)
 	unsigned long pfn;
 	int err = 0;
 
-	for_each_set_bit(pfn, tracked.fixed, tracked.fixed_bits) {
-		err = ld_cow_keep(pfn, &tracked.saved);
+	for_each_set_bit(pfn, precopy.fixed, precopy.fixed_bits) {
+		err = ld_cow_keep(pfn, &precopy.saved);
 		if (err)
 			break;
 	}
 	return err;
 }
 
-int ld_tracked_prepare(void)
+int ld_precopy_prepare(void)
 {
 	int err = find_fixed() ?: watch_pages() ?: ld_stacks_watch();
 
@@ -207,92 +189,134 @@ int ld_tracked_prepare(void)
 		return err;
 	/* From here on every write sets a Dirty bit that we look at. */
 	ld_flush_tlb_all();
-	return save_fixed() ?: ld_watched_save(&tracked.saved) ?:
-	       ld_stacks_save(&tracked.saved);
+	return save_fixed() ?: ld_dirty_save(&precopy.saved) ?:
+	       ld_stacks_save(&precopy.saved);
 }
 
-int ld_tracked_again(void)
+int ld_precopy_again(void)
 {
 	int err;
 
-	ld_stacks_forget(&tracked.saved);
+	if (ld_log_changes() < 0) {
+		ld_log_restart_pages();
+		ld_ranges_mark_again();
+	}
+	ld_stacks_forget(&precopy.saved);
 	err = ld_stacks_watch();
 	if (err)
 		return err;
 	ld_flush_tlb_all();
-	return ld_stacks_save(&tracked.saved);
+	return ld_stacks_save(&precopy.saved);
 }
 
-void ld_tracked_free(void)
+void ld_precopy_free(void)
 {
-	vfree(tracked.fixed);
-	vfree(tracked.copied);
-	memset(&tracked, 0, sizeof(tracked));
-	ld_watched_free();
+	vfree(precopy.fixed);
+	vfree(precopy.copied);
+	memset(&precopy, 0, sizeof(precopy));
+	ld_dirty_free();
 	ld_stacks_free();
 }
 
-bool ld_tracked_is_fixed(unsigned long pfn)
+bool ld_precopy_is_fixed(unsigned long pfn)
 {
-	return pfn < tracked.fixed_bits && test_bit(pfn, tracked.fixed);
+	return pfn < precopy.fixed_bits && test_bit(pfn, precopy.fixed);
 }
 
-unsigned long ld_tracked_next_fixed(unsigned long pfn, unsigned long end)
+unsigned long ld_precopy_next_fixed(unsigned long pfn, unsigned long end)
 {
-	return find_next_bit(tracked.fixed, min(end, tracked.fixed_bits), pfn);
+	unsigned long limit = min(end, precopy.fixed_bits);
+	unsigned long found = find_next_bit(precopy.fixed, limit, pfn);
+
+	return found < limit ? found : end;
 }
 
 /* ---- inside the stop ---- */
 
-int ld_tracked_update(void)
+static bool is_data(unsigned long pfn)
 {
-	return ld_stacks_update(&tracked.saved);
+	unsigned long addr = image_address(pfn);
+
+	return addr >= (ld_syms.data & PAGE_MASK) && addr < ld_syms.end;
+}
+
+/*
+ * Its attributes have changed: it may have come, or gone. Kernel data that has
+ * become writable is not protected in the image's own mapping.
+ */
+static int update_page(unsigned long pfn)
+{
+	ld_ranges_look_again(pfn);
+	if (ld_cow_recopy_page(pfn) || !is_data(pfn))
+		return 0;
+	return ld_cow_keep(pfn, &precopy.saved);
+}
+
+static int update_changed(void)
+{
+	int i, count = ld_log_changes(), err = 0;
+	unsigned long j;
+
+	if (count < 0)
+		return -EAGAIN;
+	for (i = 0; i < count && !err; i++) {
+		const struct ld_changed *changed = ld_log_change_at(i);
+
+		for (j = 0; j < changed->pages && !err; j++)
+			err = update_page(changed->pfn + j);
+	}
+	return err;
+}
+
+int ld_precopy_update(void)
+{
+	return update_changed() ?: ld_stacks_update(&precopy.saved);
 }
 
 static void recopy_fixed(unsigned long pfn, void *unused)
 {
-	if (test_bit(pfn, tracked.copied) && ld_cow_recopy_page(pfn))
-		atomic_inc(&tracked.recopied);
+	if (test_bit(pfn, precopy.copied) && ld_cow_recopy_page(pfn))
+		atomic_inc(&precopy.recopied);
 }
 
 /* What has other mappings, which no Dirty bit of ours tells of. */
-void ld_tracked_recopy_cpu(int cpu)
+void ld_precopy_recopy_cpu(int cpu)
 {
 	if (!ld_is_mutant(LD_MUTANT_RECOPY))
 		ld_each_cpu_page(cpu, recopy_fixed, NULL);
 }
 
-void ld_tracked_recopy_part(unsigned int part, unsigned int parts)
+void ld_precopy_recopy_part(unsigned int part, unsigned int parts)
 {
 	if (!ld_is_mutant(LD_MUTANT_RECOPY))
-		atomic_add(ld_watched_recopy_part(part, parts),
-			   &tracked.recopied);
+		atomic_add(ld_dirty_recopy_part(part, parts),
+			   &precopy.recopied);
 }
 
-void ld_tracked_recopy(void)
+void ld_precopy_recopy(void)
 {
 	int cpu;
 
 	if (ld_is_mutant(LD_MUTANT_RECOPY))
 		return;
-	atomic_add(ld_stacks_recopy(), &tracked.recopied);
+	atomic_add(ld_stacks_recopy(), &precopy.recopied);
 	for_each_possible_cpu(cpu)
 		if (!cpu_online(cpu))
 			ld_each_cpu_page(cpu, recopy_fixed, NULL);
 }
 
-void ld_tracked_restore(void)
+void ld_precopy_restore(void)
 {
-	ld_watched_restore();
+	ld_dirty_restore();
 	ld_stacks_restore();
 }
 
-u64 ld_tracked_saved(void)
+u64 ld_precopy_saved(void)
 {
-	return tracked.saved;
+	return precopy.saved;
 }
 
-u64 ld_tracked_recopied(void)
+u64 ld_precopy_recopied(void)
 {
-	return atomic_read(&tracked.recopied);
+	return atomic_read(&precopy.recopied);
 }

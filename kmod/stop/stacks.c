@@ -1,16 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <linux/mm.h>
+#include <linux/bitmap.h>
+#include <linux/sched/signal.h>
 #include <linux/sched/task_stack.h>
+#include <linux/uaccess.h>
 #include <linux/vmalloc.h>
 
+#include "compat.h"
 #include "fault/cow.h"
 #include "fault/tables.h"
-#include "hooks/hooks.h"
+#include "hooks/log.h"
 #include "map/pgwalk.h"
 #include "stop/dirty.h"
 #include "stop/stacks.h"
 
 #define STACK_PAGES (THREAD_SIZE / PAGE_SIZE)
+#define CACHED_STACKS 2		/* NR_CACHED_STACKS of kernel/fork.c */
 /* What of an entry says that it still maps the same page. */
 #define SAME (PTE_PFN_MASK | _PAGE_PRESENT)
 
@@ -18,13 +23,71 @@
 struct stack {
 	unsigned long addr;
 	u64 *entries;			/* of its pages, in a row */
-	u64 saved[STACK_PAGES];		/* the entries then; 0 = forgotten */
+	u64 saved[STACK_PAGES];		/* the entries then; 0: its copy is not ours */
+	bool known;			/* a task's, or one kept for the next task */
 };
 
 static struct {
 	struct stack *stacks;
 	unsigned long count, room;
-} watched;
+	unsigned long *known;		/* bitmap: first page frames; while we look */
+} stacks;
+
+/* ---- which of them are stacks for sure ---- */
+
+static void mark_known(const struct page *page)
+{
+	unsigned long pfn = page_to_pfn(page);
+
+	if (pfn < ld_cow_max_pfn())
+		__set_bit(pfn, stacks.known);
+}
+
+static void mark_tasks(void)
+{
+	struct task_struct *group, *task;
+
+	/* A stack is freed after a grace period at the earliest. */
+	rcu_read_lock();
+	for_each_process_thread(group, task) {
+		struct vm_struct *area = READ_ONCE(task->stack_vm_area);
+
+		if (area)
+			mark_known(area->pages[0]);
+	}
+	rcu_read_unlock();
+}
+
+/* Those that a CPU keeps for its next task; they may go while we look. */
+static void mark_cached(int cpu)
+{
+	struct vm_struct **cached =
+		(void *)(ld_syms.cached_stacks + per_cpu_offset(cpu));
+	struct page **pages, *page;
+	int i;
+
+	for (i = 0; i < CACHED_STACKS; i++) {
+		struct vm_struct *area = READ_ONCE(cached[i]);
+
+		if (area && !get_kernel_nofault(pages, &area->pages) &&
+		    !get_kernel_nofault(page, &pages[0]))
+			mark_known(page);
+	}
+}
+
+static int find_known(void)
+{
+	int cpu;
+
+	stacks.known = vzalloc(BITS_TO_LONGS(ld_cow_max_pfn()) * sizeof(long));
+	if (!stacks.known)
+		return -ENOMEM;
+	mark_tasks();
+	if (ld_syms.cached_stacks)
+		for_each_possible_cpu(cpu)
+			mark_cached(cpu);
+	return 0;
+}
 
 /* ---- four pages in a row, aligned like a stack, then a hole ---- */
 
@@ -51,19 +114,21 @@ static bool is_stack_at(const u64 *table, int index)
 
 static void watch_stack(u64 *table, int index, unsigned long addr)
 {
-	struct stack *stack = &watched.stacks[watched.count];
+	struct stack *stack = &stacks.stacks[stacks.count];
 	int i;
 
-	if (watched.stacks && watched.count < watched.room) {
+	if (stacks.stacks && stacks.count < stacks.room) {
 		stack->addr = addr;
 		stack->entries = &table[index];
+		stack->known = test_bit(ld_table_pfn(READ_ONCE(table[index])),
+					stacks.known);
 		for (i = 0; i < STACK_PAGES; i++) {
 			stack->saved[i] = READ_ONCE(table[index + i]) & SAME;
 			clear_bit(_PAGE_BIT_DIRTY,
 				  (unsigned long *)&table[index + i]);
 		}
 	}
-	watched.count++;
+	stacks.count++;
 }
 
 /*
@@ -101,48 +166,70 @@ static void walk_stacks(void)
 		.last = VMALLOC_END - 1,
 	};
 
-	watched.count = 0;
+	stacks.count = 0;
 	ld_walk_kernel(&walk);
+}
+
+static int watch_all(void)
+{
+	/* Those that come meanwhile are logged by a hook. */
+	walk_stacks();
+	stacks.room = stacks.count * 5 / 4 + 256;
+	stacks.stacks = vzalloc(array_size(stacks.room,
+					    sizeof(*stacks.stacks)));
+	if (!stacks.stacks)
+		return -ENOMEM;
+	ld_cow_mark_own(stacks.stacks,
+			stacks.room * sizeof(*stacks.stacks));
+	ld_log_restart_stacks();
+	walk_stacks();
+	if (stacks.count <= stacks.room)
+		return 0;
+	stacks.count = stacks.room;
+	return -EAGAIN;
 }
 
 int ld_stacks_watch(void)
 {
+	int err;
+
 	ld_stacks_free();
-	/* Those that come meanwhile are logged by a hook. */
-	walk_stacks();
-	watched.room = watched.count * 5 / 4 + 256;
-	watched.stacks = vzalloc(array_size(watched.room,
-					    sizeof(*watched.stacks)));
-	if (!watched.stacks)
-		return -ENOMEM;
-	ld_cow_mark_own(watched.stacks,
-			watched.room * sizeof(*watched.stacks));
-	ld_hooks_log_restart();
-	walk_stacks();
-	if (watched.count <= watched.room)
-		return 0;
-	watched.count = watched.room;
-	return -EAGAIN;
+	err = find_known() ?: watch_all();
+	vfree(stacks.known);
+	stacks.known = NULL;
+	return err;
 }
 
 void ld_stacks_free(void)
 {
-	vfree(watched.stacks);
-	memset(&watched, 0, sizeof(watched));
+	vfree(stacks.stacks);
+	memset(&stacks, 0, sizeof(stacks));
 }
 
 /* ---- copies ---- */
 
+/* What somebody else keeps a copy of (an IRQ stack) is none of ours. */
+static int save_stack(struct stack *stack, u64 *saved)
+{
+	int i, err = 0;
+
+	for (i = 0; i < STACK_PAGES && !err; i++) {
+		u64 before = *saved;
+
+		err = ld_cow_keep(ld_table_pfn(stack->saved[i]), saved);
+		if (*saved == before)
+			stack->saved[i] = 0;
+	}
+	return err;
+}
+
 int ld_stacks_save(u64 *saved)
 {
 	unsigned long i;
-	int j, err = 0;
+	int err = 0;
 
-	for (i = 0; i < watched.count; i++)
-		for (j = 0; j < STACK_PAGES && !err; j++)
-			err = ld_cow_keep(
-				ld_table_pfn(watched.stacks[i].saved[j]),
-				saved);
+	for (i = 0; i < stacks.count && !err; i++)
+		err = save_stack(&stacks.stacks[i], saved);
 	return err;
 }
 
@@ -155,14 +242,20 @@ static void forget(struct stack *stack, int i, u64 *saved)
 	--*saved;
 }
 
+static void forget_all(struct stack *stack, u64 *saved)
+{
+	int i;
+
+	for (i = 0; i < STACK_PAGES; i++)
+		forget(stack, i, saved);
+}
+
 void ld_stacks_forget(u64 *saved)
 {
 	unsigned long i;
-	int j;
 
-	for (i = 0; i < watched.count; i++)
-		for (j = 0; j < STACK_PAGES; j++)
-			forget(&watched.stacks[i], j, saved);
+	for (i = 0; i < stacks.count; i++)
+		forget_all(&stacks.stacks[i], saved);
 }
 
 /* ---- inside the stop ---- */
@@ -181,6 +274,21 @@ static void forget_changed(struct stack *stack, u64 *saved)
 			forget(stack, i, saved);
 }
 
+/* Others write it by mappings that we do not look at: a stack is nobody's else. */
+static bool is_shared(const struct stack *stack)
+{
+	int i;
+
+	for (i = 0; i < STACK_PAGES; i++) {
+		const struct page *page =
+			pfn_to_page(ld_table_pfn(READ_ONCE(stack->entries[i])));
+
+		if (page_count(page) != 1 || page_mapped((struct page *)page))
+			return true;
+	}
+	return false;
+}
+
 /* Nearly all are as they were: one test for a stack. */
 static void forget_gone(u64 *saved)
 {
@@ -188,13 +296,15 @@ static void forget_gone(u64 *saved)
 	u64 changed;
 	int j;
 
-	for (i = 0; i < watched.count; i++) {
-		struct stack *stack = &watched.stacks[i];
+	for (i = 0; i < stacks.count; i++) {
+		struct stack *stack = &stacks.stacks[i];
 
 		for (j = 0, changed = 0; j < STACK_PAGES; j++)
 			changed |= change(stack, j);
 		if (changed)
 			forget_changed(stack, saved);
+		else if (!stack->known && is_shared(stack))
+			forget_all(stack, saved);
 	}
 }
 
@@ -216,14 +326,14 @@ static int save_new(unsigned long addr, u64 *saved)
 
 int ld_stacks_update(u64 *saved)
 {
-	int i, err = 0, count = ld_hooks_log_count();
+	int i, err = 0, count = ld_log_stacks();
 
 	/* Too many, or tables may have gone: watch anew, outside. */
 	if (count < 0)
 		return -EAGAIN;
 	forget_gone(saved);
 	for (i = 0; i < count && !err; i++)
-		err = save_new(ld_hooks_log_at(i), saved);
+		err = save_new(ld_log_stack_at(i), saved);
 	return err;
 }
 
@@ -248,8 +358,8 @@ unsigned int ld_stacks_recopy(void)
 	u64 any, none = 0;
 	int j;
 
-	for (i = 0; i < watched.count; i++) {
-		const struct stack *stack = &watched.stacks[i];
+	for (i = 0; i < stacks.count; i++) {
+		const struct stack *stack = &stacks.stacks[i];
 
 		for (j = 0, any = 0; j < STACK_PAGES; j++)
 			any |= READ_ONCE(stack->entries[j]);
@@ -257,8 +367,8 @@ unsigned int ld_stacks_recopy(void)
 			copied += recopy_dirty(stack);
 	}
 	/* All saved by ld_stacks_update(): only copied again here. */
-	for (i = 0; i < ld_hooks_log_count(); i++)
-		save_new(ld_hooks_log_at(i), &none);
+	for (i = 0; i < ld_log_stacks(); i++)
+		save_new(ld_log_stack_at(i), &none);
 	return copied;
 }
 
@@ -269,9 +379,9 @@ void ld_stacks_restore(void)
 	unsigned long i;
 	int j;
 
-	for (i = 0; i < watched.count; i++) {
+	for (i = 0; i < stacks.count; i++) {
 		for (j = 0; j < STACK_PAGES; j++)
-			ld_dirty_again(watched.stacks[i].addr + j * PAGE_SIZE);
+			ld_set_dirty(stacks.stacks[i].addr + j * PAGE_SIZE);
 		cond_resched();
 	}
 }

@@ -12,20 +12,26 @@
 #include "compat.h"
 #include "fault/cow.h"
 #include "fault/probe.h"
+#include "ending.h"
 #include "hooks/hooks.h"
+#include "hooks/log.h"
 #include "map/clock.h"
 #include "map/tlb.h"
 #include "stop/stop.h"
 #include "stop/strategy.h"
 #include "test.h"
 
+/* So long may all attempts together stop the machine, but for the first few. */
+#define MAX_STOPPED_NS (200 * NSEC_PER_MSEC)
+#define MIN_ATTEMPTS 3
 #define MAX_ATTEMPTS 20
+#define MAX_WAITS 200		/* of 5 ms, for hooked calls to end */
 #define MAX_RECOPIES 3
 #define PARTS 32	/* small enough that CPUs end at the same time */
 
 enum phase {
 	PHASE_WAIT,
-	PHASE_FLUSH,		/* protected: every CPU drops its TLB */
+	PHASE_PROTECT,		/* there will be a snapshot: all join in */
 	PHASE_ABORT,		/* nothing changed */
 };
 
@@ -33,12 +39,15 @@ enum phase {
 struct attempt {
 	const struct ld_strategy *strategy;
 	struct livedump_report *report;
-	atomic_t arrived;		/* the first one leads */
-	atomic_t parts;			/* of what is watched, taken */
-	atomic_t ready;			/* flushed, nothing more to copy */
-	enum phase phase;
 	int error;
-	u64 called, begun, saved, protected, flush_done, settled, ended;
+	/* Each on its own cache line: all CPUs change or watch them. */
+	atomic_t arrived ____cacheline_aligned;	/* the first one leads */
+	enum phase phase ____cacheline_aligned;
+	atomic_t protecting ____cacheline_aligned;	/* parts, taken */
+	atomic_t protected_by ____cacheline_aligned;	/* CPUs that are done */
+	atomic_t copying ____cacheline_aligned;
+	atomic_t ready ____cacheline_aligned;	/* flushed, copied */
+	u64 called, begun, saved, protected, flushed, settled, ended;
 };
 
 static struct ld_stop_cpu *cpus;
@@ -80,7 +89,8 @@ static void save_registers(void)
 	crash_setup_regs(&cpu->regs, NULL);
 	/* Both begin with the same 21 registers; the segment bases stay 0. */
 	memcpy(&cpu->status.pr_reg, &cpu->regs, sizeof(cpu->regs));
-	cpu->status.common.pr_pid = current->pid;
+	/* As drgn reads it from a dump of a running kernel, and QEMU writes it. */
+	cpu->status.common.pr_pid = smp_processor_id() + 1;
 }
 
 static u64 count_nmis(void)
@@ -91,6 +101,20 @@ static u64 count_nmis(void)
 	for_each_online_cpu(cpu)
 		nmis += per_cpu(irq_stat.__nmi_count, cpu);
 	return nmis;
+}
+
+/* NMIs that have begun and not ended: their number was counted before. */
+static u64 running_nmis(void)
+{
+	u64 running = 0;
+	int cpu;
+
+	if (!ld_syms.nmi_state)
+		return 0;
+	for_each_online_cpu(cpu)
+		running += READ_ONCE(*(int *)(ld_syms.nmi_state +
+					      per_cpu_offset(cpu))) != 0;
+	return running;
 }
 
 static void wait_a_little(void)
@@ -106,30 +130,38 @@ static void wait_for_all(atomic_t *here)
 		wait_a_little();
 }
 
-/*
- * What is watched does not change while all CPUs are here, protected or not.
- * So those who wait for the leader begin, and it takes what is left.
- */
+/* Parts are taken by whoever is free. */
+static void protect_parts(struct attempt *a)
+{
+	unsigned int part;
+
+	if (a->strategy->protect_part)
+		while ((part = atomic_fetch_inc(&a->protecting)) < PARTS)
+			a->strategy->protect_part(part, PARTS);
+	atomic_inc(&a->protected_by);
+}
+
+/* Each CPU from the last edit on, so that it sees all of them. */
+static void flush(struct attempt *a)
+{
+	wait_for_all(&a->protected_by);
+	ld_flush_tlb_local();
+}
+
 static void recopy_parts(struct attempt *a)
 {
 	unsigned int part;
 
-	if (!a->strategy->recopy_part)
-		return;
-	wait_for_all(&a->arrived);
-	a->strategy->recopy_cpu(smp_processor_id());
-	while ((part = atomic_fetch_inc(&a->parts)) < PARTS)
-		a->strategy->recopy_part(part, PARTS);
+	if (a->strategy->recopy_part) {
+		a->strategy->recopy_cpu(smp_processor_id());
+		while ((part = atomic_fetch_inc(&a->copying)) < PARTS)
+			a->strategy->recopy_part(part, PARTS);
+	}
+	atomic_inc(&a->ready);
 }
 
-static void flush_everywhere(struct attempt *a, u64 used)
+static void recopy_rest(struct attempt *a, u64 used)
 {
-	/* Our entries before the others' flush. */
-	smp_store_release(&a->phase, PHASE_FLUSH);
-	ld_flush_tlb_local();
-	a->flush_done = rdtsc_ordered();
-	recopy_parts(a);
-	atomic_inc(&a->ready);
 	wait_for_all(&a->ready);
 	/* The others' stacks are still now. */
 	if (a->strategy->recopy)
@@ -162,11 +194,16 @@ static void recopy_all(struct attempt *a, u64 used)
 static void settle(struct attempt *a, u64 nmis, u64 used)
 {
 	struct livedump_report *report = a->report;
-	u64 settled = nmis, now;
+	u64 settled = nmis, now, running;
 
-	while ((now = count_nmis()) != settled) {
+	for (;;) {
+		running = running_nmis();
+		now = count_nmis();
+		if (now == settled && !running)
+			break;
 		if (report->recopies == MAX_RECOPIES) {
 			report->nmis_late = now - settled;
+			report->nmis_running = running;
 			break;
 		}
 		settled = now;
@@ -192,10 +229,18 @@ static int lead(struct attempt *a)
 	if (err)
 		return err;
 	used = ld_cow_pool_used();
+	ld_log_stop();
+	report->changes_logged = ld_log_stacks() + ld_log_changes();
 	ld_fault_hold();
+	/* What was saved, and that faults are ours, before the others begin. */
+	smp_store_release(&a->phase, PHASE_PROTECT);
 	a->strategy->protect(report->entries_by_level);
+	protect_parts(a);
 	a->protected = rdtsc_ordered();
-	flush_everywhere(a, used);
+	flush(a);
+	a->flushed = rdtsc_ordered();
+	recopy_parts(a);
+	recopy_rest(a, used);
 	settle(a, nmis, used);
 	report->instant_realtime_ns = ktime_get_real_fast_ns();
 	report->instant_boottime_ns = ktime_get_boot_fast_ns();
@@ -208,15 +253,15 @@ static void follow(struct attempt *a)
 {
 	enum phase phase;
 
-	recopy_parts(a);
 	/* pairs with the leader's release */
 	while ((phase = smp_load_acquire(&a->phase)) == PHASE_WAIT)
 		wait_a_little();
 	if (phase == PHASE_ABORT)
 		return;
+	protect_parts(a);
 	if (!ld_is_mutant(LD_MUTANT_FLUSH))
-		ld_flush_tlb_local();
-	atomic_inc(&a->ready);
+		flush(a);
+	recopy_parts(a);
 }
 
 /* stop_machine() lets no CPU go before all have returned from here. */
@@ -243,9 +288,12 @@ static void fill_phases(const struct attempt *a)
 	report->rendezvous_ns = ld_tsc_to_ns(a->begun - a->called);
 	report->save_ns = ld_tsc_to_ns(a->saved - a->begun);
 	report->protect_ns = ld_tsc_to_ns(a->protected - a->saved);
-	report->flush_ns = ld_tsc_to_ns(a->flush_done - a->protected);
-	report->recopy_ns = ld_tsc_to_ns(a->settled - a->flush_done);
+	report->flush_ns = ld_tsc_to_ns(a->flushed - a->protected);
+	report->recopy_ns = ld_tsc_to_ns(a->settled - a->flushed);
 	report->stop_ns = ld_tsc_to_ns(a->ended - a->called);
+	if (a->strategy->protected_parts)
+		report->entries_by_level[LIVEDUMP_LEAF_4K] +=
+			a->strategy->protected_parts();
 	for (i = 0; i < __LIVEDUMP_LEAF_MAX; i++)
 		report->entries_protected += report->entries_by_level[i];
 	report->pages_saved_stop = a->strategy->saved();
@@ -267,32 +315,38 @@ static int try_stop(const struct ld_strategy *strategy,
 	attempt->called = rdtsc_ordered();
 	err = stop_machine(stop_fn, attempt, cpu_online_mask);
 	attempt->ended = rdtsc_ordered();
+	report->stops_ns += ld_tsc_to_ns(attempt->ended - attempt->called);
 	return err ?: attempt->error;
 }
 
-/* What made the stop impossible may have passed. 0: try once more. */
-static int recover(const struct ld_strategy *strategy, int err)
+/* A stop would be in vain while a hooked call is under way. */
+static void wait_for_hooked_calls(void)
 {
-	if (err == -EAGAIN)
-		return strategy->again();
-	if (err == -EBUSY) {		/* a hooked call is under way */
-		msleep(20);
-		return 0;
-	}
-	return err;
+	int waits = MAX_WAITS;
+
+	while (ld_hooks_busy() && waits-- && !ld_is_ending())
+		usleep_range(1000, 5000);
+}
+
+static bool may_try_again(const struct livedump_report *report)
+{
+	if (ld_is_ending() || report->attempts >= MAX_ATTEMPTS)
+		return false;
+	return report->attempts < MIN_ATTEMPTS ||
+	       report->stops_ns < MAX_STOPPED_NS;
 }
 
 int ld_stop_run(const struct ld_strategy *strategy,
 		struct livedump_report *report)
 {
-	int err = try_stop(strategy, report);
+	int err;
 
-	while (err && report->attempts < MAX_ATTEMPTS) {
-		err = recover(strategy, err);
-		if (err)
-			return err;
+	do {
+		wait_for_hooked_calls();
 		err = try_stop(strategy, report);
-	}
+		if (err == -EAGAIN && strategy->again)
+			err = strategy->again() ?: -EAGAIN;
+	} while ((err == -EAGAIN || err == -EBUSY) && may_try_again(report));
 	if (!err)
 		fill_phases(attempt);
 	return err == -EBUSY ? -EAGAIN : err;

@@ -16,7 +16,8 @@ struct ld_strategy {
 
 	/*
 	 * In the order in which they are called. In the stop nothing sleeps,
-	 * and all is done by one CPU but for recopy_cpu and recopy_part.
+	 * and all is done by one CPU but for protect_part, recopy_cpu and
+	 * recopy_part.
 	 */
 
 	/* Before the stop. 0, -EINTR, -ENOMEM, -ENOSPC, -EAGAIN. */
@@ -29,8 +30,10 @@ struct ld_strategy {
 	int (*save)(void);
 	/* Then: protect; count the entries by enum livedump_leaf. */
 	void (*protect)(u64 entries[__LIVEDUMP_LEAF_MAX]);
+	/* Meanwhile, by every CPU: parts of what is left of that, or NULL. */
+	void (*protect_part)(unsigned int part, unsigned int parts);
 	/*
-	 * Meanwhile and then, by every CPU: copy again what was written since;
+	 * Then, by every CPU: copy again what was written since;
 	 * what is this CPU's own, and parts of what is nobody's.
 	 */
 	void (*recopy_cpu)(int cpu);
@@ -42,6 +45,7 @@ struct ld_strategy {
 	/* After anything: free what prepare() made, as far as it came. */
 	void (*finish)(void);
 
+	u64 (*protected_parts)(void);	/* 4 KiB entries by protect_part() */
 	u64 (*saved)(void);	/* pages, before the stop and in it */
 	u64 (*recopied)(void);	/* of them, copied again in it */
 };

@@ -11,23 +11,32 @@
 
 #include <linux/types.h>
 
-#define LIVEDUMP_ABI 2
+#define LIVEDUMP_ABI 3
 
 #define LIVEDUMP_GENL_NAME "livedump"
-#define LIVEDUMP_GENL_VERSION 1
+#define LIVEDUMP_GENL_VERSION 2
 #define LIVEDUMP_GENL_GROUP "events"
 
 #define LIVEDUMP_IMAGE_PATH "/proc/livedump"
 
-/* Our ELF note: name and type; its descriptor is struct livedump_report. */
+/*
+ * Our ELF note: name and type; its descriptor is struct livedump_report. The
+ * type is none of CORE's: crash looks at the type alone, and 1 is NT_PRSTATUS.
+ */
 #define LIVEDUMP_NOTE_NAME "LIVEDUMP"
-#define LIVEDUMP_NOTE_TYPE 1
+#define LIVEDUMP_NOTE_TYPE 0x4c44
 
 enum livedump_cmd {
 	LIVEDUMP_CMD_UNSPEC,
-	LIVEDUMP_CMD_STATUS,	/* -> state, report, owner, error */
-	LIVEDUMP_CMD_SNAPSHOT,	/* strategy, pool, owner fd, flags, max hold */
-	LIVEDUMP_CMD_RELEASE,	/* -> final report */
+	LIVEDUMP_CMD_STATUS,	/* -> state, step, report, owner, refusal, ... */
+	/*
+	 * Strategy, pool, owner fd, flags, max hold. Answers at once, like STATUS:
+	 * refused, or `prepared`. The module's worker does the rest; STATUS and an
+	 * event tell how it ended.
+	 */
+	LIVEDUMP_CMD_SNAPSHOT,
+	/* Ends a snapshot, or its preparation; answers at once, like STATUS. */
+	LIVEDUMP_CMD_RELEASE,
 	LIVEDUMP_CMD_LOST,	/* dump: one LOST_PFN for each message */
 	LIVEDUMP_CMD_EVENT,	/* multicast: event, state, report, reason */
 	__LIVEDUMP_CMD_MAX,
@@ -48,6 +57,10 @@ enum livedump_attr {
 	LIVEDUMP_ATTR_EVENT,		/* u32, enum livedump_event */
 	LIVEDUMP_ATTR_REASON,		/* u32, enum livedump_reason */
 	LIVEDUMP_ATTR_LOST_PFN,		/* u64, page frame number */
+	LIVEDUMP_ATTR_REFUSAL,		/* u32, enum livedump_refusal: the last one */
+	LIVEDUMP_ATTR_STEP,		/* u32, enum livedump_step */
+	LIVEDUMP_ATTR_MACHINE,		/* u32, enum livedump_refusal of this machine now */
+	LIVEDUMP_ATTR_DEFAULT_POOL,	/* u64, bytes */
 	__LIVEDUMP_ATTR_MAX,
 };
 
@@ -56,6 +69,54 @@ enum livedump_state {
 	LIVEDUMP_STATE_PREPARED,
 	LIVEDUMP_STATE_HOLDING,
 	LIVEDUMP_STATE_RELEASING,
+};
+
+/* What the worker does while state is `prepared`. */
+enum livedump_step {
+	LIVEDUMP_STEP_NONE,
+	LIVEDUMP_STEP_RESERVE,		/* the pool, tables, notes */
+	LIVEDUMP_STEP_HOOKS,		/* arm what sees mappings change */
+	LIVEDUMP_STEP_SURVEY,		/* which pages there are to be read */
+	LIVEDUMP_STEP_PLAN,		/* copy what stays writable, plan the stop */
+	LIVEDUMP_STEP_STOP,
+};
+
+/*
+ * Why there is no snapshot. The machine's own come first; a client that is not
+ * able to ask can look for them by itself (livedump/machine.py).
+ */
+enum livedump_refusal {
+	LIVEDUMP_REFUSAL_NONE,
+	/* this machine or kernel, whatever is asked */
+	LIVEDUMP_REFUSAL_XEN_PV,	/* Xen owns the page tables */
+	LIVEDUMP_REFUSAL_ENCRYPTED,	/* SEV or TDX guest */
+	LIVEDUMP_REFUSAL_PREEMPT_RT,
+	LIVEDUMP_REFUSAL_SANITIZER,	/* KASAN, KMSAN, KCOV, STACKLEAK */
+	LIVEDUMP_REFUSAL_CONFIG,	/* lacks VMAP_STACK or SPARSEMEM_VMEMMAP */
+	LIVEDUMP_REFUSAL_DEBUG_PAGEALLOC,
+	LIVEDUMP_REFUSAL_CPA_DEBUG,	/* its self-test uses our tag */
+	LIVEDUMP_REFUSAL_NOHZ_FULL,
+	LIVEDUMP_REFUSAL_PERCPU_PAGES,	/* percpu_alloc=page */
+	LIVEDUMP_REFUSAL_TSC,		/* no usable time stamp counter */
+	/* this machine, now */
+	LIVEDUMP_REFUSAL_KVM_GUEST,	/* a virtual machine runs on it */
+	LIVEDUMP_REFUSAL_HUGETLB_VMEMMAP,	/* vm.hugetlb_optimize_vmemmap is on */
+	LIVEDUMP_REFUSAL_TRACED,	/* the way to the fault probe is traced */
+	LIVEDUMP_REFUSAL_SLEEPING,	/* suspend, hibernation or reboot */
+	/* this request */
+	LIVEDUMP_REFUSAL_BUSY,		/* a snapshot is held or being prepared */
+	LIVEDUMP_REFUSAL_STRATEGY,	/* there is no such strategy */
+	LIVEDUMP_REFUSAL_OWNER,		/* neither an image file nor F_PERSIST */
+	LIVEDUMP_REFUSAL_UNLOADING,	/* the module is going away */
+	LIVEDUMP_REFUSAL_POOL_TOO_LARGE,	/* there is not so much memory */
+	LIVEDUMP_REFUSAL_POOL_TOO_SMALL,	/* for what is copied before faults are */
+	LIVEDUMP_REFUSAL_MEMORY,	/* an allocation failed */
+	LIVEDUMP_REFUSAL_RAM,		/* cannot list the System RAM */
+	LIVEDUMP_REFUSAL_HOOK,		/* cannot probe a kernel function */
+	LIVEDUMP_REFUSAL_TRACEPOINT,	/* no exceptions:page_fault_kernel */
+	LIVEDUMP_REFUSAL_CHANGING,	/* mappings changed at every attempt */
+	LIVEDUMP_REFUSAL_STOP,		/* stop_machine() failed */
+	LIVEDUMP_REFUSAL_CANCELLED,	/* owner closed, RELEASE, or the system */
 };
 
 enum livedump_strategy {
@@ -72,6 +133,7 @@ enum livedump_event {
 	LIVEDUMP_EVENT_POOL_LOW,	/* less than a tenth of the pool is left */
 	LIVEDUMP_EVENT_LOST,		/* the pool is exhausted: pages are lost */
 	LIVEDUMP_EVENT_RELEASE,		/* everything restored, state is idle */
+	LIVEDUMP_EVENT_FAILED,		/* no snapshot: see REFUSAL, ERROR */
 };
 
 /* Why a snapshot was released. */
@@ -87,8 +149,9 @@ enum livedump_reason {
 enum livedump_verdict {
 	LIVEDUMP_VERDICT_PENDING,	/* held still, or never taken */
 	LIVEDUMP_VERDICT_COMPLETE,	/* every covered page is as it was */
-	LIVEDUMP_VERDICT_LOST,		/* pages are missing, see pages_lost */
-	LIVEDUMP_VERDICT_UNPROVEN,	/* see hooks_missed, nmis_late, entries_late */
+	LIVEDUMP_VERDICT_LOST,		/* pages are missing: pages_lost, pages_vanished */
+	/* see hooks_missed, mappings_unseen, nmis_late, nmis_running, entries_late */
+	LIVEDUMP_VERDICT_UNPROVEN,
 };
 
 /* What handled a fault of ours; field `outcome` of the fault tracepoint. */
@@ -125,6 +188,10 @@ struct livedump_report {
 
 	/* downtime and its phases, ns; stop covers the five after prepare */
 	__u64 prepare_ns;		/* everything before, no downtime */
+	__u64 reserve_ns;		/* of it: enum livedump_step */
+	__u64 hooks_ns;
+	__u64 survey_ns;
+	__u64 plan_ns;
 	__u64 rendezvous_ns;		/* all CPUs to reach the stop */
 	__u64 save_ns;			/* sensitive memory copied */
 	__u64 protect_ns;		/* entries changed */
@@ -133,10 +200,12 @@ struct livedump_report {
 					 * written since its copy copied
 					 */
 	__u64 stop_ns;			/* stop_machine(), call to return */
+	__u64 stops_ns;			/* the same, of all attempts together */
 	__u64 release_ns;		/* 0 while held */
 	__u64 attempts;			/* stops tried, 1 = the first worked */
 	__u64 nmis;			/* NMIs seen inside the stop */
 	__u64 nmis_late;		/* of them, after the last copy: 0 */
+	__u64 nmis_running;		/* CPUs inside an NMI at the instant: 0 */
 	__u64 recopies;			/* how often more, because of NMIs */
 	__u64 recopied;			/* copies made for that */
 
@@ -145,6 +214,8 @@ struct livedump_report {
 	__u64 entries_by_level[__LIVEDUMP_LEAF_MAX];	/* of these */
 	__u64 entries_restored;		/* by release, not by faults */
 	__u64 entries_late;		/* found tagged after release: 0 */
+	__u64 marks_cleared;		/* left by an earlier snapshot */
+	__u64 changes_logged;		/* of mappings, from planning to the stop */
 	__u64 demotions;		/* large leaves replaced by a table */
 	__u64 tables_left;		/* of them, not given back by release */
 	__u64 leaves_before[__LIVEDUMP_LEAF_MAX];
@@ -160,7 +231,9 @@ struct livedump_report {
 	__u64 pages_own;		/* livedump's memory: zeros */
 	__u64 pages_unreadable;		/* offline, poisoned, unmapped: zeros */
 	__u64 pages_lost;		/* no room in the pool: zeros */
+	__u64 pages_vanished;		/* of in place: unmapped or poisoned since */
 	/* on top: pages that the image holds but does not guard */
+	__u64 pages_counted;		/* looked at for these two; at last: all */
 	__u64 pages_live;		/* mapped by vmalloc or modules */
 	__u64 pages_unguarded;		/* mapped or pinned by user space then */
 
@@ -173,6 +246,7 @@ struct livedump_report {
 	__u64 fault_max_ns;
 	__u64 trace_skipped;		/* faults without a trace event */
 	__u64 hooks_missed;		/* hooked kernel calls not seen */
+	__u64 mappings_unseen;		/* made in a way that cannot be followed */
 
 	__u64 pool_pages;
 	__u64 pool_used;

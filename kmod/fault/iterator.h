@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Nobody may trace the way from exc_page_fault() to our probe: what a tracer
+ * writes there may be protected, and its fault would be traced as well, without
+ * end. With more than one probe on a tracepoint that way leads through the
+ * kernel's __traceiter_page_fault_kernel(), which function tracing may enter. So
+ * the tracepoint gets an iterator of ours, the same but untraced.
+ */
+#ifndef _LIVEDUMP_ITERATOR_H
+#define _LIVEDUMP_ITERATOR_H
+
+#include <linux/types.h>
+
+struct tracepoint;
+
+/*
+ * From here on the tracepoint iterates by ours, whoever adds and removes probes.
+ * Return: 0; -ENOENT when this kernel calls its probes in another way.
+ */
+int ld_iterator_set(struct tracepoint *tp);
+/* Whatever is called first on a fault of the kernel is ours, and untraced. */
+bool ld_iterator_is_set(void);
+/*
+ * The kernel's own again. The caller has unregistered our probe, and waits until
+ * no CPU is in an iterator.
+ */
+void ld_iterator_reset(void);
+
+#endif
