@@ -317,6 +317,7 @@ static int reserve_pool(u64 bytes)
 {
 	u64 available = (u64)si_mem_available() << PAGE_SHIFT;
 	u64 ram = PFN_PHYS(ld_ranges_pages());
+	int err;
 
 	if (!bytes)
 		bytes = default_pool(ram);
@@ -325,7 +326,10 @@ static int reserve_pool(u64 bytes)
 		return fail(-ENOMEM, LIVEDUMP_REFUSAL_POOL_TOO_LARGE,
 			    "a pool of %llu MiB does not fit: %llu MiB are available",
 			    bytes >> 20, available >> 20);
-	if (ld_cow_init(ld_ranges_max_pfn(), PAGE_ALIGN(bytes)))
+	err = ld_cow_init(ld_ranges_max_pfn(), PAGE_ALIGN(bytes));
+	if (err == -EINTR)
+		return err;
+	if (err)
 		return fail(-ENOMEM, LIVEDUMP_REFUSAL_MEMORY,
 			    "cannot allocate a pool of %llu MiB", bytes >> 20);
 	session.status.report.pool_pages = ld_cow_pool_pages();

@@ -7,6 +7,7 @@
 #include <linux/vmalloc.h>
 
 #include "fault/cow.h"
+#include "map/area.h"
 #include "test.h"
 
 /* Beside the page frame number of a page of the pool: it is a table's copy. */
@@ -17,6 +18,7 @@
  * written here. The tail pages of the index and pool are ours alone.
  */
 static struct {
+	struct ld_area pool_area, index_area, pfn_area;
 	u32 *index;
 	void *pool;
 	unsigned long *pfn_of;		/* by page of the pool */
@@ -30,45 +32,54 @@ static struct {
 	atomic_t vanished;		/* in place, and not there any more */
 } cow;
 
+static void mark_area(const struct ld_area *area)
+{
+	unsigned long i;
+
+	for (i = 0; i < area->count; i++)
+		ld_cow_mark(page_to_pfn(area->pages[i]), LD_SLOT_OWN);
+	ld_cow_mark_own(area->pages, area->count * sizeof(*area->pages));
+}
+
+/* An area for so many things of a size. */
+static int alloc_area(struct ld_area *area, unsigned long count, size_t size)
+{
+	return ld_area_alloc(area, PFN_UP(array_size(count, size)));
+}
+
 int ld_cow_init(unsigned long max_pfn, u64 pool_bytes)
 {
 	u64 pages = min_t(u64, pool_bytes >> PAGE_SHIFT, INT_MAX);
+	int err;
 
 	/* Pages of the pool are read only after they were written. */
-	cow.pool = __vmalloc(pages << PAGE_SHIFT,
-			     GFP_KERNEL | __GFP_NOWARN | __GFP_NORETRY);
-	cow.index = __vmalloc(array_size(max_pfn, sizeof(*cow.index)),
-			      GFP_KERNEL | __GFP_ZERO | __GFP_NOWARN |
-				      __GFP_NORETRY);
-	cow.pfn_of = vmalloc(array_size(pages, sizeof(*cow.pfn_of)));
-	if (!cow.pool || !cow.index || !cow.pfn_of) {
+	err = ld_area_alloc(&cow.pool_area, pages) ?:
+	      alloc_area(&cow.index_area, max_pfn, sizeof(*cow.index)) ?:
+	      alloc_area(&cow.pfn_area, pages, sizeof(*cow.pfn_of));
+	if (err) {
 		ld_cow_exit();
-		return -ENOMEM;
+		return err;
 	}
+	cow.pool = cow.pool_area.addr;
+	cow.index = cow.index_area.addr;
+	cow.pfn_of = cow.pfn_area.addr;
+	/* Zeroed when it was allocated, unless init_on_alloc is off. */
+	if (!want_init_on_alloc(GFP_KERNEL))
+		memset(cow.index, 0, cow.index_area.count << PAGE_SHIFT);
 	cow.max_pfn = max_pfn;
 	cow.pool_pages = pages;
-	ld_cow_mark_own(cow.pool, pages << PAGE_SHIFT);
-	ld_cow_mark_own(cow.index, max_pfn * sizeof(*cow.index));
-	ld_cow_mark_own(cow.pfn_of, pages * sizeof(*cow.pfn_of));
+	mark_area(&cow.pool_area);
+	mark_area(&cow.index_area);
+	mark_area(&cow.pfn_area);
 	return 0;
 }
 
 void ld_cow_exit(void)
 {
-	vfree(cow.pool);
-	vfree(cow.index);
-	vfree(cow.pfn_of);
-	cow.pfn_of = NULL;
-	cow.pool = NULL;
-	cow.index = NULL;
-	cow.max_pfn = 0;
-	cow.pool_pages = 0;
-	cow.own = 0;
-	atomic_set(&cow.used, 0);
-	atomic_set(&cow.tables, 0);
-	atomic_set(&cow.lost, 0);
-	atomic_set(&cow.gone, 0);
-	atomic_set(&cow.vanished, 0);
+	ld_area_free(&cow.pool_area);
+	ld_area_free(&cow.index_area);
+	ld_area_free(&cow.pfn_area);
+	memset(&cow, 0, sizeof(cow));
 }
 
 static __always_inline void *pool_page(int page)

@@ -26,7 +26,7 @@ enum ld_save {
 /**
  * ld_cow_init() - reserve the pool and an index of @max_pfn page frames
  *
- * Return: 0, or -ENOMEM with nothing reserved.
+ * Return: 0; -ENOMEM, or -EINTR, with nothing reserved.
  */
 int ld_cow_init(unsigned long max_pfn, u64 pool_bytes);
 void ld_cow_exit(void);

@@ -10,6 +10,7 @@
 #include "fault/cow.h"
 #include "fault/entry.h"
 #include "fault/tables.h"
+#include "map/area.h"
 #include "map/ram.h"
 #include "map/regions.h"
 #include "map/tlb.h"
@@ -26,7 +27,7 @@ struct origin {
 };
 
 static struct {
-	struct page **pages;
+	struct ld_area area;
 	struct origin *origins;
 	u64 *alias;		/* all of them, one after the other */
 	unsigned int count;
@@ -81,26 +82,21 @@ static unsigned long tables_wanted(void)
 static int reserve_own(void)
 {
 	unsigned int wanted = tables_wanted();
+	int err;
 
-	own.pages = vzalloc(array_size(wanted, sizeof(*own.pages)));
 	own.origins = vzalloc(array_size(wanted, sizeof(*own.origins)));
-	if (!own.pages || !own.origins)
+	if (!own.origins)
 		return -ENOMEM;
-	for (; own.count < wanted; own.count++) {
-		struct page *page = alloc_page(GFP_KERNEL | __GFP_NOWARN |
-					       __GFP_NORETRY);
-
-		if (!page)
-			return -ENOMEM;
-		own.pages[own.count] = page;
-		ld_cow_mark(page_to_pfn(page), LD_SLOT_TABLE + own.count);
-		if (!(own.count % 1024))
-			cond_resched();
-	}
-	own.alias = vmap(own.pages, own.count, VM_MAP, PAGE_KERNEL);
+	err = ld_area_alloc(&own.area, wanted);
+	if (err)
+		return err;
+	for (; own.count < wanted; own.count++)
+		ld_cow_mark(page_to_pfn(own.area.pages[own.count]),
+			    LD_SLOT_TABLE + own.count);
+	own.alias = own.area.addr;
 	ld_cow_mark_own(own.origins, own.count * sizeof(*own.origins));
-	ld_cow_mark_own(own.pages, own.count * sizeof(*own.pages));
-	return own.alias ? 0 : -ENOMEM;
+	ld_cow_mark_own(own.area.pages, own.count * sizeof(*own.area.pages));
+	return 0;
 }
 
 /* Map the tables that hold the entries of the slots, and point into them. */
@@ -173,15 +169,14 @@ u64 ld_tables_free(void)
 	u64 left = 0;
 
 	free_slots();
-	vunmap(own.alias);
 	for (i = 0; i < own.count; i++) {
 		/* One that maps memory is the kernel's from now on. */
-		if (own.origins[i].leaf)
+		if (own.origins[i].leaf) {
+			own.area.pages[i] = NULL;
 			left++;
-		else
-			__free_page(own.pages[i]);
+		}
 	}
-	vfree(own.pages);
+	ld_area_free(&own.area);
 	vfree(own.origins);
 	memset(&own, 0, sizeof(own));
 	return left;
@@ -193,7 +188,7 @@ static u64 *notrace own_table(unsigned long pfn)
 {
 	u32 number = ld_cow_slot(pfn) - LD_SLOT_TABLE;
 
-	return number < own.count ? own.alias + number * PTRS_PER_PTE : NULL;
+	return number < own.count ? own.alias + (size_t)number * PTRS_PER_PTE : NULL;
 }
 NOKPROBE_SYMBOL(own_table);
 
@@ -283,14 +278,14 @@ int notrace ld_demote(const struct ld_where *where, u64 leaf, u64 opened,
 
 	if (number == own.count)
 		return -ENOMEM;
-	children = own.alias + number * PTRS_PER_PTE;
+	children = own.alias + (size_t)number * PTRS_PER_PTE;
 	fill_children(children, leaf, where->level);
 	ld_point(LD_POINT_DEMOTE, ld_entry_pfn(leaf, where->level));
 
 	table = ld_table_map(where->table, depth, &kept);
 	/* A full barrier: who sees the table sees its entries. */
 	placed = cmpxchg(&table[where->index], leaf,
-			 PFN_PHYS(page_to_pfn(own.pages[number])) |
+			 PFN_PHYS(page_to_pfn(own.area.pages[number])) |
 				 _KERNPG_TABLE | opened) == leaf;
 	ld_table_unmap(depth, kept);
 	/* A loser's table waits for release: races are rare. */
@@ -356,8 +351,8 @@ static bool merge(unsigned int number)
 	old = READ_ONCE(*entry);
 	do {
 		same = (old & _PAGE_PRESENT) && !ld_is_leaf(old, level) &&
-		       ld_table_pfn(old) == page_to_pfn(own.pages[number]) &&
-		       says_the_same(own.alias + number * PTRS_PER_PTE, leaf,
+		       ld_table_pfn(old) == page_to_pfn(own.area.pages[number]) &&
+		       says_the_same(own.alias + (size_t)number * PTRS_PER_PTE, leaf,
 				     level);
 	} while (same && !try_cmpxchg(entry, &old, leaf));
 	spin_unlock(ld_syms.cpa_lock);

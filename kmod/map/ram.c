@@ -187,9 +187,19 @@ static void mark_unmapped(void)
 	mark_up_to(&rw, ram.max_pfn);
 }
 
-static bool is_bad(const struct page *page)
+static bool is_bad(struct page *page)
 {
-	return PageHWPoison((struct page *)page) || PageOffline((struct page *)page);
+	return PageHWPoison(page) || PageOffline(page);
+}
+
+/* All of them online: a tight loop, over every page of RAM. */
+static void mark_bad(unsigned long pfn, unsigned long end)
+{
+	struct page *page = pfn_to_page(pfn);
+
+	for (; pfn < end; pfn++, page++)
+		if (unlikely(PageHWPoison(page) | PageOffline(page)))
+			mark_unreadable(pfn);
 }
 
 /* Whether memory is online is the same for all of a subsection. */
@@ -198,12 +208,12 @@ static void mark_bad_pages(void)
 	unsigned long pfn = ld_ranges_next(0), end;
 
 	for (; pfn < ram.max_pfn; pfn = ld_ranges_next(end)) {
-		const struct page *page = pfn_to_online_page(pfn);
-
 		end = min(round_up(pfn + 1, PAGES_PER_SUBSECTION),
 			  range_end(pfn));
-		for (; pfn < end; pfn++, page += !!page)
-			if (!page || is_bad(page))
+		if (pfn_to_online_page(pfn))
+			mark_bad(pfn, end);
+		else
+			for (; pfn < end; pfn++)
 				mark_unreadable(pfn);
 		cond_resched();
 	}
@@ -232,7 +242,7 @@ void ld_ranges_mark_again(void)
 
 bool ld_ranges_is_there(unsigned long pfn)
 {
-	const struct page *page = pfn_to_online_page(pfn);
+	struct page *page = pfn_to_online_page(pfn);
 
 	return page && !is_bad(page) && ld_is_readable(pfn);
 }
