@@ -90,7 +90,7 @@ class Status:
 
 @dataclass(frozen=True)
 class Event:
-    """A multicast message: ``snapshot``, ``pool_low``, ``lost`` or ``release``.
+    """A multicast message: ``snapshot``, ``pool_low``, ``lost``, ``release`` or ``failed``.
 
     ``overrun`` is set instead when the socket's buffer was full and events are missing.
     """

@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "livedump"
 
 #: Each part of the package, and what it may import of the others.
-BASE = {"__init__", "errors", "abi", "receipt", "conditions", "lockdown"}
+BASE = {"__init__", "errors", "abi", "receipt", "conditions", "lockdown", "refusals"}
 ALLOWED = {
     "__init__": set(),
     "errors": set(),
@@ -19,6 +19,7 @@ ALLOWED = {
     "receipt": {"errors", "abi"},
     "conditions": {"errors", "receipt"},
     "lockdown": set(),
+    "refusals": set(),
     "sums": set(),
     "syscalls": set(),
     "control": BASE,
