@@ -156,10 +156,16 @@ def a_round(host: FakeHost) -> Round:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("pages_lost", "3 pages had no room in the pool"),
+        ("pages_lost", "3 pages had no room in the pool, zeros instead"),
+        (
+            "pages_vanished",
+            "3 pages were unmapped or poisoned before they were read, zeros instead",
+        ),
         ("entries_late", "3 entries were still tagged after release"),
         ("nmis_late", "3 NMIs came after the last copy in the stop"),
+        ("nmis_running", "3 CPUs were inside an NMI at the instant"),
         ("hooks_missed", "3 hooked kernel calls were not seen"),
+        ("mappings_unseen", "3 mappings were made in a way that cannot be followed"),
         ("tables_left", "3 large pages were not given back"),
     ],
 )
@@ -211,16 +217,10 @@ def test_a_slab_page_of_thousands_is_a_remark(host: FakeHost) -> None:
     host.while_held = change(host, 9, 1)
     assert "1 slab pages" in a_round(host).problems[0]
     host.module.write(
-        images.build([images.Segment(0x10000000, b"K"), images.Segment(0, bytes(1100 * PAGE))])
+        images.build([images.Segment(0, bytes(1100 * PAGE)), images.Segment(0x10000000, b"K")])
     )
     host.kinds = {pfn: SLAB for pfn in range(1100)}
-
-    def write() -> None:
-        data = bytearray(host.module.image.read_bytes())
-        data[-1] ^= 1
-        host.module.image.write_bytes(data)
-
-    host.while_held = write
+    host.while_held = change(host, 1099, 1)
     result = a_round(host)
     assert result.problems == () and "1 slab pages" in result.remarks[0]
 
