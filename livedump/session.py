@@ -173,8 +173,8 @@ class Session:
         """Leave nothing behind, without hiding the error that brought us here.
 
         Closing the owner file is enough, but for a persistent snapshot. That one needs the
-        request, and only if it is ours, which may still be prepared: what the module refused is not,
-        and a request that never arrived leaves the instant as it was.
+        request, and only if it is ours, which may still be prepared: what the module refused is
+        not, and a request that never arrived leaves the instant as it was.
         """
         try:
             if self._persist and not refused:

@@ -150,7 +150,10 @@ def test_what_only_release_finds_counts(run: Run, module: FakeModule, tmp_path: 
     module.late = {"entries_late": 2}
     result = run("snapshot", "--dump", tmp_path / "vmcore")
     assert result.status == 3
-    assert "verdict unproven" in result.out and "2 entries were still tagged after release" in result.out
+    assert (
+        "verdict unproven" in result.out
+        and "2 entries were still tagged after release" in result.out
+    )
     assert f"release made it unproven; the note in {tmp_path}/vmcore says so, too" in result.out
     info = run("info", tmp_path / "vmcore", "--json")
     assert info.status == 3
