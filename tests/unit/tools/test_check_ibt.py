@@ -247,13 +247,13 @@ def test_a_target_that_is_only_returned_into_needs_no_endbr(
     build: Compile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = (
-        'static void other(void) { __asm__ volatile(""); }\nvoid (*const more[])(void) = {other};\n'
+        'static void second(void) { __asm__ volatile(""); }\nvoid (*const more[])(void) = {second};\n'
     )
     path = build(DIRECT + other, "-fcf-protection=none")
     assert len(problems(path)) == 2
     monkeypatch.setattr(argued, "RETURNED", {"callee": "just_return"})
     (problem,) = problems(path)
-    assert problem.startswith("other() does not begin with endbr64")
+    assert problem.startswith("second() does not begin with endbr64")
 
 
 def test_the_module_as_it_is() -> None:
