@@ -7,10 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
-from livedump import doctor, kmod
+from livedump import kmod
 from livedump.cli.services import Services
 from livedump.control import Status
 from livedump.errors import ControlError, ModuleError, NotLoadedError
+from livedump.machine import Machine
 from livedump.receipt import final_verdict
 from tests.unit import images
 
@@ -50,7 +51,9 @@ class FakeModule:
         return Services(
             control=self.control,
             image_path=str(self.image),
-            machine=lambda path: doctor.Machine(root=self.image.parent, module_path=path),
+            machine=lambda path: Machine(
+                root=self.image.parent, module_path=path, control=self.control
+            ),
             find_module=lambda path: kmod.ModuleFile(Path(path or "x.ko"), "argument", ""),
             load=self._load,
             unload=self._unload,

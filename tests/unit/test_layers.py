@@ -26,11 +26,13 @@ ALLOWED = {
     "kmod": BASE | {"syscalls"},
     "dump": BASE,
     "session": BASE | {"control", "kmod", "dump"},
-    "doctor": BASE | {"control", "kmod", "dump"},
+    "machine": BASE | {"control"},
+    "doctor": BASE | {"control", "kmod", "dump", "machine"},
     "selftest": BASE | {"syscalls", "control", "kmod", "dump", "session"},
     "trace": BASE | {"sums", "syscalls", "control", "kmod", "dump"},
     "analysis": BASE | {"sums", "dump"},
-    "cli": BASE | {"control", "kmod", "dump", "session", "doctor", "selftest", "trace", "analysis"},
+    "cli": BASE
+    | {"control", "kmod", "dump", "session", "machine", "doctor", "selftest", "trace", "analysis"},
 }
 
 #: Analysis reads recordings: of trace it may know their format and what kinds there are, nothing

@@ -16,6 +16,7 @@ from livedump.cli.common import command_main
 from livedump.cli.main import cli
 from livedump.dump import open_image
 from livedump.errors import SelfTestError
+from livedump.machine import Machine
 from livedump.selftest.host import Host
 from livedump.selftest.pages import SLAB, TABLE, KernelPages, LiveMemory
 from livedump.selftest.perf import CycleSampler, Unavailable
@@ -328,7 +329,7 @@ def test_only_root(host: FakeHost, run: Callable[..., tuple[int, str, str]]) -> 
 
 def verdict(host: FakeHost) -> doctor.Check:
     """What the doctor says of the self-test."""
-    machine = doctor.Machine(root=host.root, release=RELEASE, environ={})
+    machine = Machine(root=host.root, release=RELEASE, environ={})
     (check,) = doctor.check_selftest(machine)
     return check
 
@@ -352,6 +353,6 @@ def test_the_doctor(host: FakeHost) -> None:
 
 def test_the_doctor_of_another_kernel(host: FakeHost) -> None:
     host.record().save(host.identity(), {"passed": True, "when": "now"})
-    machine = doctor.Machine(root=host.root, release="6.12", environ={})
+    machine = Machine(root=host.root, release="6.12", environ={})
     (check,) = doctor.check_selftest(machine)
     assert check.status == doctor.WARN and "not run with this kernel" in check.message

@@ -246,10 +246,9 @@ def test_an_address_that_is_returned_into(text: str, words: str) -> None:
 def test_a_target_that_is_only_returned_into_needs_no_endbr(
     build: Compile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = (
-        'static void second(void) { __asm__ volatile(""); }\nvoid (*const more[])(void) = {second};\n'
-    )
-    path = build(DIRECT + other, "-fcf-protection=none")
+    second = 'static void second(void) { __asm__ volatile(""); }\n'
+    second += "void (*const more[])(void) = {second};\n"
+    path = build(DIRECT + second, "-fcf-protection=none")
     assert len(problems(path)) == 2
     monkeypatch.setattr(argued, "RETURNED", {"callee": "just_return"})
     (problem,) = problems(path)
