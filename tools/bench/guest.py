@@ -17,10 +17,10 @@ from typing import Any
 
 from livedump import receipt
 from livedump.session import Session
-from tools.bench import module
+from tools.bench import module, summary
 from tools.bench.rows import BY_NAME, Row
 
-PHASES = (*(f"{name}_ns" for name in receipt.PHASES), "exit_ns")
+PHASES = tuple(f"{name}_ns" for name in summary.PHASES)
 #: Fields of the report that are kept of every sample beside the phases.
 COUNTS = (
     "prepare_ns",
