@@ -53,7 +53,7 @@ class FakeSocket:
         self.asked.append(copy)
         self.flags.append(msg_flags)
         for answer in self.answers:
-            if isinstance(answer, Exception):
+            if isinstance(answer, BaseException):
                 raise answer
             yield answer
 
@@ -218,6 +218,17 @@ def test_interrupted_while_it_is_prepared(clock: FakeClock) -> None:
     with Control(lambda: sock) as connection, pytest.raises(KeyboardInterrupt):
         connection.snapshot(3, progress=interrupt)
     assert sock.commands() == [abi.Cmd.SNAPSHOT, abi.Cmd.RELEASE]
+
+
+def test_interrupted_in_the_middle_of_an_answer(clock: FakeClock) -> None:
+    """That connection is not used again: the answer may still come."""
+    used = ScriptedSocket(prepared(abi.Step.RESERVE), KeyboardInterrupt())
+    fresh = ScriptedSocket(holding())
+    sockets = [used, fresh]
+    with Control(lambda: sockets.pop(0)) as connection, pytest.raises(KeyboardInterrupt):
+        connection.snapshot(3)
+    assert used.commands() == [abi.Cmd.SNAPSHOT, abi.Cmd.STATUS]
+    assert fresh.commands() == [abi.Cmd.RELEASE] and fresh.closed
 
 
 def test_an_interruption_is_not_hidden_by_what_cancelling_meets(clock: FakeClock) -> None:
