@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from livedump import abi, refusals
-from livedump.errors import ControlError, NotLoadedError
+from livedump.errors import ControlError, LivedumpError, NotLoadedError
 
 _NLM_F_REQUEST = 0x1
 _NLM_F_DUMP = 0x300
@@ -90,7 +90,7 @@ class Status:
 
 @dataclass(frozen=True)
 class Event:
-    """A multicast message: ``snapshot``, ``pool_low``, ``lost`` or ``release``.
+    """A multicast message: ``snapshot``, ``pool_low``, ``lost``, ``release`` or ``failed``.
 
     ``overrun`` is set instead when the socket's buffer was full and events are missing.
     """
@@ -352,8 +352,12 @@ class Control:
         return status
 
     def _cancel(self) -> None:
-        with contextlib.suppress(ControlError):
-            self._ask(abi.Cmd.RELEASE, "cancel snapshot")
+        """Over a connection of its own: ours may have been interrupted in the middle of an answer.
+
+        Whatever that meets does not hide what brought us here; the owner's file is closed next.
+        """
+        with contextlib.suppress(LivedumpError, OSError), Control(self._opener) as other:
+            other._ask(abi.Cmd.RELEASE, "cancel snapshot")
 
     def release(self) -> Status:
         """Release the snapshot, or end its preparation; returns the final report, with its verdict.

@@ -1,22 +1,21 @@
 """Checks of everything a snapshot needs, each with what to do about it.
 
-Every check looks below :attr:`Machine.root`, so that tests can feed it fake trees.
+Every check looks below :attr:`livedump.machine.Machine.root`, so that tests can feed it fake trees.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import platform
 import re
-import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from livedump import lockdown
-from livedump.errors import ModuleError, SelfTestError
+from livedump import lockdown, refusals
+from livedump.control import Status
+from livedump.errors import LivedumpError, ModuleError, SelfTestError
 from livedump.kmod import find_module
+from livedump.machine import MIN_FREE_BYTES, Finding, Machine, default_pool_bytes, findings
 from livedump.receipt import format_bytes
 from livedump.selftest.record import Identity, Record
 
@@ -27,7 +26,7 @@ FAIL = "fail"
 _CAPABILITIES = {12: "CAP_NET_ADMIN", 17: "CAP_SYS_RAWIO", 21: "CAP_SYS_ADMIN"}
 _CAP_SYS_MODULE = 16
 
-#: Unexported symbols that the module looks up (kmod/compat.c) or probes (kmod/hooks/) by name;
+#: Unexported symbols that the module cannot do without (kmod/compat.c);
 #: tests/unit/test_doctor.py compares.
 SYMBOLS = (
     "kallsyms_lookup_name",
@@ -47,22 +46,28 @@ SYMBOLS = (
     "__per_cpu_end",
     "arch_task_struct_size",
     "pcpu_unit_offsets",
-    "__change_page_attr_set_clr",
-    "vmap_small_pages_range_noflush",
-    "vmap_range_noflush",
-    "__text_poke",
-    "remap_pfn_range",
-    "vmf_insert_pfn_prot",
 )
 
-_CONFIG_WANTED = ("KPROBES", "KALLSYMS_ALL", "TRACEPOINTS", "VMAP_STACK", "SPARSEMEM_VMEMMAP")
-_CONFIG_REFUSED = ("DEBUG_PAGEALLOC", "PREEMPT_RT", "KASAN", "KMSAN")
+#: Functions that it hooks, by group (kmod/hooks/table.c): they are called differently in different
+#: kernels, one of each group is enough.
+HOOKS: Mapping[str, tuple[str, ...]] = {
+    "ATTRIBUTES": ("__change_page_attr_set_clr",),
+    "TEXT": ("__text_poke",),
+    "VMAP_PAGES": ("vmap_small_pages_range_noflush",),
+    "VMAP_RANGE": ("vmap_range_noflush",),
+    "RMAP_ANON": ("page_add_anon_rmap", "folio_add_anon_rmap_ptes"),
+    "RMAP_NEW_ANON": ("page_add_new_anon_rmap", "folio_add_new_anon_rmap"),
+    "RMAP_FILE": (
+        "page_add_file_rmap",
+        "folio_add_file_rmap_range",
+        "folio_add_file_rmap_ptes",
+    ),
+    "PFNMAP": ("remap_pfn_range",),
+}
 
-#: As in kmod/session.c: the default pool is this part of RAM, at least so large, and so much must
-#: stay free beside it.
-POOL_DIVISOR = 4
-MIN_POOL_BYTES = 64 << 20
-MIN_FREE_BYTES = 64 << 20
+#: What symbols and probes need; the module itself refuses kernels without, see livedump/machine.py
+#: for what it refuses at a snapshot.
+_CONFIG_WANTED = ("KPROBES", "KALLSYMS_ALL", "TRACEPOINTS")
 
 
 @dataclass(frozen=True)
@@ -77,69 +82,6 @@ class Check:
     def to_dict(self) -> dict[str, str]:
         """As plain values, for ``--json``."""
         return asdict(self)
-
-
-@dataclass(frozen=True)
-class Distribution:
-    """An installed Python distribution, looked at without importing it."""
-
-    name: str
-    version: str
-    summary: str
-
-
-def installed_distribution(name: str) -> Distribution | None:
-    """The distribution *name* that pip would see, None when there is none."""
-    import importlib.metadata  # slow
-
-    try:
-        data = importlib.metadata.metadata(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-    return Distribution(name, data["Version"] or "", data["Summary"] or "")
-
-
-def module_origin(name: str) -> str | None:
-    """Where ``import name`` would come from, without importing it; None when nowhere."""
-    try:
-        spec = importlib.util.find_spec(name)
-    except (ImportError, ValueError):
-        return None
-    return spec.origin if spec is not None else None
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What the checks look at; every part can be replaced by tests."""
-
-    root: Path = Path("/")
-    release: str = field(default_factory=platform.release)
-    arch: str = field(default_factory=platform.machine)
-    euid: int = field(default_factory=os.geteuid)
-    module_path: str | None = None
-    environ: dict[str, str] = field(default_factory=lambda: dict(os.environ))
-    which: Callable[[str], str | None] = shutil.which
-    distribution: Callable[[str], Distribution | None] = installed_distribution
-    origin: Callable[[str], str | None] = module_origin
-
-    def path(self, name: str) -> Path:
-        """*name* (absolute, without the slash) below the root."""
-        return self.root / name
-
-    def read(self, name: str) -> str | None:
-        """The file's text, None when it is missing or not readable."""
-        try:
-            return self.path(name).read_text(errors="replace")
-        except OSError:
-            return None
-
-    def config(self) -> dict[str, str] | None:
-        """The running kernel's build options, None when not to be found."""
-        places = (f"boot/config-{self.release}", f"lib/modules/{self.release}/build/.config")
-        text = next((text for text in map(self.read, places) if text is not None), None)
-        if text is None:
-            return None
-        return dict(re.findall(r"^CONFIG_(\w+)=(.*)$", text, re.MULTILINE))
 
 
 def run(machine: Machine | None = None) -> list[Check]:
@@ -253,7 +195,7 @@ def _is_signed(machine: Machine) -> bool:
 
 def check_module(machine: Machine) -> Iterator[Check]:
     """The module: loaded, or there for this kernel."""
-    if machine.path("sys/module/livedump").is_dir():
+    if machine.loaded:
         yield Check("module", OK, "loaded")
         return
     try:
@@ -331,7 +273,11 @@ def check_symbols(machine: Machine) -> Iterator[Check]:
         return
     lines = (line.split() for line in text.splitlines())
     known = {parts[2]: parts[0] for parts in lines if len(parts) >= 3}
-    missing = [name for name in SYMBOLS if name not in known]
+    missing = [
+        " or ".join(names)
+        for names in (*((name,) for name in SYMBOLS), *HOOKS.values())
+        if known.keys().isdisjoint(names)
+    ]
     if missing:
         yield Check(
             "symbols",
@@ -348,7 +294,7 @@ def check_symbols(machine: Machine) -> Iterator[Check]:
             "sysctl kernel.kptr_restrict=1, and run as root",
         )
     else:
-        yield Check("symbols", OK, f"all {len(SYMBOLS)} found")
+        yield Check("symbols", OK, f"all {len(SYMBOLS) + len(HOOKS)} found")
 
 
 def check_tracepoint(machine: Machine) -> Iterator[Check]:
@@ -373,34 +319,66 @@ def check_tracepoint(machine: Machine) -> Iterator[Check]:
         )
 
 
-def check_config(machine: Machine) -> Iterator[Check]:
-    """Build options that the module relies on or refuses."""
-    config = machine.config()
+def check_machine(machine: Machine) -> Iterator[Check]:
+    """What the module refuses a snapshot for: it is asked, or looked for where it cannot be."""
+    found = list(findings(machine))
+    status = _ask(machine)
+    if status is not None:
+        yield _asked(status, found)
+        return
+    for item in found:
+        severity = FAIL if item.certain else WARN
+        yield Check(item.refusal, severity, item.words, refusals.remedy(item.refusal))
+    if not found:
+        yield Check("machine", OK, "nothing found that a snapshot would be refused for")
+
+
+def _ask(machine: Machine) -> Status | None:
+    """The module's status, None where it is not loaded or does not tell us."""
+    if not machine.loaded:
+        return None
+    try:
+        with machine.control() as control:
+            return control.status()
+    except LivedumpError:
+        return None
+
+
+def _asked(status: Status, found: list[Finding]) -> Check:
+    name = status.machine
+    if name == "none":
+        return Check("machine", OK, "the module refuses nothing about it")
+    words = next((f": {item.words}" for item in found if item.refusal == name), "")
+    return Check(name, FAIL, f"the module refuses it ({name}){words}", refusals.remedy(name))
+
+
+def check_options(machine: Machine) -> Iterator[Check]:
+    """Build options without which the module cannot find its way."""
+    config = machine.config
     if config is None:
         yield Check(
-            "config",
+            "options",
             WARN,
             f"no /boot/config-{machine.release}: cannot tell what the kernel has",
-            "The module checks again when it is loaded",
+            "The module checks again when it is loaded, and at each snapshot",
         )
         return
-    missing = [name for name in _CONFIG_WANTED if config.get(name) != "y"]
-    refused = [name for name in _CONFIG_REFUSED if config.get(name) == "y"]
-    if missing or refused:
-        parts = [f"without CONFIG_{name}" for name in missing]
-        parts += [f"with CONFIG_{name}" for name in refused]
+    missing = [f"CONFIG_{name}" for name in _CONFIG_WANTED if config.get(name) != "y"]
+    if missing:
         yield Check(
-            "config", FAIL, f"the kernel was built {', '.join(parts)}", "Use a stock Debian kernel"
+            "options",
+            FAIL,
+            f"the kernel was built without {', '.join(missing)}",
+            "Use a stock Debian kernel",
         )
     else:
-        yield Check("config", OK, "all build options as needed")
+        yield Check("options", OK, "all build options as needed")
 
 
 def check_init_on_alloc(machine: Machine) -> Iterator[Check]:
     """With init_on_alloc off, pages that DMA reuses change without a fault."""
-    found = re.findall(r"(?:^|\s)init_on_alloc=(\S+)", machine.read("proc/cmdline") or "")
-    default = (machine.config() or {}).get("INIT_ON_ALLOC_DEFAULT_ON", "n") == "y"
-    enabled = found[-1] in ("1", "y", "on") if found else default
+    value = machine.parameter("init_on_alloc")
+    enabled = value in ("1", "y", "on") if value else machine.has("INIT_ON_ALLOC_DEFAULT_ON")
     if enabled:
         yield Check("init_on_alloc", OK, "on")
     else:
@@ -416,60 +394,31 @@ def _hypervisor(machine: Machine) -> str:
     kind = (machine.read("sys/hypervisor/type") or "").strip()
     if kind:
         return kind
-    flags = re.search(r"^flags\s*:(.*)$", machine.read("proc/cpuinfo") or "", re.M)
-    if flags is None or " hypervisor" not in flags.group(1):
+    if "hypervisor" not in machine.cpu_flags():
         return "none"
     name = (machine.read("sys/class/dmi/id/sys_vendor") or "").strip()
     return name or "unknown"
 
 
 def check_hypervisor(machine: Machine) -> Iterator[Check]:
-    """Xen PV and encrypted guests are refused: page tables work differently there."""
+    """What it runs on, to be told in reports; which ones are refused: see :func:`check_machine`."""
     name = _hypervisor(machine)
-    guest = (machine.read("sys/hypervisor/guest_type") or "").strip()
-    flags = (machine.read("proc/cpuinfo") or "").split()
-    if name == "xen" and guest in ("PV", "") and "PVH" not in guest:
-        yield Check("hypervisor", FAIL, "a Xen PV guest", "Run it as an HVM or PVH guest")
-    elif any(machine.path(f"dev/{device}").exists() for device in ("sev-guest", "tdx_guest")):
-        yield Check(
-            "hypervisor", FAIL, "a guest with encrypted memory", "Run it without SEV or TDX"
-        )
-    elif "svm" in flags and machine.path("sys/module/kvm_amd").is_dir():
-        yield Check(
-            "hypervisor",
-            WARN,
-            "KVM on AMD is loaded: a snapshot is refused while a virtual machine runs",
-            "Stop the virtual machines first",
-        )
-    else:
-        yield Check("hypervisor", OK, "bare metal" if name == "none" else f"a guest of {name}")
-
-
-def check_nohz_full(machine: Machine) -> Iterator[Check]:
-    """nohz_full CPUs take a lock before the probe can run."""
-    cpus = (machine.read("sys/devices/system/cpu/nohz_full") or "").strip()
-    if cpus in ("", "(null)"):
-        cpus = ""
-        found = re.search(r"(?:^|\s)nohz_full=(\S+)", machine.read("proc/cmdline") or "")
-        cpus = found.group(1) if found else ""
-    if cpus:
-        yield Check("nohz_full", FAIL, f"CPUs {cpus} run without a tick", "Boot without nohz_full=")
-    else:
-        yield Check("nohz_full", OK, "off")
+    yield Check("hypervisor", OK, "bare metal" if name == "none" else f"a guest of {name}")
 
 
 def check_memory(machine: Machine) -> Iterator[Check]:
-    """Memory for the pool of copies: the module's default is a quarter of RAM."""
-    text = machine.read("proc/meminfo") or ""
-    values = {key: int(kib) << 10 for key, kib in re.findall(r"^(\w+):\s+(\d+) kB", text, re.M)}
-    total, free = values.get("MemTotal"), values.get("MemAvailable")
+    """Memory for the module's default pool of copies."""
+    memory = machine.memory()
+    total, free = memory.get("MemTotal"), memory.get("MemAvailable")
     if not total or free is None:
         yield Check("memory", WARN, "cannot read /proc/meminfo")
         return
-    pool = max(total // POOL_DIVISOR, MIN_POOL_BYTES)
+    status = _ask(machine)
+    asked = status.default_pool if status else 0
+    pool = asked or default_pool_bytes(total)
     message = f"{format_bytes(free)} available, the default pool takes {format_bytes(pool)}"
     if free < pool + MIN_FREE_BYTES:
-        yield Check("memory", WARN, message, "Free some memory, or ask for a smaller pool (--pool)")
+        yield Check("memory", WARN, message, refusals.remedy("pool_too_large"))
     else:
         yield Check("memory", OK, message)
 
@@ -522,10 +471,10 @@ CHECKS: tuple[Callable[[Machine], Iterator[Check]], ...] = (
     check_bcc,
     check_symbols,
     check_tracepoint,
-    check_config,
+    check_options,
+    check_machine,
     check_init_on_alloc,
     check_hypervisor,
-    check_nohz_full,
     check_memory,
     check_selftest,
     check_tools,

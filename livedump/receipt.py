@@ -15,9 +15,27 @@ PAGE_BYTES = 4096
 WIDTH = 80
 
 _NS_UNITS = ((10**9, "s"), (10**6, "ms"), (10**3, "us"), (1, "ns"))
-#: As the module times them, in order; ``exit`` follows, see :func:`exit_ns`.
+#: Before the stop, as the module times them, in order: ``prepare`` is their sum.
+PREPARATION = ("reserve", "hooks", "survey", "plan")
+#: Of the stop, as the module times them, in order; ``exit`` follows, see :func:`exit_ns`.
 PHASES = ("rendezvous", "save", "protect", "flush", "recopy")
 
+#: Classes of pages by what the image holds, and what each one is: they add up to ``pages_ram``.
+CLASSES = {
+    "pages_saved_stop": "sensitive memory, copied before or in the stop",
+    "pages_saved_fault": "copied on the first write",
+    "pages_saved_hook": "copied before a kernel mapping changed",
+    "pages_in_place": "not written since, read from memory",
+    "pages_own": "livedump's own memory, zeros",
+    "pages_unreadable": "offline, poisoned or unmapped, zeros",
+    "pages_lost": "no room in the pool, zeros",
+    "pages_vanished": "unmapped or poisoned while held, zeros",
+}
+#: Counted on top of that: what the image holds of them may be newer than the instant.
+CAVEATS = {
+    "pages_live": "also mapped writable by vmalloc or modules",
+    "pages_unguarded": "mapped or pinned by user space: stores unseen",
+}
 
 #: Counts that make a verdict, and what each one says.
 LOST = {
@@ -29,7 +47,7 @@ UNPROVEN = {
     "mappings_unseen": "mappings were made in a way that cannot be followed",
     "nmis_late": "NMIs came after the last copy in the stop",
     "nmis_running": "CPUs were inside an NMI at the instant",
-    "entries_late": "entries were found late",
+    "entries_late": "entries were still tagged after release",
 }
 
 
@@ -116,25 +134,41 @@ def phases_ns(report: abi.ReportDict) -> dict[str, int]:
     return {**{name: int(report[f"{name}_ns"]) for name in PHASES}, "exit": exit_ns(report)}
 
 
+def preparation_ns(report: abi.ReportDict) -> dict[str, int]:
+    """The steps before the stop in order, ns."""
+    return {name: int(report[f"{name}_ns"]) for name in PREPARATION}
+
+
+def is_counted(report: abi.ReportDict) -> bool:
+    """Whether all of RAM was looked at for :data:`CAVEATS`, which goes on after the stop."""
+    return bool(report["pages_counted"] >= report["pages_ram"])
+
+
+def _with_parts(whole_ns: int, what: str, parts_ns: Mapping[str, int]) -> str:
+    """The whole, and its parts in the same unit."""
+    scale, unit = _ns_unit(whole_ns)
+    digits = 0 if scale == 1 else 1
+    shown = {name: f"{value / scale:.{digits}f}" for name, value in parts_ns.items()}
+    if "save" in shown and not float(shown["save"]):
+        del shown["save"]
+    parts = ", ".join(f"{name} {value}" for name, value in shown.items())
+    return f"{whole_ns / scale:.{digits}f} {unit}{what} ({parts})"
+
+
 def downtime_line(report: abi.ReportDict) -> str:
     """The downtime with its phases, in one line, e.g.::
 
     downtime 3.1 ms (rendezvous 0.3, protect 0.4, flush 0.1, recopy 1.9, exit 0.4) after 1.2 s of
-    preparation
+    preparation (reserve 0.8, hooks 0.1, survey 0.1, plan 0.2)
 
     A save that would show as 0.0 is left out: only strategy ``eager`` saves much inside the stop.
     """
-    stop_ns = int(report["stop_ns"])
-    scale, unit = _ns_unit(stop_ns)
-    digits = 0 if scale == 1 else 1
-    shown = {name: f"{value / scale:.{digits}f}" for name, value in phases_ns(report).items()}
-    if not float(shown["save"]):
-        del shown["save"]
-    phases = ", ".join(f"{name} {value}" for name, value in shown.items())
-    line = f"downtime {stop_ns / scale:.{digits}f} {unit} ({phases})"
-    line += f" after {format_ns(int(report['prepare_ns']))} of preparation"
+    line = f"downtime {_with_parts(int(report['stop_ns']), '', phases_ns(report))}"
+    line += " after "
+    line += _with_parts(int(report["prepare_ns"]), " of preparation", preparation_ns(report))
     if report["attempts"] > 1:
-        line += f", at attempt {report['attempts']}"
+        stops = format_ns(int(report["stops_ns"]))
+        line += f", {report['attempts']:,} attempts stopped the machine for {stops} together"
     if report["nmis"]:
         line += f", {report['nmis']} NMIs inside the stop"
     return line
@@ -210,8 +244,8 @@ def _ns(report: abi.ReportDict, name: str, explanation: str) -> Row:
     return Row(name, format_ns(int(report[f"{name}_ns"])), explanation)
 
 
-def _pages(report: abi.ReportDict, name: str, explanation: str) -> Row:
-    key = "pages_" + name.replace(" ", "_")
+def _pages(report: abi.ReportDict, key: str, explanation: str) -> Row:
+    name = key.removeprefix("pages_").replace("_", " ")
     return Row(name, format_pages(int(report[key])), explanation)
 
 
@@ -219,6 +253,10 @@ def downtime_rows(report: abi.ReportDict) -> list[Row]:
     """The phases of the stop, and what lies before and after it."""
     return [
         _ns(report, "prepare", "everything before the stop, no downtime"),
+        _ns(report, "reserve", "of it: the pool of copies, tables, notes"),
+        _ns(report, "hooks", "of it: what sees kernel mappings change, armed"),
+        _ns(report, "survey", "of it: which pages there are to be read"),
+        _ns(report, "plan", "of it: what stays writable copied, the stop planned"),
         _ns(report, "stop", "the downtime: stop_machine(), call to return"),
         _ns(report, "rendezvous", "until every CPU had reached the stop"),
         _ns(report, "save", "eager: sensitive memory; lazy: what became a stack meanwhile"),
@@ -227,9 +265,13 @@ def downtime_rows(report: abi.ReportDict) -> list[Row]:
         _ns(report, "recopy", "the others' TLBs; memory never protected, if written since copied"),
         Row("exit", format_ns(exit_ns(report)), "from the instant to stop_machine()'s return"),
         _ns(report, "release", "permissions restored, no downtime; 0 while held"),
-        Row("attempts", f"{report['attempts']:,}", "stops tried; all times are the last one's"),
+        Row(
+            "attempts", f"{report['attempts']:,}", "stops tried; the times above are the last one's"
+        ),
+        _ns(report, "stops", "the downtime of all attempts together"),
         Row("nmis", f"{report['nmis']:,}", "NMIs seen inside the stop"),
         Row("nmis late", f"{report['nmis_late']:,}", "of them, after the last copy, must be 0"),
+        Row("nmis running", f"{report['nmis_running']:,}", "CPUs inside one then, must be 0"),
         Row("recopies", f"{report['recopies']:,}", "how often all was copied again, for NMIs"),
         Row("recopied", f"{report['recopied']:,}", "of saved stop, copied again: written since"),
     ]
@@ -238,23 +280,21 @@ def downtime_rows(report: abi.ReportDict) -> list[Row]:
 def page_rows(report: abi.ReportDict) -> list[Row]:
     """Pages of RAM by what the image holds for them; the first is the sum of those that follow."""
     return [
-        _pages(report, "ram", "all RAM, the sum of the classes below"),
-        _pages(report, "saved stop", "sensitive memory, copied before or in the stop"),
-        _pages(report, "saved fault", "copied on the first write"),
-        _pages(report, "saved hook", "copied before a kernel mapping changed"),
-        _pages(report, "in place", "not written since, read from memory"),
-        _pages(report, "own", "livedump's own memory, zeros"),
-        _pages(report, "unreadable", "offline, poisoned or unmapped, zeros"),
-        _pages(report, "lost", "no room in the pool, zeros"),
+        _pages(report, "pages_ram", "all RAM, the sum of the classes below"),
+        *(_pages(report, name, what) for name, what in CLASSES.items()),
     ]
 
 
 def caveat_rows(report: abi.ReportDict) -> list[Row]:
     """Pages that the image holds but that may be newer than the instant; counted on top."""
-    return [
-        _pages(report, "live", "also mapped writable by vmalloc or modules"),
-        _pages(report, "unguarded", "mapped or pinned by user space: stores unseen"),
-    ]
+    return [_pages(report, name, what) for name, what in CAVEATS.items()]
+
+
+def counting(report: abi.ReportDict) -> str:
+    """How far the count of :data:`CAVEATS` has come, in words."""
+    if is_counted(report):
+        return "all counted"
+    return "NOT all counted until release" if _is_released(report) else "still counting"
 
 
 def fault_rows(report: abi.ReportDict) -> list[Row]:
@@ -274,6 +314,11 @@ def fault_rows(report: abi.ReportDict) -> list[Row]:
         Row("fault max", format_ns(int(report["fault_max_ns"])), "the slowest one"),
         Row("untraced", f"{report['trace_skipped']:,}", "faults without a trace event"),
         Row("hooks missed", f"{report['hooks_missed']:,}", "hooked kernel calls not seen"),
+        Row(
+            "unseen",
+            f"{report['mappings_unseen']:,}",
+            "mappings that cannot be followed, must be 0",
+        ),
         Row("pool used", pool, "pages for copies"),
     ]
 
@@ -286,6 +331,8 @@ def entry_rows(report: abi.ReportDict) -> list[Row]:
         Row("by level", _leaves(report["entries_by_level"]), "of these"),
         Row("restored", f"{report['entries_restored']:,}", "by release, not by faults"),
         Row("late", f"{report['entries_late']:,}", "found tagged after release, must be 0"),
+        Row("cleared", f"{report['marks_cleared']:,}", "left by an earlier snapshot, should be 0"),
+        Row("changes", f"{report['changes_logged']:,}", "of mappings, from planning to the stop"),
         Row("demotions", f"{report['demotions']:,}", "large pages split, before the stop or since"),
         Row("tables left", f"{report['tables_left']:,}", "of them, not given back: should be 0"),
         Row("leaves before", _leaves(report["leaves_before"]), "direct map before the snapshot"),
@@ -299,7 +346,13 @@ def tables(report: abi.ReportDict) -> list[tuple[str, list[Row]]]:
     return [
         ("Downtime", downtime_rows(report)),
         ("Pages, by what the image holds", page_rows(report)),
-        ("Of these, not guarded: may be newer than the instant", caveat_rows(report)),
+        (
+            "Of these, not guarded: may be newer than the instant",
+            [
+                *caveat_rows(report),
+                _pages(report, "pages_counted", f"looked at: {counting(report)}"),
+            ],
+        ),
         ("Faults while held", fault_rows(report)),
         ("Page tables", entry_rows(report)),
     ]
@@ -326,8 +379,9 @@ def render(report: abi.ReportDict) -> str:
     """The short receipt, one screen: instant, downtime, verdict, pages and caveats."""
     if not report["instant_realtime_ns"]:
         return "no snapshot was taken since the module was loaded"
-    rows = page_rows(report)
-    caveats = caveat_rows(report)
+    caveat = "may be newer than the instant"
+    if not is_counted(report):
+        caveat += f"; {counting(report)}"
     return "\n".join(
         [
             f"instant  {instant(report)} ({strategy_name(report)})",
@@ -337,9 +391,9 @@ def render(report: abi.ReportDict) -> str:
             entries_line(report),
             leaves_lines(report),
             "pages, by what the image holds:",
-            format_rows(rows),
-            "of these, not guarded (may be newer than the instant):",
-            format_rows(caveats),
+            format_rows(page_rows(report)),
+            f"of these, not guarded ({caveat}):",
+            format_rows(caveat_rows(report)),
             f"pool     {report['pool_used']:,} of {format_pages(int(report['pool_pages']))} used, "
             f"{report['faults']:,} faults",
         ]

@@ -18,7 +18,7 @@ from types import TracebackType
 from livedump import abi, lockdown
 from livedump.control import DEFAULT_STRATEGY, Control, Controller, Status
 from livedump.dump import DumpResult, amend, write
-from livedump.errors import LivedumpError, NotLoadedError, SessionError
+from livedump.errors import ControlError, LivedumpError, NotLoadedError, SessionError
 
 Progress = Callable[[int, int], None]
 
@@ -102,8 +102,8 @@ class Session:
                     max_hold_ms=self._max_hold_ms,
                     progress=self._preparing,
                 )
-            except BaseException:
-                self._abandon()
+            except BaseException as error:
+                self._abandon(refused=_is_refusal(error))
                 raise
         return self
 
@@ -169,18 +169,19 @@ class Session:
         finally:
             self._close()
 
-    def _abandon(self) -> None:
+    def _abandon(self, *, refused: bool = False) -> None:
         """Leave nothing behind, without hiding the error that brought us here.
 
         Closing the owner file is enough, but for a persistent snapshot. That one needs the
-        request, and only if it is ours: a refused or interrupted request leaves the instant as it
-        was.
+        request, and only if it is ours, which may still be prepared: what the module refused is
+        not, and a request that never arrived leaves the instant as it was.
         """
         try:
-            if self._persist:
+            if self._persist and not refused:
                 with self._controller() as control:  # the old connection may have been interrupted
                     status = control.status()
-                    if status.state == "holding" and _instant(status) != self._instant_before:
+                    taken = _instant(status) != self._instant_before
+                    if status.state == "prepared" or (status.state == "holding" and taken):
                         control.release()
         except LivedumpError:
             pass
@@ -191,6 +192,10 @@ class Session:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
+
+
+def _is_refusal(error: BaseException) -> bool:
+    return isinstance(error, ControlError) and error.refusal != "none"
 
 
 def _instant(status: Status) -> int:

@@ -214,12 +214,12 @@ def progress_bar(what: str) -> Iterator[Progress]:
 
 
 @contextmanager
-def spinner(what: str) -> Iterator[None]:
-    """A spinner on standard error, only on a terminal."""
+def spinner(what: str) -> Iterator[Callable[[str], None]]:
+    """A spinner on standard error, only on a terminal; yields what changes its text."""
     if json_mode() or not sys.stderr.isatty():
-        yield
+        yield lambda text: None
         return
     from rich.console import Console
 
-    with Console(stderr=True).status(what):
-        yield
+    with Console(stderr=True).status(what) as status:
+        yield status.update

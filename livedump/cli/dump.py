@@ -23,11 +23,11 @@ def render_result(result: DumpResult) -> str:
 
 def render_info(image: Image, *, full: bool) -> str:
     """What an image is, and its receipt."""
-    ram = sum(item.mem_bytes for item in image.ranges[1:])
+    ram = sum(item.mem_bytes for item in image.ram)
     head = [
         f"image    {image.path}, {receipt.format_bytes(image.layout.end)}",
         f"kernel   {image.release or 'unknown'}, {image.cpus} CPUs, "
-        f"{receipt.format_bytes(ram)} RAM in {len(image.ranges) - 1} ranges",
+        f"{receipt.format_bytes(ram)} RAM in {len(image.ram)} ranges",
     ]
     if image.verdict is abi.Verdict.PENDING:
         head.append("INCOMPLETE: the dump did not finish, or this is the live image")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from livedump import abi, doctor, kmod
+from livedump import abi, kmod
 from livedump.control import Control, Controller
+from livedump.machine import Machine
 from livedump.selftest.host import Host
 
 
@@ -16,9 +17,7 @@ class Services:
 
     control: Callable[[], Controller] = Control
     image_path: str = abi.IMAGE_PATH
-    machine: Callable[[str | None], doctor.Machine] = field(
-        default=lambda path: doctor.Machine(module_path=path)
-    )
+    machine: Callable[[str | None], Machine] = field(default=lambda path: Machine(module_path=path))
     find_module: Callable[[str | None], kmod.ModuleFile] = kmod.find_module
     load: Callable[[kmod.ModuleFile], bool] = kmod.load
     unload: Callable[[], None] = kmod.unload

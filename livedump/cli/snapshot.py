@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from livedump import abi, receipt
+from livedump import abi, receipt, refusals
 from livedump.cli.common import emit, examples, json_option, progress_bar, spinner
 from livedump.cli.dump import EXIT_INCOMPLETE, render_result
 from livedump.cli.services import Services
@@ -20,6 +20,16 @@ from livedump.session import Session
 
 DEFAULT_MAX_HOLD = "10m"
 _POLL_S = 0.5
+
+#: What the module does before a snapshot is held, in words.
+STEPS = {
+    "none": "about to begin",
+    "reserve": "reserving the pool of copies",
+    "hooks": "arming what sees mappings change",
+    "survey": "looking at all pages",
+    "plan": "copying what stays writable, planning the stop",
+    "stop": "stopping the machine",
+}
 
 #: The default first.
 STRATEGIES = (abi.Strategy.LAZY, abi.Strategy.EAGER, abi.Strategy.DEFAULT)
@@ -34,23 +44,36 @@ def _duration_ms(_ctx: click.Context, _param: click.Parameter, value: str | None
 
 
 def render_status(status: Status) -> str:
-    """State, owner and last error, then the short receipt."""
+    """State, owner, what is or would be refused and why, then the short receipt."""
     owner = "nobody, it persists" if status.persistent else f"process {status.owner_pid}"
-    head = [f"state    {status.state}"]
+    step = f": {STEPS.get(status.step, status.step)}" if status.state == "prepared" else ""
+    lines = [f"state    {status.state}{step}"]
     if status.state != "idle":
-        head.append(f"owner    {owner}")
-    elif status.reason != "none":
-        head.append(f"released {status.reason}")
+        lines.append(f"owner    {owner}")
+    elif status.reason not in ("none", "failed"):
+        lines.append(f"released {status.reason}")
     if status.error:
-        head.append(f"error    {status.error}")
-    return "\n".join([*head, receipt.render(status.report)])
+        lines += ["no snapshot was taken", *_refusal("refused", status.refusal, status.error)]
+    elif status.state != "prepared":
+        lines.append(receipt.render(status.report))
+    if status.machine != "none":
+        lines += _refusal("machine", status.machine, "a snapshot would be refused now")
+    return "\n".join(lines)
+
+
+def _refusal(label: str, name: str, words: str) -> list[str]:
+    remedy = refusals.remedy(name)
+    return [f"{label:<9}{words} ({name})", *([f"{'':<9}-> {remedy}"] if remedy else [])]
 
 
 @click.command(epilog=examples("livedump status", "livedump status --json | jq .report.stop_ns"))
 @json_option
 @click.pass_context
 def status(ctx: click.Context) -> None:
-    """Show the module's state and the receipt of the snapshot held now or last."""
+    """Show the module's state and the receipt of the snapshot held now or last.
+
+    Where there was none: why it was refused, and what to do about it.
+    """
     services: Services = ctx.obj
     with services.control() as control:
         now = control.status()
@@ -130,16 +153,19 @@ def snapshot(
     persist = not target and not foreground
     if max_hold is None:
         max_hold = parse_duration_ms(DEFAULT_MAX_HOLD) if persist else 0
-    session = Session(
-        strategy=strategy,
-        pool_bytes=pool,
-        max_hold_ms=max_hold,
-        persist=persist,
-        controller=services.control,
-        image_path=services.image_path,
-    )
     with ExitStack() as stack:
-        with spinner("preparing and taking the snapshot"):
+        with spinner("preparing the snapshot") as say:
+            session = Session(
+                strategy=strategy,
+                pool_bytes=pool,
+                max_hold_ms=max_hold,
+                persist=persist,
+                preparing=lambda now: say(
+                    f"preparing the snapshot: {STEPS.get(now.step, now.step)}"
+                ),
+                controller=services.control,
+                image_path=services.image_path,
+            )
             stack.enter_context(session)
         taken = session.taken
         if taken is None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from livedump import refusals
 from livedump.conditions import NOW, Condition, ConditionError, parse
 from livedump.control import Control
 from livedump.errors import SessionError
@@ -63,13 +64,19 @@ def dump_files(target: Path, most: int) -> list[Path]:
 def check_module() -> None:
     """Raise unless a snapshot can be taken now.
 
-    :raises livedump.errors.LivedumpError: the module is not loaded, or holds one
+    :raises livedump.errors.LivedumpError: the module is not loaded, holds one, or would refuse
     """
     with Control() as control:
-        state = control.status().state
-    if state != "idle":
+        now = control.status()
+    if now.state != "idle":
         raise SessionError(
-            f"the module is {state} already", step=STEP, remedy="Run: livedump release"
+            f"the module is {now.state} already", step=STEP, remedy="Run: livedump release"
+        )
+    if now.machine != "none":
+        raise SessionError(
+            f"the module would refuse a snapshot of this machine ({now.machine})",
+            step=STEP,
+            remedy=refusals.remedy(now.machine),
         )
 
 

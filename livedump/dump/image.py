@@ -1,8 +1,8 @@
 """The image: an ELF64 core with our note, as /proc/livedump shows it and as dumps hold it.
 
 Layout: ELF header; program headers, exactly one PT_NOTE and it comes first; notes (NT_PRSTATUS for
-each CPU, VMCOREINFO, LIVEDUMP with struct livedump_report); then the data of the PT_LOADs,
-page-aligned.
+each CPU, with its number + 1 as pr_pid, VMCOREINFO, LIVEDUMP with struct livedump_report); then the
+data of the PT_LOADs, page-aligned: RAM, ascending, and last the kernel's text, which is part of it.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Note(NamedTuple):
 class Layout:
     """What the headers and notes of an image say.
 
-    :ivar ranges: the PT_LOADs in file order; the first is the kernel's text
+    :ivar ranges: the PT_LOADs in file order; the last is the kernel's text
     :ivar report_offset: where struct livedump_report lies in the file
     :ivar end: size of the whole image in bytes
     """
@@ -71,6 +71,11 @@ class Layout:
     report_offset: int
     report: abi.Report
     end: int
+
+    @property
+    def ram(self) -> tuple[Range, ...]:
+        """The ranges of RAM, without the kernel's text, which is in one of them."""
+        return self.ranges[:-1]
 
     @property
     def vmcoreinfo(self) -> dict[str, str]:
@@ -257,8 +262,13 @@ class Image:
 
     @property
     def ranges(self) -> tuple[Range, ...]:
-        """The PT_LOADs; the first is the kernel's text, the others are RAM."""
+        """The PT_LOADs; the last is the kernel's text, the others are RAM."""
         return self.layout.ranges
+
+    @property
+    def ram(self) -> tuple[Range, ...]:
+        """The ranges of RAM."""
+        return self.layout.ram
 
     @property
     def cpus(self) -> int:

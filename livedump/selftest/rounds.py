@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from livedump import __version__, abi
+from livedump import __version__, abi, receipt
 from livedump.control import Control, Controller, Status
 from livedump.dump import Image, open_image
 from livedump.errors import ImageError
@@ -26,20 +26,14 @@ _POOL_DIVISOR = 4
 _MAX_HOLD_MS = 120_000
 
 #: Counters of the receipt that must be 0, and what it means if one is not.
-ZEROS = (
-    ("pages_lost", "pages had no room in the pool"),
-    ("entries_late", "entries were still tagged after release"),
-    ("nmis_late", "NMIs came after the last copy in the stop"),
-    ("hooks_missed", "hooked kernel calls were not seen"),
-    ("tables_left", "large pages were not given back"),
-)
+ZEROS = {**receipt.LOST, **receipt.UNPROVEN, "tables_left": "large pages were not given back"}
 
 #: Of a receipt, what a result keeps.
 _KEPT = (
     *("stop_ns", "release_ns", "attempts", "nmis", "recopies", "faults", "fault_max_ns"),
     *("demotions", "pages_saved_stop", "pages_saved_fault", "pages_saved_hook"),
     *("pool_pages", "pool_used", "leaves_before", "leaves_after"),
-    *(name for name, _ in ZEROS),
+    *ZEROS,
 )
 
 
@@ -241,7 +235,9 @@ def _read(image: Image, pfn: int) -> bytes | None:
 
 def _judge(final: Status, compared: Compared, nmis_held: int) -> Round:
     report = final.report
-    problems = [f"{report[name]:,} {meaning} ({name})" for name, meaning in ZEROS if report[name]]
+    problems = [
+        f"{report[name]:,} {meaning} ({name})" for name, meaning in ZEROS.items() if report[name]
+    ]
     if final.verdict != "complete":
         problems.append(f"the verdict is {final.verdict}")
     if not report["faults"]:

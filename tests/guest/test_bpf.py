@@ -123,7 +123,7 @@ def test_programs_run_throughout(bpf: Any, load: Load, strategy: str) -> None:
         ran = {name: now - before[name] for name, now in counts(bpf).items()}
         with open_image(abi.IMAGE_PATH) as image:
             held = witness.image_values(image)
-            last = image.ranges[-1]
+            last = image.ram[-1]
         report = session.status().report
     assert min(ran.values()) > 10, ran
     assert {value for row in held.values() for value in row} == {0xB4}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -11,12 +12,15 @@ from pathlib import Path
 import pytest
 
 from livedump import abi
+from livedump.control import Control
 from livedump.dump import open_image
+from livedump.receipt import format_bytes
 from livedump.session import Session
 from tests.guest.load import Load
 from tools import witness
 
 LIVEDUMP = ["livedump"]
+PR_PID_AT = 32  # in struct elf_prstatus
 
 
 def test_image_reports_its_size() -> None:
@@ -27,6 +31,30 @@ def test_image_reports_its_size() -> None:
             assert image.cpus == os.cpu_count()
         assert os.stat(abi.IMAGE_PATH).st_mode & 0o7777 == 0o400
     assert os.stat(abi.IMAGE_PATH).st_size == 0
+
+
+def test_cpus_are_told_apart() -> None:
+    """By pr_pid, as crash does; and the kernel's text comes behind all RAM."""
+    with Session(pool_bytes=256 << 20), open_image(abi.IMAGE_PATH) as image:
+        status = [note.desc for note in image.layout.notes if note.name == "CORE"]
+        text, ram = image.ranges[-1], image.ram
+    assert [struct.unpack_from("<i", desc, PR_PID_AT)[0] for desc in status] == [
+        cpu + 1 for cpu in range(os.cpu_count() or 1)
+    ]
+    assert [item.paddr for item in ram] == sorted(item.paddr for item in ram)
+    assert any(
+        item.paddr <= text.paddr and text.paddr - item.paddr == text.offset - item.offset
+        for item in ram
+    )
+
+
+def test_the_doctor_asks_the_module() -> None:
+    checks = json.loads(run("doctor", "--json").stdout)["checks"]
+    found = {check["name"]: check for check in checks}
+    assert found["machine"]["message"] == "the module refuses nothing about it"
+    with Control() as control:
+        pool = control.status().default_pool
+    assert f"the default pool takes {format_bytes(pool)}" in found["memory"]["message"]
 
 
 def test_drgn_opens_the_live_image() -> None:

@@ -19,27 +19,28 @@ from tools import witness
 LIVEDUMP = ["livedump"]
 
 
-def refused(pattern: str, **options: int) -> None:
+def refused(refusal: str, pattern: str, **options: int) -> None:
     """The request fails with the kernel's own words, and nothing is held."""
-    with pytest.raises(ControlError, match=pattern):
+    with pytest.raises(ControlError, match=pattern) as caught:
         Session(**options).__enter__()  # type: ignore[arg-type]
+    assert caught.value.refusal == refusal
     with Control() as control:
         status = control.status()
-    assert status.state == "idle"
+    assert (status.state, status.refusal) == ("idle", refusal)
     assert witness.tags(witness.direct_map()) == 0
 
 
 def test_pool_larger_than_memory_is_refused() -> None:
-    refused("does not fit", pool_bytes=1 << 40)
+    refused("pool_too_large", "does not fit", pool_bytes=1 << 40)
 
 
 def test_pool_too_small_for_the_stop_is_refused(load: Load) -> None:
     for _ in range(5):
-        refused("not even hold", pool_bytes=1 << 20)
+        refused("pool_too_small", "not even hold", pool_bytes=1 << 20)
 
 
 def test_pool_that_wraps_around_is_refused() -> None:
-    refused("does not fit", pool_bytes=(1 << 64) - 1)
+    refused("pool_too_large", "does not fit", pool_bytes=(1 << 64) - 1)
 
 
 def test_owner_must_be_an_image_file() -> None:

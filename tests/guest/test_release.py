@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from livedump import abi
-from livedump.control import Control
+from livedump.control import Control, Status
 from livedump.errors import ControlError
 from livedump.session import Session
 from tests.guest.load import Load
@@ -134,14 +134,29 @@ def test_sigkill_during_preparation_leaves_nothing_protected() -> None:
     assert in_time > 0, "every child was holding already: proves nothing"
 
 
+def test_interrupted_preparation_leaves_nothing_behind() -> None:
+    """Ctrl-C before there is a snapshot, one that would persist."""
+
+    def interrupt(_status: Status) -> None:
+        raise KeyboardInterrupt
+
+    with unchanged_direct_map():
+        with pytest.raises(KeyboardInterrupt):
+            Session(pool_bytes=POOL, persist=True, preparing=interrupt).__enter__()
+        wait_for_state("idle")
+        with Control() as control:
+            assert control.status().refusal == "cancelled"
+
+
 def test_second_client_is_refused() -> None:
     with Session(pool_bytes=POOL) as session:
         instant = session.status().report["instant_monotonic_ns"]
-        with pytest.raises(ControlError, match="held already"):
+        with pytest.raises(ControlError, match="prepared already") as refused:
             Session(pool_bytes=POOL).__enter__()
+        assert refused.value.refusal == "busy"
         second = subprocess.run([*LIVEDUMP, "snapshot"], capture_output=True, text=True)
         assert second.returncode == 1
-        assert "held already" in second.stderr
+        assert "prepared already" in second.stderr
         status = session.status()
         assert status.state == "holding"
         assert status.report["instant_monotonic_ns"] == instant

@@ -13,6 +13,8 @@ import pytest
 
 from livedump import abi
 from livedump.dump import open_image
+from livedump.selftest.host import Host
+from livedump.selftest.rounds import Options, SelfTest
 from livedump.session import Session
 from tests.race.conftest import PARAMETERS, set_delays
 from tests.race.provoke import PAGE, control, pages
@@ -76,9 +78,21 @@ def changed_by_timers(_value: int) -> int:
         witness.control("stop")
 
 
+def changed_beside_fixed_pages(_value: int) -> int:
+    """Page tables that change in the image: such pages are all over RAM, some beside those that
+    must stay writable."""
+    test = SelfTest(Host(), Options(hold_s=1, pool_bytes=POOL))
+    return len(test.round().compared.changed_tables)
+
+
 @pytest.mark.parametrize(
     ("name", "judge"),
-    [("flush", changed_by_timers), ("publish", changed_by_savers), ("recheck", changed_by_readers)],
+    [
+        ("flush", changed_by_timers),
+        ("publish", changed_by_savers),
+        ("neighbours", changed_beside_fixed_pages),
+        ("recheck", changed_by_readers),
+    ],
 )
 def test_mutant_is_caught(name: str, judge: object) -> None:
     assert callable(judge)

@@ -7,10 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
-from livedump import doctor, kmod
+from livedump import kmod
 from livedump.cli.services import Services
 from livedump.control import Status
 from livedump.errors import ControlError, ModuleError, NotLoadedError
+from livedump.machine import Machine
 from livedump.receipt import final_verdict
 from tests.unit import images
 
@@ -25,13 +26,14 @@ class FakeModule:
         self.loaded = True
         self.refuse: Exception | None = None
         self.on_snapshot: Callable[[], None] = lambda: None
+        self.preparing: list[Status] = []  # what it says until it holds
         self.values = images.report()
         self.late: dict[str, int] = {}  # what only release finds out
         self.write()
 
     def write(self, data: bytes | None = None) -> None:
         """Put an image where /proc/livedump would be."""
-        ram = [images.Segment(0x100000, b"K" * 8192), images.Segment(0, bytes(range(256)) * 4096)]
+        ram = [images.Segment(0, bytes(range(256)) * 4096), images.Segment(0x100000, b"K" * 8192)]
         self.image.write_bytes(images.build(ram, values=self.values) if data is None else data)
 
     def hold(self, flags: int = 0, owner_pid: int = 77) -> None:
@@ -49,7 +51,9 @@ class FakeModule:
         return Services(
             control=self.control,
             image_path=str(self.image),
-            machine=lambda path: doctor.Machine(root=self.image.parent, module_path=path),
+            machine=lambda path: Machine(
+                root=self.image.parent, module_path=path, control=self.control
+            ),
             find_module=lambda path: kmod.ModuleFile(Path(path or "x.ko"), "argument", ""),
             load=self._load,
             unload=self._unload,
@@ -101,11 +105,16 @@ class FakeControl:
         pool_bytes: int = 0,
         flags: int = 0,
         max_hold_ms: int = 0,
+        progress: Callable[[Status], None] | None = None,
     ) -> Status:
         module = self._module
         module.calls.append(("snapshot", owner_fd, strategy, pool_bytes, flags, max_hold_ms))
         if module.refuse:
             raise module.refuse
+        for status in module.preparing:
+            module.now = status
+            if progress:
+                progress(status)
         module.hold(flags)
         module.on_snapshot()
         return module.now
@@ -113,7 +122,7 @@ class FakeControl:
     def release(self) -> Status:
         module = self._module
         module.calls.append(("release",))
-        if module.now.state != "holding":
+        if module.now.state not in ("prepared", "holding"):
             raise ControlError("no snapshot is held", step="release snapshot", remedy="Take one")
         verdict = int(final_verdict({**module.now.report, **module.late}))
         final = {

@@ -45,12 +45,17 @@ def report(**values: int | list[int]) -> abi.ReportDict:
         "instant_boottime_ns": INSTANT_NS + 1000,
         "instant_monotonic_ns": INSTANT_NS,
         "prepare_ns": 1_200_000_000,
+        "reserve_ns": 840_000_000,
+        "hooks_ns": 50_000_000,
+        "survey_ns": 110_000_000,
+        "plan_ns": 200_000_000,
         "rendezvous_ns": 300_000,
         "save_ns": 20_000,
         "protect_ns": 400_000,
         "flush_ns": 80_000,
         "recopy_ns": 1_900_000,
         "stop_ns": 3_100_000,
+        "stops_ns": 3_100_000,
         "attempts": 1,
         "recopied": 1_500,
         "entries_protected": 2_550,
@@ -65,6 +70,7 @@ def report(**values: int | list[int]) -> abi.ReportDict:
         "pages_in_place": 500_000,
         "pages_own": 3_000,
         "pages_unreadable": 278,
+        "pages_counted": 524_288,
         "pages_live": 40_000,
         "pages_unguarded": 60_000,
         "faults": 1_005,
@@ -88,6 +94,7 @@ def eager_report(**values: int | list[int]) -> abi.ReportDict:
         "flush_ns": 200_000,
         "recopy_ns": 600_000,
         "stop_ns": 64_700_000,
+        "stops_ns": 64_700_000,
         "recopied": 0,
         "entries_protected": 500_000,
         "entries_by_level": [500_000, 0, 0],
@@ -109,6 +116,11 @@ def released(report: abi.ReportDict, **values: int | list[int]) -> abi.ReportDic
     return {**report, **final, **values}
 
 
+def _prstatus(cpu: int) -> bytes:
+    """A CPU's NT_PRSTATUS: crash tells CPUs apart by pr_pid."""
+    return bytes(32) + struct.pack("<i", cpu + 1) + bytes(300)
+
+
 def build(
     segments: Sequence[Segment],
     *,
@@ -119,8 +131,11 @@ def build(
     with_report: bool = True,
     page_align: bool = True,
 ) -> bytes:
-    """An image: one PT_NOTE, then *segments* page-aligned in file order."""
-    registers = list(prstatus) or [bytes(336)] * cpus
+    """An image: one PT_NOTE, then *segments* page-aligned in file order.
+
+    In an image of the module the last one is the kernel's text.
+    """
+    registers = list(prstatus) or [_prstatus(cpu) for cpu in range(cpus)]
     notes = b"".join(note("CORE", 1, desc) for desc in registers)
     notes += note("VMCOREINFO", 0, vmcoreinfo.encode())
     if with_report:

@@ -28,7 +28,9 @@ def outputs() -> dict[str, str]:
     found = {"help.txt": _help([])}
     for name in sorted(cli.commands):
         found[f"help-{name}.txt"] = _help([name])
-    lost = images.report(pages_lost=128, verdict=2, attempts=2, nmis=1)
+    lost = images.report(
+        pages_lost=128, pages_in_place=499_872, verdict=2, attempts=2, stops_ns=6_300_000, nmis=1
+    )
     done = images.released(images.report())
     partly = images.released(images.report(), tables_left=1, leaves_after=[1_024, 510, 1])
     found["receipt.txt"] = receipt.render(done)
@@ -39,6 +41,18 @@ def outputs() -> dict[str, str]:
     held = Status(state="holding", strategy="lazy", flags=1, report=images.report())
     found["status-idle.txt"] = render_status(Status(state="idle"))
     found["status-held.txt"] = render_status(held)
+    preparing = Status(state="prepared", strategy="lazy", step="plan", owner_pid=4711)
+    found["status-prepared.txt"] = render_status(preparing)
+    failed = Status(
+        state="idle",
+        reason="failed",
+        refusal="pool_too_large",
+        error="a pool of 9000 MiB does not fit: 1500 MiB are available",
+        machine="kvm_guest",
+    )
+    found["status-refused.txt"] = render_status(failed)
+    counting = images.report(pages_counted=131_072, pages_live=9_000, pages_unguarded=0)
+    found["receipt-counting.txt"] = receipt.render(counting)
     found["doctor.txt"] = render(
         [
             doctor.Check("privileges", doctor.OK, "root with all capabilities needed"),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,8 +16,9 @@ import pytest
 
 from livedump import abi, doctor
 from livedump.cli import units
-from livedump.cli.common import command_main, emit, json_option
+from livedump.cli.common import command_main, emit, json_option, spinner
 from livedump.cli.main import cli
+from livedump.cli.snapshot import STEPS
 from livedump.control import Status
 from livedump.dump import open_image
 from livedump.errors import ControlError, LivedumpError, ModuleError
@@ -148,7 +150,10 @@ def test_what_only_release_finds_counts(run: Run, module: FakeModule, tmp_path: 
     module.late = {"entries_late": 2}
     result = run("snapshot", "--dump", tmp_path / "vmcore")
     assert result.status == 3
-    assert "verdict unproven" in result.out and "2 entries found late" in result.out
+    assert (
+        "verdict unproven" in result.out
+        and "2 entries were still tagged after release" in result.out
+    )
     assert f"release made it unproven; the note in {tmp_path}/vmcore says so, too" in result.out
     info = run("info", tmp_path / "vmcore", "--json")
     assert info.status == 3
@@ -319,8 +324,73 @@ def test_not_loaded(run: Run, module: FakeModule) -> None:
     assert data["error"]["type"] == "NotLoadedError" and data["error"]["remedy"]
 
 
+def test_status_while_it_is_prepared(run: Run, module: FakeModule) -> None:
+    module.now = Status(state="prepared", step="survey", owner_pid=4711)
+    assert run("status").out.splitlines() == [
+        "state    prepared: looking at all pages",
+        "owner    process 4711",
+    ]
+    data = run("status", "--json").data
+    assert (data["state"], data["step"]) == ("prepared", "survey")
+
+
+def test_every_step_has_its_words() -> None:
+    assert set(STEPS) == {step.name.lower() for step in abi.Step}
+
+
+def test_status_tells_the_last_refusal_and_what_to_do(run: Run, module: FakeModule) -> None:
+    module.now = Status(
+        state="idle",
+        reason="failed",
+        error="a pool of 9 MiB does not fit",
+        refusal="pool_too_large",
+    )
+    assert run("status").out.splitlines() == [
+        "state    idle",
+        "no snapshot was taken",
+        "refused  a pool of 9 MiB does not fit (pool_too_large)",
+        "         -> Free some memory or ask for a smaller pool (--pool)",
+    ]
+    assert run("status", "--json").data["refusal"] == "pool_too_large"
+
+
+def test_status_tells_why_the_machine_would_be_refused(run: Run, module: FakeModule) -> None:
+    module.now = Status(state="idle", machine="kvm_guest")
+    assert run("status").out.splitlines()[-2:] == [
+        "machine  a snapshot would be refused now (kvm_guest)",
+        "         -> Stop the virtual machines first, or take the snapshot inside of them",
+    ]
+
+
+def test_the_spinner_tells_the_step(
+    run: Run, module: FakeModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a terminal; elsewhere and with --json there is none."""
+    said: list[str] = []
+
+    @contextlib.contextmanager
+    def spinner(what: str) -> Iterator[Callable[[str], None]]:
+        said.append(what)
+        yield said.append
+
+    monkeypatch.setattr("livedump.cli.snapshot.spinner", spinner)
+    module.preparing = [Status(state="prepared", step=step) for step in ("reserve", "later")]
+    result = run("snapshot")
+    assert result.status == 0 and result.err == ""
+    begin = "preparing the snapshot"
+    assert said == [begin, f"{begin}: reserving the pool of copies", f"{begin}: later"]
+
+
+def test_a_spinner_on_something_else_than_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with spinner("what") as say:
+        say("more")
+    assert capsys.readouterr().err == ""
+
+
 def test_refused_snapshot(run: Run, module: FakeModule) -> None:
-    module.refuse = ControlError("guest memory is encrypted", step="take snapshot", remedy="No")
+    module.refuse = ControlError(
+        "guest memory is encrypted", step="take snapshot", remedy="No", refusal="encrypted"
+    )
     result = run("snapshot", "--json")
     assert result.status == 1
     assert result.data["error"]["cause"] == "guest memory is encrypted"

@@ -14,9 +14,12 @@ from livedump.analysis import assets
 from livedump.cli import trace as cli
 from livedump.cli import trace_trigger
 from livedump.cli.common import command_main
+from livedump.control import Status
+from livedump.errors import SessionError
 from livedump.trace.probes import Absent, Plan
 from livedump.trace.trigger import Trigger
 from tests.unit import samples
+from tests.unit.fakes import FakeModule
 
 
 def run(*arguments: str) -> int:
@@ -267,3 +270,28 @@ def test_report_html_without_libraries(
     folder = samples.write(tmp_path / "r")
     assert run("report", str(folder), "--html", str(tmp_path / "x.html")) == 1
     assert not os.path.exists(tmp_path / "x.html")
+
+
+@pytest.mark.parametrize(
+    ("now", "words"),
+    [
+        (Status(state="idle"), ""),
+        (Status(state="prepared"), "the module is prepared already. Run: livedump release"),
+        (
+            Status(state="idle", machine="nohz_full"),
+            r"would refuse a snapshot of this machine \(nohz_full\). Boot without nohz_full=",
+        ),
+    ],
+)
+def test_a_trigger_that_could_take_no_snapshot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, now: Status, words: str
+) -> None:
+    """Better said before the moment than at it."""
+    module = FakeModule(tmp_path / "proc")
+    module.now = now
+    monkeypatch.setattr(trace_trigger, "Control", module.control)
+    if not words:
+        trace_trigger.check_module()
+        return
+    with pytest.raises(SessionError, match=words):
+        trace_trigger.check_module()

@@ -9,10 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from livedump import doctor
-from livedump.doctor import FAIL, OK, WARN, Check, Distribution, Machine
+from livedump import abi, doctor
+from livedump import machine as machines
+from livedump import refusals
+from livedump.control import Control, Status
+from livedump.doctor import FAIL, OK, WARN, Check
+from livedump.errors import ControlError
+from livedump.machine import Distribution, Machine
 from livedump.selftest.record import Identity, Record
+from tests.unit.fakes import FakeModule
 
+KMOD = Path(__file__).parents[2] / "kmod"
 RELEASE = "6.1.0-56-amd64"
 CONFIG = """\
 CONFIG_KPROBES=y
@@ -36,9 +43,34 @@ def put(root: Path, name: str, text: str = "") -> None:
 def symbols(*without: str) -> str:
     return "".join(
         f"ffffffff8100{number:04x} T {name}\n"
-        for number, name in enumerate(doctor.SYMBOLS)
+        for number, name in enumerate((*doctor.SYMBOLS, *HOOKS_6_1))
         if name not in without
     )
+
+
+#: One of each group, as kernels have them.
+HOOKS_6_1 = (
+    "__change_page_attr_set_clr",
+    "__text_poke",
+    "vmap_small_pages_range_noflush",
+    "vmap_range_noflush",
+    "page_add_anon_rmap",
+    "page_add_new_anon_rmap",
+    "page_add_file_rmap",
+    "remap_pfn_range",
+)
+HOOKS_6_12 = (
+    *HOOKS_6_1[:4],
+    "folio_add_anon_rmap_ptes",
+    "folio_add_new_anon_rmap",
+    "folio_add_file_rmap_ptes",
+    "remap_pfn_range",
+)
+
+
+def not_reachable() -> Control:
+    """No test asks the module of the machine that it runs on."""
+    raise ControlError("not permitted", step="reach module")
 
 
 @pytest.fixture
@@ -56,7 +88,7 @@ def machine(tmp_path: Path) -> Machine:
     put(root, "sys/kernel/tracing/events/exceptions/page_fault_kernel/id", "1")
     put(root, f"boot/config-{RELEASE}", CONFIG)
     put(root, "proc/cmdline", "root=/dev/vda1 quiet\n")
-    put(root, "proc/cpuinfo", "flags\t\t: fpu vmx\n")
+    put(root, "proc/cpuinfo", "flags\t\t: fpu tsc vmx\n")
     put(root, "proc/meminfo", "MemTotal: 8388608 kB\nMemAvailable: 6291456 kB\n")
     put(root, "py/bcc/__init__.py")
     put(root, "py/bcc/libbcc.py")
@@ -71,6 +103,7 @@ def machine(tmp_path: Path) -> Machine:
         which=lambda name: f"/usr/bin/{name}",
         distribution=lambda name: None,
         origin=origins.get,
+        control=not_reachable,
     )
 
 
@@ -221,43 +254,26 @@ CASES: list[tuple[str, Break, str, str, str]] = [
     ),
     (
         "symbols",
-        file("proc/kallsyms", "".join(f"0000000000000000 T {n}\n" for n in doctor.SYMBOLS)),
+        file("proc/kallsyms", re.sub(r"(?m)^\w+", "0" * 16, symbols())),
         WARN,
         "only zeros .kptr_restrict is 1",
         "kptr_restrict=1",
     ),
-    ("config", without(CONFIG_FILE), WARN, "cannot tell", "loaded"),
-    ("config", file(CONFIG_FILE, ""), FAIL, "without CONFIG_KPROBES", "Debian"),
     (
-        "config",
-        file(CONFIG_FILE, CONFIG + "CONFIG_PREEMPT_RT=y\n"),
+        "symbols",
+        file("proc/kallsyms", symbols("page_add_anon_rmap")),
         FAIL,
-        "with CONFIG_PREEMPT_RT",
-        "Debian",
+        "no page_add_anon_rmap or folio_add_anon_rmap_ptes$",
+        "6.12",
     ),
-    (
-        "config",
-        file(CONFIG_FILE, CONFIG + "CONFIG_DEBUG_PAGEALLOC=y\n"),
-        FAIL,
-        "with CONFIG_DEBUG_PAGEALLOC",
-        "Debian",
-    ),
+    ("options", without(CONFIG_FILE), WARN, "cannot tell", "loaded"),
+    ("options", file(CONFIG_FILE, ""), FAIL, "without CONFIG_KPROBES", "Debian"),
     (
         "init_on_alloc",
         file("proc/cmdline", "init_on_alloc=1 quiet init_on_alloc=0"),
         WARN,
         "off",
         "init_on_alloc=1",
-    ),
-    ("hypervisor", file("sys/hypervisor/type", "xen\n"), FAIL, "Xen PV", "HVM"),
-    ("hypervisor", file("dev/sev-guest", ""), FAIL, "encrypted", "SEV"),
-    ("nohz_full", file("proc/cmdline", "nohz_full=1-3"), FAIL, "CPUs 1-3", "nohz_full="),
-    (
-        "nohz_full",
-        file("sys/devices/system/cpu/nohz_full", "2-7\n"),
-        FAIL,
-        "CPUs 2-7",
-        "nohz_full=",
     ),
     (
         "memory",
@@ -267,7 +283,7 @@ CASES: list[tuple[str, Break, str, str, str]] = [
         "--pool",
     ),
     ("selftest", without("var/lib/livedump/selftest.json"), WARN, "not run", "livedump selftest"),
-    ("selftest", file("proc/cpuinfo", "flags\t\t: fpu ibt\n"), WARN, "not run", "selftest"),
+    ("selftest", file("proc/cpuinfo", "flags\t\t: fpu tsc ibt\n"), WARN, "not run", "selftest"),
     ("crash", lambda m: replace(m, which=lambda n: None), WARN, "not installed", "apt-get"),
     ("drgn", lambda m: replace(m, origin=lambda n: None), WARN, "not installed", "pip"),
 ]
@@ -283,6 +299,159 @@ def test_broken_machines(
     assert remedy in check.remedy, check
 
 
+KVM_IN_USE = "kvm_intel 380928 4 - Live 0x0\nkvm 1130496 1 kvm_intel, Live 0x0\n"
+
+#: refusal -> machines that are refused for it, and a word of why
+REFUSED: dict[str, list[tuple[Break, str]]] = {
+    "xen_pv": [(file("sys/hypervisor/type", "xen\n"), "Xen PV")],
+    "encrypted": [
+        (file("dev/sev-guest", ""), "encrypted"),
+        (file("proc/cpuinfo", "flags\t\t: fpu tsc hypervisor tdx_guest\n"), "encrypted"),
+    ],
+    "preempt_rt": [
+        (file(CONFIG_FILE, CONFIG + "CONFIG_PREEMPT_RT=y\n"), "PREEMPT_RT"),
+        (file("sys/kernel/realtime", "1\n"), "PREEMPT_RT"),
+    ],
+    "sanitizer": [
+        (file(CONFIG_FILE, CONFIG + f"CONFIG_{name}=y\n"), f"with CONFIG_{name}")
+        for name in ("KASAN", "KMSAN", "KCOV", "GCC_PLUGIN_STACKLEAK", "KSTACK_ERASE")
+    ],
+    "config": [
+        (file(CONFIG_FILE, CONFIG.replace("CONFIG_VMAP_STACK=y", "")), "without CONFIG_VMAP_STACK")
+    ],
+    "debug_pagealloc": [
+        (file("proc/cmdline", "debug_pagealloc=on"), "is on"),
+        (
+            file(
+                CONFIG_FILE,
+                CONFIG + "CONFIG_DEBUG_PAGEALLOC=y\nCONFIG_DEBUG_PAGEALLOC_ENABLE_DEFAULT=y\n",
+            ),
+            "is on",
+        ),
+    ],
+    "cpa_debug": [(file(CONFIG_FILE, CONFIG + "CONFIG_CPA_DEBUG=y\n"), "with CONFIG_CPA_DEBUG")],
+    "nohz_full": [
+        (file("proc/cmdline", "nohz_full=1-3"), "CPUs 1-3"),
+        (file("sys/devices/system/cpu/nohz_full", "2-7\n"), "CPUs 2-7"),
+    ],
+    "percpu_pages": [(file("proc/cmdline", "quiet percpu_alloc=page"), "vmalloc")],
+    "tsc": [(file("proc/cpuinfo", "flags\t\t: fpu vmx\n"), "time stamp counter")],
+    "kvm_guest": [
+        (file("sys/kernel/debug/kvm/4711-12/pf_taken", ""), "1 virtual machines"),
+        (file("proc/modules", KVM_IN_USE), "cannot tell .*kvm_intel is in use"),
+    ],
+    "hugetlb_vmemmap": [(file("proc/sys/vm/hugetlb_optimize_vmemmap", "1\n"), "is on")],
+}
+
+
+def ready(machine: Machine, refusal: str) -> Machine:
+    """Whatever else a refusal needs to be found."""
+    if refusal == "debug_pagealloc":
+        put(machine.root, CONFIG_FILE, CONFIG + "CONFIG_DEBUG_PAGEALLOC=y\n")
+    return machine
+
+
+@pytest.mark.parametrize(
+    ("refusal", "change", "words"),
+    [(refusal, *case) for refusal, cases in REFUSED.items() for case in cases],
+)
+def test_refused_machines(machine: Machine, refusal: str, change: Break, words: str) -> None:
+    check = find(change(ready(machine, refusal)), refusal)
+    assert check.status == (WARN if "cannot tell" in words else FAIL), check
+    assert re.search(words, check.message), check
+    assert check.remedy == refusals.REMEDIES[refusal]
+    assert not [check for check in doctor.run(machine) if check.name == "machine"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("proc/modules", "kvm_amd 204800 0 - Live 0x0\nkvm 1130496 1 kvm_amd, Live 0x0\n"),
+        ("sys/kernel/debug/kvm/pf_taken", "0\n"),
+        ("proc/sys/vm/hugetlb_optimize_vmemmap", "0\n"),
+        ("proc/cmdline", "percpu_alloc=embed debug_pagealloc=on"),
+        (CONFIG_FILE, CONFIG + "CONFIG_DEBUG_PAGEALLOC=y\n"),
+        ("sys/devices/system/cpu/nohz_full", "  (null)\n"),
+    ],
+)
+def test_machines_that_are_not_refused(machine: Machine, name: str, text: str) -> None:
+    """kvm that is loaded, debugging that could be on, and the like."""
+    put(machine.root, name, text)
+    assert find(machine, "machine").status == OK
+
+
+def test_debugfs_knows_better_than_the_count_of_users(machine: Machine) -> None:
+    """QEMU may have kvm open without a virtual machine."""
+    put(machine.root, "proc/modules", KVM_IN_USE)
+    put(machine.root, "sys/kernel/debug/kvm/pf_taken")
+    assert find(machine, "machine").status == OK
+
+
+def refusals_of_machines() -> set[str]:
+    """Those that the header lists for the machine, not for a request."""
+    header = (KMOD / "uapi/livedump.h").read_text()
+    part = header.partition("/* this machine or kernel")[2].partition("/* this request */")[0]
+    return {name.lower() for name in re.findall(r"LIVEDUMP_REFUSAL_(\w+)", part)}
+
+
+def test_all_refusals_of_a_machine_are_looked_for() -> None:
+    """But what only the module can see."""
+    names = refusals_of_machines()
+    assert names - {"traced", "sleeping"} == set(machines.LOOKS) == set(REFUSED)
+    assert names < {refusal.name.lower() for refusal in abi.Refusal}
+
+
+def test_sanitizers_and_options_as_in_the_module() -> None:
+    source = (KMOD / "compat.c").read_text()
+    function = source.partition("u32 ld_machine_refusal(")[2]
+    named = set(re.findall(r"IS_ENABLED\(CONFIG_(\w+)\)", function))
+    own = {*machines._SANITIZERS, *machines._WANTED}
+    assert named == own | {"PREEMPT_RT", "CPA_DEBUG"}
+
+
+class Asked:
+    """A module that is loaded and tells its status."""
+
+    def __init__(self, **values: object) -> None:
+        self.now = Status(state="idle", **values)  # type: ignore[arg-type]
+
+    def control(self, machine: Machine) -> Machine:
+        """*machine*, with it."""
+        (machine.root / "sys/module/livedump").mkdir(parents=True, exist_ok=True)
+        module = FakeModule(machine.root / "image")
+        module.now = self.now
+        return replace(machine, control=module.control)
+
+
+@pytest.mark.parametrize("name", sorted(refusals_of_machines()))
+def test_a_module_that_is_loaded_is_asked(machine: Machine, name: str) -> None:
+    check = find(Asked(machine=name).control(machine), name)
+    assert check.status == FAIL and check.message == f"the module refuses it ({name})"
+    assert check.remedy == refusals.REMEDIES[name]
+
+
+def test_the_module_s_word_counts(machine: Machine) -> None:
+    """It knows best; what we find only explains it."""
+    put(machine.root, "proc/cmdline", "nohz_full=1-3")
+    assert find(Asked().control(machine), "machine").status == OK
+    check = find(Asked(machine="nohz_full").control(machine), "nohz_full")
+    assert check.message == "the module refuses it (nohz_full): CPUs 1-3 run without a tick"
+
+
+def test_a_module_that_does_not_answer_is_no_excuse(machine: Machine) -> None:
+    (machine.root / "sys/module/livedump").mkdir(parents=True)
+    put(machine.root, "proc/cmdline", "nohz_full=1-3")
+    assert find(machine, "nohz_full").status == FAIL
+
+
+def test_the_default_pool_is_the_module_s(machine: Machine) -> None:
+    assert "default pool takes 2.0 GiB" in find(machine, "memory").message
+    asked = Asked(default_pool=7 << 30).control(machine)
+    check = find(asked, "memory")
+    assert check.status == WARN and "default pool takes 7.0 GiB" in check.message
+    assert check.remedy == refusals.REMEDIES["pool_too_large"]
+
+
 def test_lockdown_that_is_not_there(machine: Machine) -> None:
     """No such file: a kernel without lockdown, if securityfs is mounted."""
     without("sys/kernel/security/lockdown")(machine)
@@ -293,49 +462,76 @@ def test_lockdown_that_is_not_there(machine: Machine) -> None:
     assert check.status == WARN and "not readable" in check.message
 
 
-KMOD = Path(__file__).parents[2] / "kmod"
-
-
-def symbols_of(compat: str, hooks: str) -> list[str]:
-    """The kernel symbols that the module's sources insist on."""
+def symbols_of(compat: str) -> list[str]:
+    """The kernel symbols that kmod/compat.c insists on."""
     return [
         *re.findall(r'\bprobe_address\("(\w+)"', compat),
         *re.findall(r'\brequired\("(\w+)"', compat),
-        *re.findall(r'\bsymbol_name = "(\w+)"', hooks),
     ]
 
 
+def hooks_of(table: str) -> dict[str, tuple[str, ...]]:
+    """Group -> functions of kmod/hooks/table.c, those that may be missing left out."""
+    found: dict[str, tuple[str, ...]] = {}
+    for name, group in re.findall(r'\b(?:CALL|ENTRY)\("(\w+)",\s*(\w+)', table):
+        if group != "OPTIONAL":
+            found[group] = (*found.get(group, ()), name)
+    return found
+
+
 def test_symbols_are_those_of_the_module() -> None:
-    wanted = symbols_of((KMOD / "compat.c").read_text(), (KMOD / "hooks" / "hooks.c").read_text())
+    wanted = symbols_of((KMOD / "compat.c").read_text())
     assert len(wanted) >= 15
     assert sorted(doctor.SYMBOLS) == sorted(wanted)
 
 
+def test_hooks_are_those_of_the_module() -> None:
+    assert doctor.HOOKS == hooks_of((KMOD / "hooks/table.c").read_text())
+    groups = (KMOD / "hooks/hook.h").read_text().partition("enum ld_hook_group {")[2]
+    names = re.findall(r"\bLD_HOOK_(\w+),", groups.partition("__LD_HOOK_GROUPS")[0])
+    assert list(doctor.HOOKS) == names
+
+
 def test_the_symbols_of_a_source() -> None:
-    """What the comparison above would miss, it could not find."""
+    """What the comparisons above would miss, they could not find."""
     compat = 'x = probe_address("a");\nif (required("b", &b) ||\n    required("c", &c))\n'
     compat += 'static int required(const char *name)\n{ lookup("optional"); }'
-    assert symbols_of(compat, '.kp.symbol_name = "d",\n') == ["a", "b", "c", "d"]
+    assert symbols_of(compat) == ["a", "b", "c"]
+    table = 'CALL("a", X, f),\nENTRY("b",\n\tX, f),\nCALL("c", OPTIONAL, f, .provoke = p),\n'
+    assert hooks_of(table + 'ENTRY("d", Y, f),\nINSTEAD("e", f),\n') == {
+        "X": ("a", "b"),
+        "Y": ("d",),
+    }
+
+
+@pytest.mark.parametrize("hooks", [HOOKS_6_1, HOOKS_6_12], ids=["6.1", "6.12"])
+def test_one_function_of_a_group_is_enough(machine: Machine, hooks: tuple[str, ...]) -> None:
+    names = (*doctor.SYMBOLS, *hooks)
+    put(machine.root, "proc/kallsyms", "".join(f"ffffffff81000000 T {n}\n" for n in names))
+    assert find(machine, "symbols") == Check("symbols", OK, "all 25 found")
 
 
 def test_no_other_file_looks_up_symbols() -> None:
+    built = re.findall(r"\b([\w/]+)\.o\b", (KMOD / "Kbuild").read_text())
+    paths = [KMOD / f"{name}.c" for name in built if (KMOD / f"{name}.c").exists()]
+    assert len(paths) > 20
     users = {
         path.name
-        for path in KMOD.rglob("*.c")
+        for path in paths
         if re.search(r"\b(symbol_name|kallsyms_lookup_name|required\()", path.read_text())
     }
-    # Of user.c one name of each kind must exist: which, differs between kernels.
-    assert users == {"compat.c", "hooks.c", "user.c"}
+    assert users == {"compat.c", "hooks.c"}  # of table.c
 
 
 def test_pool_as_in_the_module() -> None:
     source = (KMOD / "session.c").read_text()
     sizes = re.findall(r"^#define (MIN_\w+_BYTES)\s+SZ_(\d+)M$", source, re.M)
     assert {name: int(size) << 20 for name, size in sizes} == {
-        "MIN_POOL_BYTES": doctor.MIN_POOL_BYTES,
-        "MIN_FREE_BYTES": doctor.MIN_FREE_BYTES,
+        "MIN_POOL_BYTES": machines.MIN_POOL_BYTES,
+        "MIN_FREE_BYTES": machines.MIN_FREE_BYTES,
     }
-    assert re.findall(r"ram / (\d+), MIN_POOL_BYTES", source) == [str(doctor.POOL_DIVISOR)]
+    divisors = re.findall(r"ram_bytes / (\d+), MIN_POOL_BYTES", source)
+    assert divisors == [str(machines.POOL_DIVISOR)]
 
 
 def test_tracepoint(machine: Machine) -> None:
@@ -362,12 +558,13 @@ def test_signed_module_is_fine_when_enforced(machine: Machine) -> None:
 
 
 def test_guest_of_a_known_hypervisor(machine: Machine) -> None:
-    file("proc/cpuinfo", "flags\t\t: fpu hypervisor\n")(machine)
+    file("proc/cpuinfo", "flags\t\t: fpu tsc hypervisor\n")(machine)
     file("sys/class/dmi/id/sys_vendor", "QEMU\n")(machine)
     assert find(machine, "hypervisor").message == "a guest of QEMU"
     file("sys/hypervisor/type", "xen\n")(machine)
     file("sys/hypervisor/guest_type", "PVH\n")(machine)
-    assert find(machine, "hypervisor").status == OK
+    assert find(machine, "hypervisor").message == "a guest of xen"
+    assert find(machine, "machine").status == OK
 
 
 def test_this_machine() -> None:

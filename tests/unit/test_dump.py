@@ -41,7 +41,7 @@ def source(tmp_path: Path) -> Path:
 
 def make(**values: int) -> bytes:
     """An image of 3 MiB RAM whose kernel text lies inside."""
-    segments = [images.Segment(0x10000, TEXT, 0xFFFFFFFF81000000), images.Segment(0, RAM)]
+    segments = [images.Segment(0, RAM), images.Segment(0x10000, TEXT, 0xFFFFFFFF81000000)]
     return images.build(segments, values=images.report(**values))
 
 

@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "livedump"
 
 #: Each part of the package, and what it may import of the others.
-BASE = {"__init__", "errors", "abi", "receipt", "conditions", "lockdown"}
+BASE = {"__init__", "errors", "abi", "receipt", "conditions", "lockdown", "refusals"}
 ALLOWED = {
     "__init__": set(),
     "errors": set(),
@@ -19,17 +19,20 @@ ALLOWED = {
     "receipt": {"errors", "abi"},
     "conditions": {"errors", "receipt"},
     "lockdown": set(),
+    "refusals": set(),
     "sums": set(),
     "syscalls": set(),
     "control": BASE,
     "kmod": BASE | {"syscalls"},
     "dump": BASE,
     "session": BASE | {"control", "kmod", "dump"},
-    "doctor": BASE | {"control", "kmod", "dump"},
+    "machine": BASE | {"control"},
+    "doctor": BASE | {"control", "kmod", "dump", "machine"},
     "selftest": BASE | {"syscalls", "control", "kmod", "dump", "session"},
     "trace": BASE | {"sums", "syscalls", "control", "kmod", "dump"},
     "analysis": BASE | {"sums", "dump"},
-    "cli": BASE | {"control", "kmod", "dump", "session", "doctor", "selftest", "trace", "analysis"},
+    "cli": BASE
+    | {"control", "kmod", "dump", "session", "machine", "doctor", "selftest", "trace", "analysis"},
 }
 
 #: Analysis reads recordings: of trace it may know their format and what kinds there are, nothing

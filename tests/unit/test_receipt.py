@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from livedump import abi, receipt
@@ -11,11 +14,11 @@ from tests.unit import images
 def test_downtime_line() -> None:
     assert receipt.downtime_line(images.report()) == (
         "downtime 3.1 ms (rendezvous 0.3, protect 0.4, flush 0.1, recopy 1.9, exit 0.4) "
-        "after 1.2 s of preparation"
+        "after 1.2 s of preparation (reserve 0.8, hooks 0.1, survey 0.1, plan 0.2)"
     )
     assert receipt.downtime_line(images.eager_report()) == (
         "downtime 64.7 ms (rendezvous 0.3, save 12.1, protect 50.0, flush 0.2, recopy 0.6, "
-        "exit 1.5) after 1.2 s of preparation"
+        "exit 1.5) after 1.2 s of preparation (reserve 0.8, hooks 0.1, survey 0.1, plan 0.2)"
     )
 
 
@@ -40,7 +43,14 @@ def test_every_phase_of_the_abi_is_one() -> None:
     """Between prepare_ns and stop_ns, in the header's order."""
     fields = list(abi.FIELDS)
     phases = fields[fields.index("prepare_ns") + 1 : fields.index("stop_ns")]
-    assert [f"{name}_ns" for name in receipt.PHASES] == phases
+    assert [f"{name}_ns" for name in (*receipt.PREPARATION, *receipt.PHASES)] == phases
+
+
+def test_every_step_of_preparation_is_one() -> None:
+    steps = [step.name.lower() for step in abi.Step if step not in (abi.Step.NONE, abi.Step.STOP)]
+    assert list(receipt.PREPARATION) == steps
+    report = images.report()
+    assert sum(receipt.preparation_ns(report).values()) == report["prepare_ns"]
 
 
 def test_ns_lines_are_exact_and_fit() -> None:
@@ -81,8 +91,11 @@ def test_tables_left_are_told_whatever_the_verdict(verdict: abi.Verdict) -> None
 
 
 def test_downtime_line_names_retries_and_nmis() -> None:
-    line = receipt.downtime_line(images.report(attempts=3, nmis=2))
-    assert line.endswith("preparation, at attempt 3, 2 NMIs inside the stop")
+    line = receipt.downtime_line(images.report(attempts=3, nmis=2, stops_ns=4_100_000))
+    assert line.endswith(
+        "plan 0.2), 3 attempts stopped the machine for 4.1 ms together, 2 NMIs inside the stop"
+    )
+    assert "attempt" not in receipt.downtime_line(images.report())
 
 
 @pytest.mark.parametrize(
@@ -123,6 +136,9 @@ def test_a_stop_of_microseconds_keeps_its_phases() -> None:
         ({"pages_lost": 1}, abi.Verdict.LOST),
         ({"hooks_missed": 1}, abi.Verdict.UNPROVEN),
         ({"entries_late": 1}, abi.Verdict.UNPROVEN),
+        ({"mappings_unseen": 1}, abi.Verdict.UNPROVEN),
+        ({"nmis_running": 1}, abi.Verdict.UNPROVEN),
+        ({"pages_vanished": 1}, abi.Verdict.LOST),
         ({"pages_lost": 1, "hooks_missed": 1}, abi.Verdict.LOST),
     ],
 )
@@ -138,18 +154,56 @@ def test_verdict_line(verdict: int) -> None:
     assert ("7 pages" in line) == (verdict == abi.Verdict.LOST)
 
 
+def test_the_verdict_names_what_it_is_from_and_nothing_else() -> None:
+    lost = images.report(verdict=2, pages_vanished=3, hooks_missed=9)
+    assert receipt.verdict_line(lost) == (
+        "verdict lost: 3 pages were unmapped or poisoned before they were read, zeros instead"
+    )
+    unproven = images.report(verdict=3, mappings_unseen=2, nmis_running=1)
+    assert receipt.verdict_line(unproven) == (
+        "verdict unproven: 2 mappings were made in a way that cannot be followed, "
+        "1 CPUs were inside an NMI at the instant"
+    )
+
+
+def test_verdicts_are_from_the_counts_that_the_module_takes() -> None:
+    source = (Path(__file__).parents[2] / "kmod" / "session.c").read_text()
+    body = source.partition("static u32 verdict(")[2].partition("\n}")[0]
+    lost, _, unproven = body.partition("LIVEDUMP_VERDICT_LOST")
+    assert set(re.findall(r"report->(\w+)", lost)) == set(receipt.LOST)
+    assert set(re.findall(r"report->(\w+)", unproven)) == set(receipt.UNPROVEN)
+
+
+def test_counts_that_are_not_finished_are_told() -> None:
+    def told(report: abi.ReportDict) -> list[bool]:
+        words = ("still counting", "NOT all")
+        texts = (receipt.render(report), receipt.render_full(report))
+        return [any(word in text for text in texts) for word in words]
+
+    assert told(images.report()) == [False, False]
+    assert told(images.report(pages_counted=9)) == [True, False]
+    assert told(images.released(images.report(pages_counted=9))) == [False, True]
+
+
 def test_every_class_of_pages_is_shown() -> None:
     """A new pages_* field of the report must get its row."""
-    rows = [*receipt.page_rows(images.report()), *receipt.caveat_rows(images.report())]
-    shown = {"pages_" + row.name.replace(" ", "_") for row in rows}
-    assert shown == {name for name in abi.FIELDS if name.startswith("pages_")}
+    rows = [row for title, rows in receipt.tables(images.report())[1:3] for row in rows]
+    shown = ["pages_" + row.name.replace(" ", "_") for row in rows]
+    assert sorted(shown) == sorted(name for name in abi.FIELDS if name.startswith("pages_"))
 
 
 def test_the_classes_add_up_in_the_example() -> None:
-    report = images.report()
-    parts = [n for n in abi.FIELDS if n.startswith("pages_")]
-    parts = [n for n in parts if n not in ("pages_ram", "pages_live", "pages_unguarded")]
-    assert sum(report[name] for name in parts) == report["pages_ram"]
+    for report in (images.report(), images.eager_report()):
+        assert sum(report[name] for name in receipt.CLASSES) == report["pages_ram"]
+
+
+def test_the_classes_are_what_the_module_subtracts() -> None:
+    """pages_in_place is what the others leave: see update_report() in kmod/session.c."""
+    source = (Path(__file__).parents[2] / "kmod" / "session.c").read_text()
+    formula = source.partition("report->pages_in_place =")[2].partition(";")[0]
+    names = re.findall(r"report->(\w+)", formula)
+    assert names[0] == "pages_ram"
+    assert set(names[1:]) == set(receipt.CLASSES) - {"pages_in_place"}
 
 
 def test_no_snapshot_yet() -> None:
@@ -157,7 +211,7 @@ def test_no_snapshot_yet() -> None:
 
 
 def test_one_screen() -> None:
-    for report in (images.report(), images.released(images.eager_report())):
+    for report in (images.report(pages_counted=9), images.released(images.eager_report())):
         assert len(receipt.render(report).splitlines()) <= 23
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from livedump import abi
+from livedump.control import Status
 from livedump.errors import ControlError, NotLoadedError, SessionError
 from livedump.session import Session, open_image_file
 from tests.unit import images
@@ -79,13 +81,53 @@ def test_interrupted_while_it_is_taken(module: FakeModule) -> None:
     assert names(module.calls) == ["snapshot", "release"]
 
 
-def test_refused_leaves_the_others_snapshot_alone(module: FakeModule) -> None:
-    module.hold(flags=abi.F_PERSIST, owner_pid=0)
-    module.refuse = ControlError("another snapshot is held", step="take snapshot")
-    with pytest.raises(ControlError, match="another snapshot"):
+@pytest.mark.parametrize("persist", [False, True])
+def test_interrupted_while_it_is_prepared(module: FakeModule, persist: bool) -> None:
+    """The connection may have been interrupted, too: a new one ends what is prepared."""
+
+    def interrupt(_status: Status) -> None:
+        raise KeyboardInterrupt
+
+    module.preparing = [Status(state="prepared", step="survey")]
+    session = Session(
+        persist=persist,
+        preparing=interrupt,
+        controller=module.control,
+        image_path=str(module.image),
+    )
+    with pytest.raises(KeyboardInterrupt):
+        session.__enter__()
+    assert names(module.calls) == ["snapshot", *(["release"] if persist else [])]
+    with pytest.raises(SessionError, match="not open"):  # closing it ends the other kind
+        session.fd
+
+
+def test_steps_are_told_while_it_is_prepared(module: FakeModule) -> None:
+    module.preparing = [Status(state="prepared", step=step) for step in ("reserve", "plan")]
+    seen: list[str] = []
+    with Session(
+        preparing=lambda status: seen.append(status.step),
+        controller=module.control,
+        image_path=str(module.image),
+    ) as session:
+        assert session.taken is not None and session.taken.state == "holding"
+    assert seen == ["reserve", "plan"]
+
+
+@pytest.mark.parametrize("state", ["prepared", "holding"])
+def test_refused_leaves_the_others_snapshot_alone(module: FakeModule, state: str) -> None:
+    """Even one that came between our look at the instant and the refusal."""
+
+    def come() -> None:
+        module.hold(flags=abi.F_PERSIST, owner_pid=0)
+        module.now = replace(module.now, state=state)
+        raise ControlError("there is one already", step="take snapshot", refusal="busy")
+
+    module.on_snapshot = come
+    with pytest.raises(ControlError, match="one already"):
         make(module, persist=True).__enter__()
     assert names(module.calls) == ["snapshot"]
-    assert module.now.state == "holding"
+    assert module.now.state == state
 
 
 def test_dump_reads_the_owner_file(module: FakeModule, tmp_path: Path) -> None:

@@ -15,13 +15,22 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from livedump import receipt
 from livedump.session import Session
-from tools.bench import module
+from tools.bench import module, summary
 from tools.bench.rows import BY_NAME, Row
 
-PHASES = ("rendezvous_ns", "save_ns", "protect_ns", "flush_ns", "recopy_ns", "exit_ns")
+PHASES = tuple(f"{name}_ns" for name in summary.PHASES)
 #: Fields of the report that are kept of every sample beside the phases.
-COUNTS = ("prepare_ns", "entries_protected", "entries_by_level", "recopied", "attempts", "nmis")
+COUNTS = (
+    "prepare_ns",
+    "stops_ns",
+    "entries_protected",
+    "entries_by_level",
+    "recopied",
+    "attempts",
+    "nmis",
+)
 #: Fields that say what was covered, kept of the last sample.
 COVERED = ("pages_ram", "pages_own", "pages_unreadable", "pages_live", "pages_saved_stop")
 
@@ -40,7 +49,7 @@ def snapshot_sample(strategy: str, row: Row) -> dict[str, Any]:
         assert session.taken
         report = session.taken.report
         final = session.release().report
-    if final["pages_lost"] or final["tables_left"]:
+    if any(final[name] for name in receipt.LOST) or final["tables_left"]:
         raise RuntimeError(f"{strategy}: pages lost, or tables left: {final}")
     sample = {name: report[name] for name in ("stop_ns", *PHASES[:-1], *COUNTS, *COVERED)}
     sample["exit_ns"] = sample["stop_ns"] - sum(sample[name] for name in PHASES[:-1])

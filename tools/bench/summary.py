@@ -11,10 +11,11 @@ import statistics
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from livedump import receipt
 from livedump.trace.overhead import Overhead, overheads
 
 STRATEGIES = ("empty", "eager", "lazy")
-PHASES = ("rendezvous", "save", "protect", "flush", "recopy", "exit")
+PHASES = (*receipt.PHASES, "exit")
 
 LAZY_EMPTY = 3.0
 LAZY_EMPTY_GROWTH = 1.3  # 16 GiB against 1 GiB

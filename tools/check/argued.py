@@ -32,32 +32,59 @@ _STRATEGY = (
     "const struct ld_strategy: ld_lazy and ld_eager only, whose members are functions of the module"
 )
 _PARTS = "const parts[] of main.c: its members are functions of the module"
+_STEPS = "const steps[] of session.c: its members are functions of the module"
+_HOOKS = "ld_hook_table[] of hooks/table.c, where alone these are set: to functions of the module"
 _PAGES = "ld_page_fn: every caller passes a function of the module"
 _WALK = "struct ld_walk: every walk's callbacks are functions of the module"
 
 BRANCHES = (
     Argued("livedump_init", "main.c", "parts[i].init()", _PARTS),
     Argued("livedump_exit", "main.c", "parts[--parts_up].exit()", _PARTS),
-    Argued("prepare_entries", "session.c", "session.strategy->prepare()", _STRATEGY),
+    Argued(
+        "tell",
+        "session.c",
+        "fn(event, status)",
+        "what ld_session_on_event() was given: send_event() of genl.c, or NULL",
+    ),
+    Argued("take", "session.c", "steps[i].fn()", _STEPS),
+    Argued("plan", "session.c", "session.strategy->prepare()", _STRATEGY),
     Argued("restore_tables", "session.c", "session.strategy->restore()", _STRATEGY),
     Argued("teardown", "session.c", "session.strategy->finish()", _STRATEGY),
     Argued("lead", "stop.c", "a->strategy->save()", _STRATEGY),
     Argued("lead", "stop.c", "a->strategy->protect(", _STRATEGY),
+    Argued("protect_parts", "stop.c", "a->strategy->protect_part(", _STRATEGY),
     Argued("recopy_parts", "stop.c", "a->strategy->recopy_cpu(", _STRATEGY),
     Argued("recopy_parts", "stop.c", "a->strategy->recopy_part(", _STRATEGY),
-    Argued("flush_everywhere", "stop.c", "a->strategy->recopy()", _STRATEGY),
+    Argued("recopy_rest", "stop.c", "a->strategy->recopy()", _STRATEGY),
     Argued("recopy_all", "stop.c", "a->strategy->recopy_cpu(", _STRATEGY),
     Argued("recopy_all", "stop.c", "a->strategy->recopy_part(", _STRATEGY),
     Argued("recopy_all", "stop.c", "a->strategy->recopy()", _STRATEGY),
+    Argued("fill_phases", "stop.c", "a->strategy->protected_parts()", _STRATEGY),
     Argued("fill_phases", "stop.c", "a->strategy->saved()", _STRATEGY),
     Argued("fill_phases", "stop.c", "a->strategy->recopied()", _STRATEGY),
     Argued("try_stop", "stop.c", "strategy->refresh()", _STRATEGY),
-    Argued("recover", "stop.c", "strategy->again()", _STRATEGY),
+    Argued("ld_stop_run", "stop.c", "strategy->again()", _STRATEGY),
     Argued("each_page", "sensitive.c", "fn(", _PAGES),
     Argued("ld_each_data_page", "sensitive.c", "fn(", _PAGES),
-    Argued("walk_table", "pgwalk.c", "walk->leaf(", _WALK),
-    Argued("walk_table", "pgwalk.c", "walk->table(", _WALK),
+    Argued("walk_entries", "pgwalk.c", "walk->leaf(", _WALK),
+    Argued("walk_entries", "pgwalk.c", "walk->table(", _WALK),
     Argued("ld_walk_kernel", "pgwalk.c", "walk->table(", _WALK),
+    Argued("notice", "hooks.c", "hook->enter(", _HOOKS),
+    Argued("on_entry", "hooks.c", "hook->instead(", _HOOKS),
+    Argued("sees", "hooks.c", "hook->provoke()", _HOOKS),
+    Argued(
+        "image_file_release",
+        "image.c",
+        "image.on_close(",
+        "what ld_image_on_close() was given: file_closed() of session.c",
+    ),
+    Argued(
+        "iterate",
+        "iterator.c",
+        "probe(func->data, address, regs, error_code)",
+        "the other probes of exceptions:page_fault_kernel, in the kernel's own list: its iterator, "
+        "__traceiter_page_fault_kernel(), calls the same pointers in the same way",
+    ),
     Argued(
         "__traceiter_livedump_*",
         "main.c",
@@ -79,6 +106,10 @@ LABELS = {
     "crash_setup_regs": "_THIS_IP_: the instruction pointer of a saved register set, never called",
 }
 
+#: Functions whose address is taken to be returned into, never called, and what gives the address
+#: away: hooks put it into regs->ip, and leave by a return or IRET, which are not tracked.
+RETURNED = {"ld_just_return_thunk": "ld_just_return"}
+
 #: Functions of the kernel that are looked up by name, and where the address is kept. They may have
 #: no ENDBR64, or a sealed one: only ld_call() may call them.
 KERNEL_FUNCTIONS = {
@@ -89,7 +120,7 @@ KERNEL_FUNCTIONS = {
     "put_online_mems": "ld_syms.put_online_mems",
 }
 
-#: Names that are looked up and never called: variables and marks of the linker...
+#: Names that are looked up and never called: variables and marks of the linker.
 KERNEL_DATA = {
     "__per_cpu_end",
     "__per_cpu_start",
@@ -97,17 +128,20 @@ KERNEL_DATA = {
     "_sdata",
     "_text",
     "arch_task_struct_size",
+    "cached_stacks",
     "cpa_lock",
     "espfix_waddr",
     "init_mm",
+    "nmi_state",
     "pcpu_base_addr",
     "pcpu_unit_offsets",
     "pcpu_unit_size",
+    "pr_dev_info",
     "tick_nohz_full_running",
+    "vm_list",
     "vmcoreinfo_data",
     "vmcoreinfo_size",
-    # ...and a function of which only the presence counts.
-    "svm_vcpu_run",
+    "vmemmap_optimize_enabled",
 }
 
 #: Sections that name functions without anybody calling them there: lists for patching, unwinding

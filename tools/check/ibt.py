@@ -158,7 +158,7 @@ def check_taken(code: Code) -> Iterator[str]:
         if name is None:
             yield from _check_label(code, target, where)
             continue
-        if name.startswith(argued.TRAMPOLINES):
+        if name.startswith(argued.TRAMPOLINES) or name in argued.RETURNED:
             continue
         found += 1
         if code.elf.bytes_at(target, len(ENDBR64)) != ENDBR64:
@@ -222,6 +222,21 @@ def check_names(
     for variable in functions.values():
         for file, text in texts.items():
             yield from _check_uses(variable, file, text)
+
+
+def check_returned(
+    texts: Mapping[str, str], returned: Mapping[str, str] = argued.RETURNED
+) -> Iterator[str]:
+    """The address of a function that is only returned into is used for nothing else."""
+    for name, giver in returned.items():
+        uses = 0
+        for file, text in texts.items():
+            for match in re.finditer(rf"[^\n]*\b{giver}\(\)[^\n]*", text):
+                uses += 1
+                if match[0].strip() != f"regs->ip = {giver}();":
+                    yield f"{file}: {giver}() is used other than for regs->ip: {match[0].strip()}"
+        if not uses:
+            yield f"nothing returns into {name}() any more: remove it from tools/check/argued.py"
 
 
 def _check_uses(variable: str, file: str, text: str) -> Iterator[str]:
@@ -294,7 +309,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--list", action="store_true", help="every branch and its argument")
     options = parser.parse_args(argv)
     used: set[Argued] = set()
-    problems = list(check_names(sources(ROOT / "kmod")))
+    texts = sources(ROOT / "kmod")
+    problems = [*check_names(texts), *check_returned(texts)]
     for path in options.modules:
         require_fresh(path, ROOT / "kmod")
         release = read_vermagic(path).split(" ", 1)[0]

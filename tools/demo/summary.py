@@ -11,27 +11,8 @@ from livedump import receipt
 from livedump.dump.opened import OpenResult
 from tools.vm import VmResult
 
-PHASES = (
-    "prepare_ns",
-    "rendezvous_ns",
-    "save_ns",
-    "protect_ns",
-    "flush_ns",
-    "recopy_ns",
-    "stop_ns",
-)
-SAVED = (
-    "pages_ram",
-    "pages_saved_stop",
-    "pages_saved_fault",
-    "pages_saved_hook",
-    "pages_in_place",
-    "pages_own",
-    "pages_unreadable",
-    "pages_lost",
-    "pages_live",
-    "pages_unguarded",
-)
+PHASES = ("prepare_ns", *(f"{name}_ns" for name in receipt.PHASES), "stop_ns")
+SAVED = ("pages_ram", *receipt.CLASSES, *receipt.CAVEATS)
 
 
 def read_guest(path: Path) -> dict[str, Any]:

@@ -105,7 +105,7 @@ def offset_of(layout: Layout, pfn: int) -> int:
     :raises LookupError: nowhere
     """
     paddr = pfn * mmap.PAGESIZE
-    for item in layout.ranges[1:]:  # the first is the kernel's text, once more
+    for item in layout.ram:
         if item.paddr <= paddr < item.paddr + item.file_bytes:
             return item.offset + paddr - item.paddr
     raise LookupError(f"the image has no page {pfn:#x}")

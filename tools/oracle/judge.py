@@ -119,7 +119,7 @@ class Judge:
 
     def judge(self) -> Verdict:
         """Compare every page."""
-        ranges = [range(s.start // PAGE, s.end // PAGE) for s in self._image.segments[1:]]
+        ranges = [range(s.start // PAGE, s.end // PAGE) for s in self._image.segments[:-1]]
         self._check_ranges(ranges)
         self._find_stand_ins()
         for pfns in ranges:

@@ -25,8 +25,9 @@ MUTANTS = (
     Mutant("flush", ("eager", "lazy")),
     Mutant("publish", ("eager", "lazy")),
     Mutant("recheck", ("eager", "lazy")),
-    # eager copies nothing before the stop
+    # eager copies nothing before the stop, and protects every entry on its own
     Mutant("recopy", ("lazy",)),
+    Mutant("neighbours", ("lazy",)),
 )
 
 

@@ -49,7 +49,7 @@ def vmcore(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def write_image(path: Path, instant_ns: int) -> Path:
     """A dump taken then."""
     values = {**images.report(), "instant_monotonic_ns": instant_ns}
-    ram = [images.Segment(0x100000, b"K" * 8192), images.Segment(0, bytes(4096))]
+    ram = [images.Segment(0, bytes(4096)), images.Segment(0x100000, b"K" * 8192)]
     path.write_bytes(images.build(ram, values=values))
     return path
 

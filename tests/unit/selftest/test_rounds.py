@@ -16,6 +16,7 @@ from livedump.cli.common import command_main
 from livedump.cli.main import cli
 from livedump.dump import open_image
 from livedump.errors import SelfTestError
+from livedump.machine import Machine
 from livedump.selftest.host import Host
 from livedump.selftest.pages import SLAB, TABLE, KernelPages, LiveMemory
 from livedump.selftest.perf import CycleSampler, Unavailable
@@ -156,10 +157,16 @@ def a_round(host: FakeHost) -> Round:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("pages_lost", "3 pages had no room in the pool"),
+        ("pages_lost", "3 pages had no room in the pool, zeros instead"),
+        (
+            "pages_vanished",
+            "3 pages were unmapped or poisoned before they were read, zeros instead",
+        ),
         ("entries_late", "3 entries were still tagged after release"),
         ("nmis_late", "3 NMIs came after the last copy in the stop"),
+        ("nmis_running", "3 CPUs were inside an NMI at the instant"),
         ("hooks_missed", "3 hooked kernel calls were not seen"),
+        ("mappings_unseen", "3 mappings were made in a way that cannot be followed"),
         ("tables_left", "3 large pages were not given back"),
     ],
 )
@@ -211,16 +218,10 @@ def test_a_slab_page_of_thousands_is_a_remark(host: FakeHost) -> None:
     host.while_held = change(host, 9, 1)
     assert "1 slab pages" in a_round(host).problems[0]
     host.module.write(
-        images.build([images.Segment(0x10000000, b"K"), images.Segment(0, bytes(1100 * PAGE))])
+        images.build([images.Segment(0, bytes(1100 * PAGE)), images.Segment(0x10000000, b"K")])
     )
     host.kinds = {pfn: SLAB for pfn in range(1100)}
-
-    def write() -> None:
-        data = bytearray(host.module.image.read_bytes())
-        data[-1] ^= 1
-        host.module.image.write_bytes(data)
-
-    host.while_held = write
+    host.while_held = change(host, 1099, 1)
     result = a_round(host)
     assert result.problems == () and "1 slab pages" in result.remarks[0]
 
@@ -328,7 +329,7 @@ def test_only_root(host: FakeHost, run: Callable[..., tuple[int, str, str]]) -> 
 
 def verdict(host: FakeHost) -> doctor.Check:
     """What the doctor says of the self-test."""
-    machine = doctor.Machine(root=host.root, release=RELEASE, environ={})
+    machine = Machine(root=host.root, release=RELEASE, environ={})
     (check,) = doctor.check_selftest(machine)
     return check
 
@@ -352,6 +353,6 @@ def test_the_doctor(host: FakeHost) -> None:
 
 def test_the_doctor_of_another_kernel(host: FakeHost) -> None:
     host.record().save(host.identity(), {"passed": True, "when": "now"})
-    machine = doctor.Machine(root=host.root, release="6.12", environ={})
+    machine = Machine(root=host.root, release="6.12", environ={})
     (check,) = doctor.check_selftest(machine)
     assert check.status == doctor.WARN and "not run with this kernel" in check.message

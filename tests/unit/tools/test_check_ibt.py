@@ -227,9 +227,39 @@ def test_an_address_that_escapes(use: str) -> None:
     assert use in problem and "other than by ld_call()" in problem
 
 
+RETURNED = {"thunk": "just_return"}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("    regs->ip = just_return();\n", ""),
+        ("unsigned long just_return(void)\n{\n}\n", "nothing returns into thunk()"),
+        ("    ((fn)just_return())();\n", "other than for regs->ip: ((fn)just_return())();"),
+    ],
+)
+def test_an_address_that_is_returned_into(text: str, words: str) -> None:
+    found = list(ibt.check_returned({"hooks.c": text}, RETURNED))
+    assert [words in problem for problem in found] == ([True] if words else [])
+
+
+def test_a_target_that_is_only_returned_into_needs_no_endbr(
+    build: Compile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = 'static void second(void) { __asm__ volatile(""); }\n'
+    second += "void (*const more[])(void) = {second};\n"
+    path = build(DIRECT + second, "-fcf-protection=none")
+    assert len(problems(path)) == 2
+    monkeypatch.setattr(argued, "RETURNED", {"callee": "just_return"})
+    (problem,) = problems(path)
+    assert problem.startswith("second() does not begin with endbr64")
+
+
 def test_the_module_as_it_is() -> None:
     """Needs no build: the other half runs in `make check-ibt`."""
-    assert list(ibt.check_names(ibt.sources(ROOT / "kmod"))) == []
+    texts = ibt.sources(ROOT / "kmod")
+    assert list(ibt.check_names(texts)) == []
+    assert list(ibt.check_returned(texts)) == []
     assert all(item.why for item in argued.BRANCHES)
 
 
