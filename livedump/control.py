@@ -282,7 +282,7 @@ class Control:
 
         :param owner_fd: this process's open file of /proc/livedump; its last close releases the
             snapshot unless *flags* has ``abi.F_PERSIST``
-        :param strategy: ``"lazy"``, ``"eager"`` or ``"default"``, see kmod/protect.h
+        :param strategy: ``"lazy"``, ``"eager"`` or ``"default"``, see docs/architecture.md
         :param pool_bytes: for copies of pages, 0 = the module's default
         :param max_hold_ms: release by itself after so long, 0 = never
         """
