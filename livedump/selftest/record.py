@@ -137,7 +137,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class UntestedPath:
-    """A row of docs/untested.md; ``exercised`` says whether a self-test has run it here."""
+    """A path of docs/untested.md; ``exercised`` says whether a self-test has run it here."""
 
     name: str
     exercised: Callable[[Features, Seen], bool]

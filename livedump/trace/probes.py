@@ -22,8 +22,8 @@ TRACEFS = (Path("/sys/kernel/debug/tracing"), Path("/sys/kernel/tracing"))
 
 
 class Attach(Enum):
-    """How a program is attached; all but raw ones are guarded by ``bpf_prog_active`` (DESIGN
-    section 4)."""
+    """How a program is attached; all but raw ones are guarded by ``bpf_prog_active``, see
+    docs/kernels.md."""
 
     TRACEPOINT = "tracepoint"
     RAW_TRACEPOINT = "raw tracepoint"

@@ -29,7 +29,8 @@ def modules() -> Iterator[None]:
 
 def arm() -> None:
     """The first snapshot makes the kernel patch hot functions. While other CPUs are busy in them,
-    QEMU may go on executing what was there meanwhile: see docs/corrections.md."""
+    QEMU may go on executing what was there meanwhile: see
+    docs/decisions/009-stale-code-in-qemu.md."""
     with Session(pool_bytes=256 << 20):
         pass
 

@@ -1,4 +1,4 @@
-"""Imports go downward only, and each outside library has one home (DESIGN section 3)."""
+"""Imports go downward only, and each outside library has one home (CONTRIBUTING.md)."""
 
 from __future__ import annotations
 

@@ -128,8 +128,8 @@ def test_fields_exist_in_the_module_s_tracepoints() -> None:
 
 
 def test_only_attach_types_that_may_nest() -> None:
-    """DESIGN section 4: never raw_tp or fentry on anything that can nest with a fault. What comes
-    from user mode cannot."""
+    """Never raw_tp or fentry on anything that can nest with a fault. What comes from user mode
+    cannot (docs/decisions/015-raw-tracepoint-for-user-faults.md)."""
     for file in (ROOT / "bpf").glob("*.c"):
         text = file.read_text().replace("RAW_TRACEPOINT_PROBE(page_fault_user)", "")
         assert not re.search(r"RAW_TRACEPOINT|KFUNC|KRETFUNC|raw_tp|fentry", text), file
