@@ -1,0 +1,365 @@
+"""What tracers, users and hypervisors do meanwhile: neither the machine nor the truth may pay."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import os
+import signal
+import struct
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from livedump import abi
+from livedump.control import Control, Status
+from livedump.dump import Image, open_image
+from livedump.errors import ControlError
+from livedump.session import Session
+
+POOL = 128 << 20
+PAGE = 4096
+TRACING = Path("/sys/kernel/tracing")
+EVENT = TRACING / "events/exceptions/page_fault_kernel/enable"
+NOBODY = 65534
+ROUNDS = int(os.environ.get("LIVEDUMP_ROUNDS", "8"))
+
+#: So many functions only, since patching all of them takes a minute here; the first one is what
+#: the kernel calls on a fault once there is a second probe.
+TRACED = ("__traceiter_page_fault_kernel", "vfs_*", "handle_mm_fault", "schedule", "*_page_fault*")
+
+
+@pytest.fixture(scope="module")
+def churn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The program of churn.c, which anybody may execute."""
+    folder = tmp_path_factory.mktemp("churn")
+    program = folder / "churn"
+    source = Path(__file__).parent / "programs/churn.c"
+    subprocess.run(["gcc", "-O2", "-static", "-o", program, source], check=True, timeout=120)
+    for path in (program, *program.parents[:3]):
+        path.chmod(0o755)
+    return program
+
+
+@contextlib.contextmanager
+def running(*argv: object, count: int = 1) -> Iterator[list[subprocess.Popen[str]]]:
+    """The command, some times at once, by an ordinary user; none may end by itself."""
+    processes = [
+        subprocess.Popen(
+            [str(word) for word in argv], stdout=subprocess.PIPE, text=True, user=NOBODY
+        )
+        for _ in range(count)
+    ]
+    try:
+        time.sleep(0.3)
+        assert all(process.poll() is None for process in processes)
+        yield processes
+        assert all(process.poll() is None for process in processes)
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+
+
+@contextlib.contextmanager
+def traced(tracer: str) -> Iterator[None]:
+    """A second probe on the kernel's faults, and *tracer* on the functions around it."""
+    current = TRACING / "current_tracer"
+    for pattern in TRACED:
+        with (TRACING / "set_ftrace_filter").open("a") as file:
+            file.write(pattern)
+    EVENT.write_text("1")
+    current.write_text(tracer)
+    try:
+        yield
+    finally:
+        current.write_text("nop")
+        EVENT.write_text("0")
+        (TRACING / "set_ftrace_filter").write_text("")
+
+
+def fault_a_lot() -> None:
+    """New processes, files, stacks."""
+    for _ in range(5):
+        subprocess.run(["/bin/ls", "/"], stdout=subprocess.DEVNULL, check=True)
+
+
+def assert_complete(final: Status) -> None:
+    """Nothing escaped."""
+    assert final.verdict == "complete", final.report
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("tracer", ["function", "function_graph"])
+def test_a_traced_fault_path_before_the_snapshot(tracer: str) -> None:
+    with traced(tracer), Session(pool_bytes=POOL) as session:
+        fault_a_lot()
+        assert_complete(session.release())
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("tracer", ["function", "function_graph"])
+def test_a_traced_fault_path_after_the_snapshot(tracer: str) -> None:
+    with Session(pool_bytes=POOL) as session:
+        with traced(tracer):
+            fault_a_lot()
+        assert_complete(session.release())
+
+
+@pytest.mark.smoke
+def test_kprobes_on_the_way_to_the_probe() -> None:
+    probes = TRACING / "kprobe_events"
+    enable = TRACING / "events/kprobes/enable"
+    names = ("__traceiter_page_fault_kernel", "handle_mm_fault", "vfs_read")
+    with Session(pool_bytes=POOL) as session:
+        for name in names:
+            with probes.open("a") as file:
+                file.write(f"p:hazard_{name} {name}\n")
+        EVENT.write_text("1")
+        enable.write_text("1")
+        try:
+            fault_a_lot()
+        finally:
+            enable.write_text("0")
+            EVENT.write_text("0")
+            probes.write_text("")
+        assert_complete(session.release())
+
+
+def test_our_recorder_a_function_tracer_and_a_snapshot(tmp_path: Path) -> None:
+    command = ["livedump-trace", "record", "--kind", "kernel", "-o", str(tmp_path / "rec")]
+    with subprocess.Popen([*command, "--", "sleep", "20"]) as recorder:
+        # The command begins when the programs are attached.
+        wait_for(lambda: has_child(recorder.pid, "sleep"), 180)
+        with traced("function"), Session(pool_bytes=POOL) as session:
+            fault_a_lot()
+            assert_complete(session.release())
+        assert recorder.wait(120) == 0
+
+
+def has_child(pid: int, name: str) -> bool:
+    """A process has a child of that name."""
+    command = ["pgrep", "-x", "-P", str(pid), name]
+    return subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode == 0
+
+
+def wait_for(condition: Callable[[], bool], seconds: float) -> None:
+    """Until it holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to that"
+        time.sleep(0.1)
+
+
+@pytest.mark.smoke
+def test_a_snapshot_patches_no_kernel_text() -> None:
+    hooked = TRACING / "enabled_functions"
+    before = hooked.read_text()
+    with Session(pool_bytes=POOL):
+        held = hooked.read_text()
+    assert before.count("\n") > 10, "nothing is hooked: proves nothing"
+    assert held == before
+    assert hooked.read_text() == before
+
+
+def has_secret_memory(churn: Path) -> bool:
+    """6.1 wants secretmem.enable=1 on its command line."""
+    process = subprocess.run(["timeout", "1", str(churn), "secret"], capture_output=True)
+    return process.returncode == 124
+
+
+@pytest.mark.smoke
+def test_pages_that_leave_the_direct_map_meanwhile(churn: Path) -> None:
+    """An ordinary user's memfd_secret(): copies of such pages must not fault."""
+    if os.uname().release.startswith("6.1."):
+        assert not has_secret_memory(churn)
+        return
+    with running(churn, "secret", count=4):
+        for _ in range(ROUNDS):
+            with Session(pool_bytes=POOL) as session:
+                time.sleep(0.1)
+                final = session.release()
+            assert final.verdict in ("complete", "unproven", "lost"), final.report
+            assert final.report["hooks_missed"] == 0
+
+
+@pytest.mark.smoke
+def test_threads_in_bursts_during_preparation(churn: Path) -> None:
+    with running(churn, "threads", count=2):
+        for _ in range(ROUNDS):
+            with Session(pool_bytes=POOL) as session:
+                assert_complete(session.release())
+
+
+def page_frame(pid: int, address: int) -> int:
+    """The page frame that a process has mapped at an address."""
+    with open(f"/proc/{pid}/pagemap", "rb") as file:
+        file.seek(address // PAGE * 8)
+        (entry,) = struct.unpack("Q", file.read(8))
+    assert entry >> 63, "not in memory"
+    return int(entry & ((1 << 55) - 1))
+
+
+def number_at(image: Image, frame: int) -> int:
+    """The first eight bytes of a page."""
+    return int.from_bytes(image.read(frame * PAGE, 8), "little")
+
+
+def test_no_page_is_older_than_a_round(churn: Path) -> None:
+    """Memory that user space stamps by its own mapping is no older than the instant allows."""
+    pages = 8192
+    with running(churn, "stamp", pages) as (process,):
+        assert process.stdout
+        start = int(process.stdout.readline(), 16)
+        rounds = [int(process.stdout.readline()) for _ in range(3)]
+        with Session(pool_bytes=POOL) as session, open_image(abi.IMAGE_PATH) as image:
+            assert session.taken
+            instant = session.taken.report["instant_boottime_ns"]
+            frames = [page_frame(process.pid, start + i * PAGE) for i in range(0, pages, 4)]
+            rounds += [int(process.stdout.readline()) for _ in range(2)]
+            oldest = min(number_at(image, frame) for frame in frames)
+    # Stopped, and slowed down by first writes, it takes longer than any of these.
+    assert instant - oldest < 4 * max(rounds) + session.taken.report["stop_ns"]
+
+
+@pytest.mark.smoke
+def test_page_cache_that_is_mapped_for_each_store_is_in_order(churn: Path) -> None:
+    pages = 48
+    path = Path("/dev/shm/livedump-row")
+    path.write_bytes(bytes(pages * PAGE))
+    os.chown(path, NOBODY, NOBODY)
+    try:
+        with running(churn, "row", path, pages), path.open("r+b") as file:
+            frames = frames_of(file.fileno(), pages)
+            different = set()
+            for _ in range(20):
+                with Session(pool_bytes=POOL), open_image(abi.IMAGE_PATH) as image:
+                    numbers = [number_at(image, frame) for frame in frames]
+                assert numbers == sorted(numbers, reverse=True), numbers
+                assert numbers[0] - numbers[-1] <= 1, numbers
+                different.add(numbers[0])
+            assert len(different) > 1, "nothing was stored: proves nothing"
+    finally:
+        path.unlink()
+
+
+def frames_of(fd: int, pages: int) -> list[int]:
+    """Page frames of a tmpfs file, which keeps them."""
+    import mmap
+
+    with mmap.mmap(fd, pages * PAGE) as mapped:
+        for i in range(pages):
+            mapped[i * PAGE]  # noqa: B018  # touched, so that it is mapped
+        start = ctypes.addressof(ctypes.c_char.from_buffer(mapped))
+        return [page_frame(os.getpid(), start + i * PAGE) for i in range(pages)]
+
+
+def prepared(process: subprocess.Popen[bytes]) -> Status:
+    """The status once the process's snapshot is being prepared."""
+    with Control() as control:
+        while process.poll() is None:
+            status = control.status()
+            if status.state == "prepared":
+                return status
+    raise AssertionError(f"ended with {process.returncode} before anything was prepared")
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_an_owner_that_ends_during_preparation(how: signal.Signals) -> None:
+    command = ["livedump", "snapshot", "--foreground", "--pool", "900M"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        prepared(process)
+        process.send_signal(how)
+        process.wait(60)
+    with Control() as control:
+        wait_for(lambda: control.status().state == "idle", 30)
+        status = control.status()
+    assert (status.state, status.refusal) == ("idle", "cancelled")
+    with Session(pool_bytes=POOL) as session:
+        assert_complete(session.release())
+
+
+def seconds(*argv: str) -> float:
+    """How long a command takes."""
+    start = time.monotonic()
+    subprocess.run(argv, check=True, stdout=subprocess.DEVNULL, timeout=60)
+    return time.monotonic() - start
+
+
+def family_comes_and_is_listed() -> float:
+    """Seconds for a module to register its family, and for a list of all families."""
+    took = seconds("modprobe", "wireguard") + seconds("genl", "ctrl", "list")
+    subprocess.run(["rmmod", "wireguard"], check=True)  # what it needs stays
+    return took
+
+
+def test_other_generic_netlink_goes_on_during_preparation() -> None:
+    usual = min(family_comes_and_is_listed() for _ in range(4))
+    session = Session(pool_bytes=1200 << 20)
+    thread = threading.Thread(target=session.__enter__)
+    thread.start()
+    times = []
+    try:
+        with Control() as control:
+            while control.status().state == "idle":
+                time.sleep(0.01)
+            while control.status().state == "prepared":
+                took = family_comes_and_is_listed()
+                if control.status().state == "prepared":
+                    times.append(took)
+    finally:
+        thread.join()
+        session.release()
+    assert times, "preparation was over too soon: proves nothing"
+    # Both CPUs are busy with it, so half is left: that, and the issue's 100 ms.
+    assert min(times) < 3 * usual + 0.1, (usual, times)
+
+
+KVM_CREATE_VM = 0xAE01
+
+
+@pytest.mark.smoke
+def test_no_virtual_machine_begins_while_a_snapshot_is_held() -> None:
+    with Session(pool_bytes=POOL) as session:
+        subprocess.run(["modprobe", "kvm_amd"], check=True)
+        with open("/dev/kvm", "rb") as kvm:
+            with pytest.raises(OSError) as caught:
+                fcntl.ioctl(kvm, KVM_CREATE_VM, 0)
+        assert caught.value.errno == errno.EBUSY
+        assert_complete(session.release())
+    with open("/dev/kvm", "rb") as kvm:
+        machine = fcntl.ioctl(kvm, KVM_CREATE_VM, 0)
+        try:
+            with pytest.raises(ControlError, match="virtual machine") as refused:
+                Session(pool_bytes=POOL).__enter__()
+            assert refused.value.refusal == "kvm_guest"
+        finally:
+            os.close(machine)
+    # Loaded, without a guest: served, with the hook in place before it begins.
+    with Session(pool_bytes=POOL) as session:
+        with open("/dev/kvm", "rb") as kvm, pytest.raises(OSError):
+            fcntl.ioctl(kvm, KVM_CREATE_VM, 0)
+        assert_complete(session.release())
+    subprocess.run(["modprobe", "-r", "kvm_amd"], check=True)
+
+
+@pytest.mark.smoke
+def test_a_hook_that_is_disarmed_is_missed() -> None:
+    """Kprobes that somebody has switched off see nothing: the verdict must say so."""
+    enabled = Path("/sys/kernel/debug/kprobes/enabled")
+    with Session(pool_bytes=POOL) as session:
+        enabled.write_text("0")
+        try:
+            final = session.release()
+        finally:
+            enabled.write_text("1")
+    assert final.verdict == "unproven"
+    assert final.report["hooks_missed"] >= 10
+
