@@ -94,7 +94,7 @@ test-report: setup ## The report of the guests' recordings, in a real browser on
 	timeout 420 $(PYTEST) tests/report
 
 .PHONY: lint
-lint: setup ## flake8, isort, black, mypy --strict; W=1, sparse, checkpatch, check-ibt on the module
+lint: setup ## flake8, isort, black, mypy --strict; W=1, sparse, checkpatch, check-* on the module
 	$(PYTHON) -m flake8 $(PY_FOLDERS)
 	$(PYTHON) -m isort --check-only --quiet $(PY_FOLDERS)
 	$(PYTHON) -m black --check --line-length 100 $(PY_FOLDERS)
@@ -105,10 +105,16 @@ lint: setup ## flake8, isort, black, mypy --strict; W=1, sparse, checkpatch, che
 	done
 	$(PYTHON) -m tools.setup.checkpatch
 	@$(MAKE) check-ibt
+	@$(MAKE) check-untraced
 
 .PHONY: check-ibt
 check-ibt: kmod ## Disassemble the module: every indirect branch must be safe with kernel IBT
 	@$(RELEASES); $(PYTHON) -m tools.check.ibt --list \
+		$$(for release in $$releases; do echo build/kmod/$$release/livedump.ko; done)
+
+.PHONY: check-untraced
+check-untraced: kmod ## Follow the module's code from a page fault: nothing may trace or probe it
+	@$(RELEASES); $(PYTHON) -m tools.check.untraced --list \
 		$$(for release in $$releases; do echo build/kmod/$$release/livedump.ko; done)
 
 .PHONY: bench

@@ -18,7 +18,7 @@ _LINE = re.compile(r"(.*):(\d+|\?)(?: \(discriminator \d+\))?$")
 _PREFIXES = r"(?:(?:bnd|notrack|cs|ds|es|ss|fs|gs|data16|rex\S*|addr32)\s+)*"
 #: A branch whose target is in a register or in memory; far ones, too.
 _INDIRECT = re.compile(_PREFIXES + r"l?(?:call|jmp)[qlw]?\s+\*")
-_DIRECT = re.compile(_PREFIXES + r"(?:call|j[a-z]+)[qlw]?\s+(?!\*)")
+_DIRECT = re.compile(_PREFIXES + r"(?:call|j[a-z]+)[qlw]?\s+(?![*\s])")
 _THUNK = re.compile(r"\b__x86_indirect_(?:call_|jump_)?thunk_\w+")
 _RETURN = re.compile(_PREFIXES + r"(?:ret[qlw]?\b|jmp\S*\s.*\b__x86_return_thunk\b)")
 

@@ -45,6 +45,7 @@ class Symbol(NamedTuple):
     section: str
     offset: int
     function: bool
+    size: int
 
 
 class Place(NamedTuple):
@@ -147,12 +148,11 @@ def _parse(path: Path, data: bytes) -> Relocatable:
 
 
 def _symbols(table: bytes, strings: bytes, names: list[str]) -> Iterator[Symbol]:
-    for name, info, _, index, value, _ in _SYM.iter_unpack(table):
+    for name, info, _, index, value, size in _SYM.iter_unpack(table):
         here = names[index] if 0 < index < _SHN_RESERVED else ""
         kind = info & 15
-        yield Symbol(
-            here if kind == _STT_SECTION else _text(strings, name), here, value, kind == _STT_FUNC
-        )
+        text = here if kind == _STT_SECTION else _text(strings, name)
+        yield Symbol(text, here, value, kind == _STT_FUNC, size)
 
 
 def _relocations(table: bytes, section: str, symbols: tuple[Symbol, ...]) -> Iterator[Relocation]:

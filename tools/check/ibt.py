@@ -125,7 +125,7 @@ def taken(code: Code) -> dict[Place, str]:
         target = Place(item.symbol.section, item.symbol.offset + item.addend)
         if target.section and elf.sections[target.section].code:
             found.setdefault(target, f"{item.place.section}+{item.place.offset:#x}")
-    for instruction, item in _operands(code):
+    for instruction, item in operands(code):
         if instruction.direct or instruction.indirect or instruction.returns:
             continue
         if item.target.section and elf.sections[item.target.section].code:
@@ -134,7 +134,7 @@ def taken(code: Code) -> dict[Place, str]:
     return found
 
 
-def _operands(code: Code) -> Iterator[tuple[Instruction, Relocation]]:
+def operands(code: Code) -> Iterator[tuple[Instruction, Relocation]]:
     """Every relocation in code, with its instruction."""
     by_section: dict[str, list[Instruction]] = {}
     for instruction in code.instructions:
