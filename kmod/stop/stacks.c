@@ -15,6 +15,8 @@
 #include "stop/stacks.h"
 
 #define STACK_PAGES (THREAD_SIZE / PAGE_SIZE)
+/* Beyond so many that only look like one the rest is `live`, as all of vmalloc. */
+#define MAX_UNKNOWN 256
 #define CACHED_STACKS 2		/* NR_CACHED_STACKS of kernel/fork.c */
 /* What of an entry says that it still maps the same page. */
 #define SAME (PTE_PFN_MASK | _PAGE_PRESENT)
@@ -24,13 +26,18 @@ struct stack {
 	unsigned long addr;
 	u64 *entries;			/* of its pages, in a row */
 	u64 saved[STACK_PAGES];		/* the entries then; 0: its copy is not ours */
-	bool known;			/* a task's, or one kept for the next task */
+	/*
+	 * A task's, or one kept for the next task: written by this mapping alone.
+	 * What only looks like one is copied in the stop in any case.
+	 */
+	bool known;
 };
 
 static struct {
 	struct stack *stacks;
 	unsigned long count, room;
 	unsigned long *known;		/* bitmap: first page frames; while we look */
+	unsigned long unknown;		/* those that only look like one */
 } stacks;
 
 /* ---- which of them are stacks for sure ---- */
@@ -115,13 +122,16 @@ static bool is_stack_at(const u64 *table, int index)
 static void watch_stack(u64 *table, int index, unsigned long addr)
 {
 	struct stack *stack = &stacks.stacks[stacks.count];
+	bool known = test_bit(ld_table_pfn(READ_ONCE(table[index])),
+			      stacks.known);
 	int i;
 
+	if (!known && stacks.unknown++ >= MAX_UNKNOWN)
+		return;
 	if (stacks.stacks && stacks.count < stacks.room) {
 		stack->addr = addr;
 		stack->entries = &table[index];
-		stack->known = test_bit(ld_table_pfn(READ_ONCE(table[index])),
-					stacks.known);
+		stack->known = known;
 		for (i = 0; i < STACK_PAGES; i++) {
 			stack->saved[i] = READ_ONCE(table[index + i]) & SAME;
 			clear_bit(_PAGE_BIT_DIRTY,
@@ -167,6 +177,7 @@ static void walk_stacks(void)
 	};
 
 	stacks.count = 0;
+	stacks.unknown = 0;
 	ld_walk_kernel(&walk);
 }
 
@@ -274,21 +285,6 @@ static void forget_changed(struct stack *stack, u64 *saved)
 			forget(stack, i, saved);
 }
 
-/* Others write it by mappings that we do not look at: a stack is nobody's else. */
-static bool is_shared(const struct stack *stack)
-{
-	int i;
-
-	for (i = 0; i < STACK_PAGES; i++) {
-		const struct page *page =
-			pfn_to_page(ld_table_pfn(READ_ONCE(stack->entries[i])));
-
-		if (page_count(page) != 1 || page_mapped((struct page *)page))
-			return true;
-	}
-	return false;
-}
-
 /* Nearly all are as they were: one test for a stack. */
 static void forget_gone(u64 *saved)
 {
@@ -303,8 +299,6 @@ static void forget_gone(u64 *saved)
 			changed |= change(stack, j);
 		if (changed)
 			forget_changed(stack, saved);
-		else if (!stack->known && is_shared(stack))
-			forget_all(stack, saved);
 	}
 }
 
@@ -337,14 +331,15 @@ int ld_stacks_update(u64 *saved)
 	return err;
 }
 
-static unsigned int recopy_dirty(const struct stack *stack)
+static unsigned int recopy_stack(const struct stack *stack)
 {
 	unsigned int copied = 0;
 	int i;
 
 	for (i = 0; i < STACK_PAGES; i++) {
 		if (!stack->saved[i] ||
-		    !(READ_ONCE(stack->entries[i]) & _PAGE_DIRTY))
+		    (stack->known &&
+		     !(READ_ONCE(stack->entries[i]) & _PAGE_DIRTY)))
 			continue;
 		copied += ld_cow_recopy_page(ld_table_pfn(stack->saved[i]));
 	}
@@ -363,8 +358,8 @@ unsigned int ld_stacks_recopy(void)
 
 		for (j = 0, any = 0; j < STACK_PAGES; j++)
 			any |= READ_ONCE(stack->entries[j]);
-		if (any & _PAGE_DIRTY)
-			copied += recopy_dirty(stack);
+		if ((any & _PAGE_DIRTY) || !stack->known)
+			copied += recopy_stack(stack);
 	}
 	/* All saved by ld_stacks_update(): only copied again here. */
 	for (i = 0; i < ld_log_stacks(); i++)

@@ -8,6 +8,8 @@ import errno
 import fcntl
 import os
 import signal
+import socket
+import statistics
 import struct
 import subprocess
 import threading
@@ -116,7 +118,7 @@ def test_a_traced_fault_path_after_the_snapshot(tracer: str) -> None:
 def test_kprobes_on_the_way_to_the_probe() -> None:
     probes = TRACING / "kprobe_events"
     enable = TRACING / "events/kprobes/enable"
-    names = ("__traceiter_page_fault_kernel", "handle_mm_fault", "vfs_read")
+    names = ("handle_mm_fault", "vfs_read", "schedule")
     with Session(pool_bytes=POOL) as session:
         for name in names:
             with probes.open("a") as file:
@@ -286,40 +288,44 @@ def test_an_owner_that_ends_during_preparation(how: signal.Signals) -> None:
         assert_complete(session.release())
 
 
-def seconds(*argv: str) -> float:
-    """How long a command takes."""
+GETFAMILY = struct.pack("=IHHIIBBH", 20, 0x10, 0x301, 1, 0, 3, 1, 0)
+"""A dump of all generic netlink families: struct nlmsghdr and genlmsghdr."""
+
+DONE = 3
+
+
+def seconds_to_list_families() -> float:
+    """How long generic netlink takes to answer."""
     start = time.monotonic()
-    subprocess.run(argv, check=True, stdout=subprocess.DEVNULL, timeout=60)
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 16) as sock:
+        sock.send(GETFAMILY)
+        while struct.unpack_from("=IH", sock.recv(65536))[1] != DONE:
+            pass
     return time.monotonic() - start
 
 
-def family_comes_and_is_listed() -> float:
-    """Seconds for a module to register its family, and for a list of all families."""
-    took = seconds("modprobe", "wireguard") + seconds("genl", "ctrl", "list")
-    subprocess.run(["rmmod", "wireguard"], check=True)  # what it needs stays
-    return took
-
-
 def test_other_generic_netlink_goes_on_during_preparation() -> None:
-    usual = min(family_comes_and_is_listed() for _ in range(4))
+    """A family comes, and all are listed, before the preparation is over."""
+    subprocess.run(["modprobe", "wireguard"], check=True)
+    subprocess.run(["rmmod", "wireguard"], check=True)  # what it needs stays
+    usual = statistics.median(seconds_to_list_families() for _ in range(20))
+    times = []
     session = Session(pool_bytes=1200 << 20)
     thread = threading.Thread(target=session.__enter__)
     thread.start()
-    times = []
     try:
         with Control() as control:
-            while control.status().state == "idle":
-                time.sleep(0.01)
-            while control.status().state == "prepared":
-                took = family_comes_and_is_listed()
-                if control.status().state == "prepared":
-                    times.append(took)
+            wait_for(lambda: control.status().state == "prepared", 10)
+            with subprocess.Popen(["modprobe", "wireguard"]) as family:
+                while control.status().state == "prepared" and family.poll() is None:
+                    times.append(seconds_to_list_families())
+                loaded = control.status().state == "prepared" and family.wait() == 0
     finally:
         thread.join()
         session.release()
-    assert times, "preparation was over too soon: proves nothing"
-    # Both CPUs are busy with it, so half is left: that, and the issue's 100 ms.
-    assert min(times) < 3 * usual + 0.1, (usual, times)
+    assert loaded, "the family came only when the preparation was over"
+    assert statistics.median(times) < usual + 0.1, (usual, times)
+    subprocess.run(["rmmod", "wireguard"], check=True)
 
 
 KVM_CREATE_VM = 0xAE01
@@ -362,4 +368,3 @@ def test_a_hook_that_is_disarmed_is_missed() -> None:
             enabled.write_text("1")
     assert final.verdict == "unproven"
     assert final.report["hooks_missed"] >= 10
-
