@@ -364,6 +364,8 @@ static int arm_hooks(void)
 	const char *name = "";
 	int err = ld_hooks_arm(&name);
 
+	if (err == -ENOMEM)
+		return no_memory("the hooks");
 	if (err)
 		return fail(err, LIVEDUMP_REFUSAL_HOOK,
 			    "cannot probe the kernel's %s() (%d)", name, err);
@@ -383,7 +385,7 @@ static int survey(void)
 {
 	struct livedump_report *report = &session.status.report;
 
-	report->marks_cleared = ld_restore_entries();
+	report->marks_cleared = ld_clear_marks();
 	ld_count_leaves(report->leaves_before);
 	/* What changes while it is looked at is looked at again in the stop. */
 	ld_log_restart_pages();
@@ -428,7 +430,7 @@ static int stop(void)
 	report->pages_unreadable = ld_ranges_unreadable() + ld_cow_pages_gone();
 	if (err == -ENOSPC)
 		return too_small(err);
-	if (err == -EAGAIN)
+	if (err == -EAGAIN || err == -ESTALE)
 		return fail(err, LIVEDUMP_REFUSAL_CHANGING,
 			    "the kernel was changing its mappings at each of %llu attempts to stop",
 			    report->attempts);
@@ -548,6 +550,16 @@ static __printf(4, 5) int refuse(struct ld_status *answer, int err,
 	return err;
 }
 
+/* What is not kept. A search for symbols is not for who polls a snapshot. */
+static void complete_answer(struct ld_status *answer)
+{
+	const char *why;
+
+	if (answer->report.state == LIVEDUMP_STATE_IDLE)
+		answer->machine = ld_machine_refusal(&why);
+	answer->default_pool = default_pool((u64)totalram_pages() << PAGE_SHIFT);
+}
+
 static int check(const struct ld_request *request, struct ld_status *answer)
 {
 	const char *why = "";
@@ -605,6 +617,7 @@ int ld_session_snapshot(const struct ld_request *request,
 		*answer = session.status;
 	}
 	mutex_unlock(&session.lock);
+	complete_answer(answer);
 	return err;
 }
 
@@ -695,16 +708,13 @@ bool ld_session_next_lost(unsigned long *pfn)
 
 int ld_session_status(struct ld_status *status)
 {
-	const char *why;
-
 	if (mutex_lock_killable(&session.lock))
 		return -EINTR;
 	if (session.state == LIVEDUMP_STATE_HOLDING)
 		update_report();
 	*status = session.status;
 	mutex_unlock(&session.lock);
-	status->machine = ld_machine_refusal(&why);
-	status->default_pool = default_pool((u64)totalram_pages() << PAGE_SHIFT);
+	complete_answer(status);
 	return 0;
 }
 

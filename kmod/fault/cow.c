@@ -2,6 +2,7 @@
 #include <linux/atomic.h>
 #include <linux/kprobes.h>
 #include <linux/mm.h>
+#include <linux/percpu.h>
 #include <linux/sched.h>
 #include <linux/uaccess.h>
 #include <linux/vmalloc.h>
@@ -79,6 +80,7 @@ void ld_cow_exit(void)
 	ld_area_free(&cow.pool_area);
 	ld_area_free(&cow.index_area);
 	ld_area_free(&cow.pfn_area);
+	ld_cow_forget_kept();
 	memset(&cow, 0, sizeof(cow));
 }
 
@@ -116,6 +118,40 @@ static int try_copy_to_pool(int page)
 					direct(cow.pfn_of[page]), PAGE_SIZE);
 }
 
+/*
+ * Who loses a race for a page keeps what it took for the next one. An exchange,
+ * as an NMI may come in between.
+ */
+static DEFINE_PER_CPU(int, kept);	/* 1 + its number; 0: none */
+
+static void notrace keep_page(int page)
+{
+	this_cpu_xchg(kept, page + 1);
+}
+NOKPROBE_SYMBOL(keep_page);
+
+static int notrace take_page(void)
+{
+	int page = this_cpu_xchg(kept, 0);
+
+	if (page)
+		return page - 1;
+	/* One more for each CPU at the most, beyond the end. */
+	if (atomic_read(&cow.used) >= cow.pool_pages)
+		return -1;
+	page = atomic_fetch_inc(&cow.used);
+	return page < cow.pool_pages ? page : -1;
+}
+NOKPROBE_SYMBOL(take_page);
+
+void ld_cow_forget_kept(void)
+{
+	int cpu;
+
+	for_each_possible_cpu(cpu)
+		per_cpu(kept, cpu) = 0;
+}
+
 static enum ld_save notrace lose(unsigned long pfn)
 {
 	u32 slot = cmpxchg(&cow.index[pfn], LD_SLOT_NONE, LD_SLOT_LOST);
@@ -139,8 +175,8 @@ static enum ld_save notrace save(unsigned long pfn, unsigned long kind)
 	if (slot)
 		return slot == LD_SLOT_LOST ? LD_LOST : LD_ALREADY;
 
-	page = atomic_fetch_add_unless(&cow.used, 1, cow.pool_pages);
-	if (page == cow.pool_pages)
+	page = take_page();
+	if (page < 0)
 		return lose(pfn);
 	cow.pfn_of[page] = pfn | kind;
 	if (!ld_is_mutant(LD_MUTANT_PUBLISH))
@@ -151,8 +187,10 @@ static enum ld_save notrace save(unsigned long pfn, unsigned long kind)
 	ld_point(LD_POINT_PUBLISHED, pfn);
 	if (ld_is_mutant(LD_MUTANT_PUBLISH))
 		copy_to_pool(page);
-	/* A loser's page of the pool stays unused: races are rare. */
-	return slot ? LD_ALREADY : LD_SAVED;
+	if (!slot)
+		return LD_SAVED;
+	keep_page(page);
+	return LD_ALREADY;
 }
 NOKPROBE_SYMBOL(save);
 
@@ -181,16 +219,16 @@ static enum ld_save try_save(unsigned long pfn, atomic_t *missing)
 	slot = READ_ONCE(cow.index[pfn]);
 	if (slot)
 		return slot == LD_SLOT_LOST ? LD_LOST : LD_ALREADY;
-	page = atomic_fetch_add_unless(&cow.used, 1, cow.pool_pages);
-	if (page == cow.pool_pages)
+	page = take_page();
+	if (page < 0)
 		return lose(pfn);
 	cow.pfn_of[page] = pfn;
-	if (try_copy_to_pool(page)) {
+	if (try_copy_to_pool(page))
 		gone(pfn, missing);
-		return LD_ALREADY;
-	}
-	return cmpxchg(&cow.index[pfn], LD_SLOT_NONE, page + 1) ? LD_ALREADY :
-								  LD_SAVED;
+	else if (!cmpxchg(&cow.index[pfn], LD_SLOT_NONE, page + 1))
+		return LD_SAVED;
+	keep_page(page);
+	return LD_ALREADY;
 }
 
 enum ld_save ld_cow_try_save(unsigned long pfn)
@@ -227,7 +265,7 @@ NOKPROBE_SYMBOL(ld_cow_lose);
 
 void ld_cow_recopy_since(u64 page)
 {
-	for (; page < atomic_read(&cow.used); page++)
+	for (; page < ld_cow_pool_used(); page++)
 		if (!(cow.pfn_of[page] & POOL_TABLE))
 			copy_to_pool(page);
 }
@@ -347,7 +385,7 @@ u64 ld_cow_pool_pages(void)
 
 u64 ld_cow_pool_used(void)
 {
-	return atomic_read(&cow.used);
+	return min(atomic_read(&cow.used), cow.pool_pages);
 }
 
 u64 ld_cow_tables_saved(void)

@@ -64,6 +64,12 @@ int ld_cow_keep(unsigned long pfn, u64 *saved);
  */
 void ld_cow_save_table(unsigned long pfn);
 
+/*
+ * Pages of the pool that a lost race has left over are not used any more, so that
+ * what is saved from here on is behind what is saved by now.
+ */
+void ld_cow_forget_kept(void);
+
 /* A page is exposed without a copy: name it, unless it is saved already. */
 void ld_cow_lose(unsigned long pfn);
 

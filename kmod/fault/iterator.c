@@ -76,5 +76,7 @@ void ld_iterator_reset(void)
 		return;
 	WRITE_ONCE(tp->iterator, iterator.kernels);
 	call_instead(tp, iterate, iterator.kernels);
+	/* Who is inside reads it still. */
+	tracepoint_synchronize_unregister();
 	iterator.tp = NULL;
 }

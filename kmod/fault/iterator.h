@@ -20,10 +20,7 @@ struct tracepoint;
 int ld_iterator_set(struct tracepoint *tp);
 /* Whatever is called first on a fault of the kernel is ours, and untraced. */
 bool ld_iterator_is_set(void);
-/*
- * The kernel's own again. The caller has unregistered our probe, and waits until
- * no CPU is in an iterator.
- */
+/* The kernel's own again; no CPU is in ours, nor in our probe, on return. */
 void ld_iterator_reset(void);
 
 #endif

@@ -213,7 +213,6 @@ void ld_fault_exit(void)
 	tracepoint_probe_unregister(fault_tracepoint, ld_fault_probe, NULL);
 	ld_iterator_reset();
 	fault_tracepoint = NULL;
-	tracepoint_synchronize_unregister();
 }
 
 void ld_fault_stats_reset(void)

@@ -2,6 +2,7 @@
 #include <linux/atomic.h>
 #include <linux/kprobes.h>
 #include <linux/mm.h>
+#include <linux/percpu.h>
 #include <linux/rcupdate.h>
 #include <linux/spinlock.h>
 #include <linux/vmalloc.h>
@@ -30,10 +31,13 @@ static struct {
 	struct ld_area area;
 	struct origin *origins;
 	u64 *alias;		/* all of them, one after the other */
-	unsigned int count;
+	int count;
 	atomic_t taken;
 	atomic_t placed;
 } own;
+
+/* Who loses a race keeps its table for the next one, as cow.c does. */
+static DEFINE_PER_CPU(int, kept_table);	/* 1 + its number; 0: none */
 
 /* Temporary mappings: for each an address and, writable, its entry. */
 static struct {
@@ -165,8 +169,8 @@ static void free_slots(void)
 
 u64 ld_tables_free(void)
 {
-	unsigned int i;
 	u64 left = 0;
+	int i;
 
 	free_slots();
 	for (i = 0; i < own.count; i++) {
@@ -178,6 +182,8 @@ u64 ld_tables_free(void)
 	}
 	ld_area_free(&own.area);
 	vfree(own.origins);
+	for_each_possible_cpu(i)
+		per_cpu(kept_table, i) = 0;
 	memset(&own, 0, sizeof(own));
 	return left;
 }
@@ -268,15 +274,25 @@ static void notrace fill_children(u64 *children, u64 leaf, int level)
 }
 NOKPROBE_SYMBOL(fill_children);
 
+static int notrace take_table(void)
+{
+	int number = this_cpu_xchg(kept_table, 0);
+
+	if (number)
+		return number - 1;
+	number = atomic_fetch_add_unless(&own.taken, 1, own.count);
+	return number < own.count ? number : -1;
+}
+NOKPROBE_SYMBOL(take_table);
+
 int notrace ld_demote(const struct ld_where *where, u64 leaf, u64 opened,
 		      int depth)
 {
-	unsigned int number = atomic_fetch_add_unless(&own.taken, 1,
-							 own.count);
+	int number = take_table();
 	u64 kept, *table, *children;
 	bool placed;
 
-	if (number == own.count)
+	if (number < 0)
 		return -ENOMEM;
 	children = own.alias + (size_t)number * PTRS_PER_PTE;
 	fill_children(children, leaf, where->level);
@@ -288,9 +304,10 @@ int notrace ld_demote(const struct ld_where *where, u64 leaf, u64 opened,
 			 PFN_PHYS(page_to_pfn(own.area.pages[number])) |
 				 _KERNPG_TABLE | opened) == leaf;
 	ld_table_unmap(depth, kept);
-	/* A loser's table waits for release: races are rare. */
-	if (!placed)
+	if (!placed) {
+		this_cpu_xchg(kept_table, number + 1);
 		return -EAGAIN;
+	}
 	own.origins[number].parent = *where;
 	own.origins[number].before = !opened;
 	own.origins[number].leaf = leaf;
@@ -359,21 +376,34 @@ static bool merge(unsigned int number)
 	return same;
 }
 
-u64 ld_tables_merge(void)
+/* Return: was any leaf put back? Counts those tables that were not. */
+static bool merge_all(u64 *left)
 {
-	unsigned int i, taken = atomic_read(&own.taken);
-	u64 left = 0;
+	bool any = false;
+	int i;
 
-	/* Backwards: a table below another was made after it. */
-	for (i = taken; i-- > 0;) {
+	*left = 0;
+	for (i = atomic_read(&own.taken); i-- > 0;) {
 		if (!own.origins[i].leaf)
 			continue;
-		if (merge(i))
+		if (merge(i)) {
 			own.origins[i].leaf = 0;
-		else
-			left++;
+			any = true;
+		} else {
+			++*left;
+		}
 		cond_resched();
 	}
+	return any;
+}
+
+u64 ld_tables_merge(void)
+{
+	u64 left;
+
+	/* A table below another goes first, whatever its number. */
+	while (merge_all(&left) && left)
+		;
 	/* No CPU walks them any more, nor has a pointer into them. */
 	ld_flush_tlb_all();
 	synchronize_rcu();

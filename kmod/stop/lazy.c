@@ -239,10 +239,26 @@ static int lazy_prepare(void)
 
 /* ---- inside the stop ---- */
 
+/* The kernel may have put another table there. */
+static bool blocks_are_there(void)
+{
+	unsigned int i;
+
+	for (i = 0; i < plan.block_count; i++) {
+		const struct block *block = &plan.blocks[i];
+		struct ld_where where;
+
+		ld_walk_to((unsigned long)__va(PFN_PHYS(block->pfn)), &where);
+		if (where.level != LD_LEVEL_PTE || where.table != block->table)
+			return false;
+	}
+	return true;
+}
+
 /* Nothing is protected yet: the tables as they were before the first edit. */
 static int lazy_save(void)
 {
-	int err = ld_precopy_update();
+	int err = blocks_are_there() ? ld_precopy_update() : -ESTALE;
 	unsigned int i;
 
 	for (i = 0; i < edited_tables() && !err; i++)

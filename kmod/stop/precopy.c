@@ -247,7 +247,8 @@ static bool is_data(unsigned long pfn)
 static int update_page(unsigned long pfn)
 {
 	ld_ranges_look_again(pfn);
-	if (ld_cow_recopy_page(pfn) || !is_data(pfn))
+	if (!ld_ranges_is_there(pfn) || ld_cow_recopy_page(pfn) ||
+	    !is_data(pfn))
 		return 0;
 	return ld_cow_keep(pfn, &precopy.saved);
 }
@@ -270,7 +271,8 @@ static int update_changed(void)
 
 int ld_precopy_update(void)
 {
-	return update_changed() ?: ld_stacks_update(&precopy.saved);
+	/* Stacks that are gone first: their pages may be anybody's by now. */
+	return ld_stacks_update(&precopy.saved) ?: update_changed();
 }
 
 static void recopy_fixed(unsigned long pfn, void *unused)

@@ -12,7 +12,7 @@
  * through by the probe, which only opens by now.
  */
 static u64 restore_table(u64 *table, int level, unsigned long addr,
-			 const struct ld_region *region)
+			 const struct ld_region *region, bool marks)
 {
 	unsigned long size = ld_level_size(level);
 	u64 found = 0;
@@ -26,12 +26,12 @@ static u64 restore_table(u64 *table, int level, unsigned long addr,
 		while (ld_is_tagged(old) || ld_is_opened(old)) {
 			if (!try_cmpxchg(&table[i], &old, ld_original(old)))
 				continue;
-			found += ld_is_tagged(old);
+			found += marks || ld_is_tagged(old);
 			break;
 		}
 		if ((old & _PAGE_PRESENT) && !ld_is_leaf(old, level))
 			found += restore_table(ld_table_at(ld_table_pfn(old)),
-					       level - 1, addr, region);
+					       level - 1, addr, region, marks);
 	}
 	cond_resched();
 	return found;
@@ -40,6 +40,7 @@ static u64 restore_table(u64 *table, int level, unsigned long addr,
 struct restore_walk {
 	struct ld_walk walk;
 	const struct ld_region *region;
+	bool marks;
 	u64 found;
 };
 
@@ -51,13 +52,17 @@ static bool restore_below(struct ld_walk *walk, unsigned long pfn, int level,
 
 	if (level > LD_LEVEL_PUD)
 		return true;
-	rw->found += restore_table(ld_table_at(pfn), level, addr, rw->region);
+	rw->found += restore_table(ld_table_at(pfn), level, addr, rw->region,
+				   rw->marks);
 	return false;
 }
 
-u64 ld_restore_entries(void)
+static u64 restore(bool marks)
 {
-	struct restore_walk rw = { .walk = { .table = restore_below } };
+	struct restore_walk rw = {
+		.walk = { .table = restore_below },
+		.marks = marks,
+	};
 	int i;
 
 	for (i = 0; i < LD_REGIONS; i++) {
@@ -67,4 +72,14 @@ u64 ld_restore_entries(void)
 		ld_walk_kernel(&rw.walk);
 	}
 	return rw.found;
+}
+
+u64 ld_restore_entries(void)
+{
+	return restore(false);
+}
+
+u64 ld_clear_marks(void)
+{
+	return restore(true);
 }

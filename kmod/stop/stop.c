@@ -228,6 +228,7 @@ static int lead(struct attempt *a)
 	a->saved = rdtsc_ordered();
 	if (err)
 		return err;
+	ld_cow_forget_kept();
 	used = ld_cow_pool_used();
 	ld_log_stop();
 	report->changes_logged = ld_log_stacks() + ld_log_changes();
@@ -242,6 +243,7 @@ static int lead(struct attempt *a)
 	recopy_parts(a);
 	recopy_rest(a, used);
 	settle(a, nmis, used);
+	ld_cow_forget_kept();
 	report->instant_realtime_ns = ktime_get_real_fast_ns();
 	report->instant_boottime_ns = ktime_get_boot_fast_ns();
 	report->instant_monotonic_ns = ktime_get_mono_fast_ns();

@@ -59,7 +59,8 @@ enum livedump_attr {
 	LIVEDUMP_ATTR_LOST_PFN,		/* u64, page frame number */
 	LIVEDUMP_ATTR_REFUSAL,		/* u32, enum livedump_refusal: the last one */
 	LIVEDUMP_ATTR_STEP,		/* u32, enum livedump_step */
-	LIVEDUMP_ATTR_MACHINE,		/* u32, enum livedump_refusal of this machine now */
+	/* u32, enum livedump_refusal of this machine now, while state is idle */
+	LIVEDUMP_ATTR_MACHINE,
 	LIVEDUMP_ATTR_DEFAULT_POOL,	/* u64, bytes */
 	__LIVEDUMP_ATTR_MAX,
 };
