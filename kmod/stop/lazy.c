@@ -268,6 +268,29 @@ static int lazy_save(void)
 	return err;
 }
 
+/* The usual entry of RAM, and what makes it ours. */
+#define USUAL ((u64)(_PAGE_PRESENT | _PAGE_RW | _PAGE_DIRTY))
+#define TAGS ((u64)(LD_TAG_RW | LD_TAG_DIRTY))
+#define FLIP ((u64)(_PAGE_RW | _PAGE_DIRTY) | TAGS)
+
+/*
+ * Nobody else writes here: all CPUs are in the stop, and a fault of an NMI changes
+ * no entry that is not ours yet. So plain stores will do. That the CPU sets an
+ * Accessed bit meanwhile, and it is lost, does no harm.
+ */
+static bool protect_still(u64 *entry)
+{
+	u64 old = *entry;
+
+	if (likely((old & (USUAL | TAGS)) == USUAL))
+		*entry = old ^ FLIP;
+	else if (ld_may_protect(old))
+		*entry = ld_protected(old);
+	else
+		return false;
+	return true;
+}
+
 /*
  * What an entry maps may have changed since it was planned: whatever it is
  * now, it is protected at this level, or was not writable.
@@ -279,32 +302,51 @@ static void lazy_protect(u64 entries[__LIVEDUMP_LEAF_MAX])
 	for (i = 0; i < plan.count; i++) {
 		const struct planned *entry = &plan.entries[i];
 
-		if (ld_protect_entry(&table_of(entry->table)[entry->index]))
+		if (protect_still(&table_of(entry->table)[entry->index]))
 			entries[entry->level - 1]++;
 	}
 }
 
-/* The usual entry of RAM, and the same when it is ours. */
-#define USUAL (_PAGE_PRESENT | _PAGE_RW | _PAGE_DIRTY)
-#define USUAL_MASK (USUAL | LD_TAG_RW | LD_TAG_DIRTY)
-#define USUAL_FLIP (_PAGE_RW | _PAGE_DIRTY | LD_TAG_RW | LD_TAG_DIRTY)
+#define TOGETHER 8		/* entries that one test looks at */
 
-/* Nobody else writes here: a plain store, without compare-exchange. */
-static unsigned int protect_still(u64 *entries, unsigned int count)
+static bool are_usual(const u64 *entries)
 {
-	unsigned int i, skipped = 0;
+	u64 all = ~0ULL, any = 0;
+	int i;
 
-	for (i = 0; i < count; i++) {
-		u64 entry = entries[i];
-
-		if (likely((entry & USUAL_MASK) == USUAL))
-			entries[i] = entry ^ USUAL_FLIP;
-		else if (ld_may_protect(entry))
-			entries[i] = ld_protected(entry);
-		else
-			skipped++;
+#pragma GCC unroll 8
+	for (i = 0; i < TOGETHER; i++) {
+		all &= entries[i];
+		any |= entries[i];
 	}
-	return count - skipped;
+	return (all & USUAL) == USUAL && !(any & TAGS);
+}
+
+static unsigned int protect_together(u64 *entries)
+{
+	unsigned int done = 0;
+	int i;
+
+	if (are_usual(entries)) {
+#pragma GCC unroll 8
+		for (i = 0; i < TOGETHER; i++)
+			entries[i] ^= FLIP;
+		return TOGETHER;
+	}
+	for (i = 0; i < TOGETHER; i++)
+		done += protect_still(&entries[i]);
+	return done;
+}
+
+static unsigned int protect_row(u64 *entries, unsigned int count)
+{
+	unsigned int i = 0, done = 0;
+
+	for (; i + TOGETHER <= count; i += TOGETHER)
+		done += protect_together(&entries[i]);
+	for (; i < count; i++)
+		done += protect_still(&entries[i]);
+	return done;
 }
 
 static unsigned int protect_block(unsigned int number)
@@ -317,7 +359,7 @@ static unsigned int protect_block(unsigned int number)
 	while (pfn < end) {
 		unsigned long fixed = ld_precopy_next_fixed(pfn, end);
 
-		done += protect_still(&entries[pfn - block->pfn], fixed - pfn);
+		done += protect_row(&entries[pfn - block->pfn], fixed - pfn);
 		pfn = fixed + 1;
 	}
 	return done;
