@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -86,17 +86,17 @@ def changed_beside_fixed_pages(_value: int) -> int:
 
 
 @pytest.mark.parametrize(
-    ("name", "judge"),
+    ("name", "judge", "clean_rounds"),
     [
-        ("flush", changed_by_timers),
-        ("publish", changed_by_savers),
-        ("neighbours", changed_beside_fixed_pages),
-        ("recheck", changed_by_readers),
+        ("flush", changed_by_timers, 5),
+        ("publish", changed_by_savers, 5),
+        ("neighbours", changed_beside_fixed_pages, 1),  # a round of this one takes long
+        ("recheck", changed_by_readers, 5),
     ],
 )
-def test_mutant_is_caught(name: str, judge: object) -> None:
-    assert callable(judge)
-    assert sum(judge(value) for value in range(1, ROUNDS)) == 0, "the module itself is wrong"
+def test_mutant_is_caught(name: str, judge: Callable[[int], int], clean_rounds: int) -> None:
+    clean = sum(judge(value) for value in range(1, clean_rounds + 1))
+    assert clean == 0, "the module itself is wrong"
     with mutant(name):
         # NMIs and scheduling decide when the race is on: it comes within a few rounds.
         assert any(judge(100 + value) for value in range(ROUNDS)), f"mutant {name} survives"
