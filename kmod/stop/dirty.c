@@ -198,7 +198,7 @@ static bool any_dirty(const u64 *entries)
 
 #pragma GCC unroll 8
 	for (i = 0; i < TOGETHER; i++)
-		any |= READ_ONCE(entries[i]);
+		any |= entries[i];	/* nobody writes now */
 	return any & _PAGE_DIRTY;
 }
 

@@ -352,15 +352,17 @@ static unsigned int protect_row(u64 *entries, unsigned int count)
 static unsigned int protect_block(unsigned int number)
 {
 	const struct block *block = &plan.blocks[number];
-	unsigned long end = block->pfn + PTRS_PER_PTE, pfn = block->pfn;
+	unsigned long end = min(block->pfn + PTRS_PER_PTE, ld_ranges_max_pfn());
+	unsigned long pfn = block->pfn;
 	u64 *entries = table_of(plan.table_count + number);
 	unsigned int done = 0;
 
-	while (pfn < end) {
+	/* Fixed pages come in rows, too. */
+	while ((pfn = ld_precopy_next_other(pfn, end)) < end) {
 		unsigned long fixed = ld_precopy_next_fixed(pfn, end);
 
 		done += protect_row(&entries[pfn - block->pfn], fixed - pfn);
-		pfn = fixed + 1;
+		pfn = fixed;
 	}
 	return done;
 }

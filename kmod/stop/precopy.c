@@ -231,6 +231,12 @@ unsigned long ld_precopy_next_fixed(unsigned long pfn, unsigned long end)
 	return found < limit ? found : end;
 }
 
+unsigned long ld_precopy_next_other(unsigned long pfn, unsigned long end)
+{
+	return find_next_zero_bit(precopy.fixed, min(end, precopy.fixed_bits),
+				  pfn);
+}
+
 /* ---- inside the stop ---- */
 
 static bool is_data(unsigned long pfn)

@@ -25,6 +25,8 @@ int ld_precopy_again(void);
 bool ld_precopy_is_fixed(unsigned long pfn);
 /* The next such page in [pfn, end), or @end. */
 unsigned long ld_precopy_next_fixed(unsigned long pfn, unsigned long end);
+/* The next other one of RAM in [pfn, end), or @end. */
+unsigned long ld_precopy_next_other(unsigned long pfn, unsigned long end);
 
 /*
  * Inside the stop, before anything is protected: forget what is a stack no
