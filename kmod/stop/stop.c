@@ -27,6 +27,7 @@
 #define MAX_ATTEMPTS 20
 #define MAX_WAITS 200		/* of 5 ms, for hooked calls to end */
 #define MAX_RECOPIES 3
+#define MAX_NMI_MS 50
 #define PARTS 32	/* small enough that CPUs end at the same time */
 
 enum phase {
@@ -188,6 +189,19 @@ static void recopy_all(struct attempt *a, u64 used)
 }
 
 /*
+ * The stop does not end before an NMI that runs does: to wait for it costs nothing.
+ * Not for ever, should the state be what we do not know. Return: those left.
+ */
+static u64 wait_for_nmis(void)
+{
+	u64 end = rdtsc() + (u64)tsc_khz * MAX_NMI_MS, running;
+
+	while ((running = running_nmis()) != 0 && rdtsc() < end)
+		wait_a_little();
+	return running;
+}
+
+/*
  * An NMI that came since the copies were made may have changed what they are
  * of, or saved a page too early: copy all again, until none came meanwhile.
  */
@@ -197,7 +211,7 @@ static void settle(struct attempt *a, u64 nmis, u64 used)
 	u64 settled = nmis, now, running;
 
 	for (;;) {
-		running = running_nmis();
+		running = wait_for_nmis();
 		now = count_nmis();
 		if (now == settled && !running)
 			break;
