@@ -6,6 +6,7 @@
 #include <linux/objtool.h>
 #include <linux/percpu.h>
 #include <linux/tick.h>
+#include <linux/uaccess.h>
 #include <linux/vmalloc.h>
 #include <asm/cpufeature.h>
 #include <asm/tsc.h>
@@ -157,6 +158,8 @@ int ld_compat_init(void)
 	ld_syms.hugetlb_optimize = lookup("vmemmap_optimize_enabled");
 	ld_syms.page_reporting = lookup("pr_dev_info");
 	ld_syms.nmi_state = lookup("nmi_state");
+	ld_syms.kprobes_disarmed = lookup("kprobes_all_disarmed");
+	ld_syms.ftrace_enabled = lookup("ftrace_enabled");
 	ld_syms.cached_stacks = lookup("cached_stacks");
 	return 0;
 }
@@ -189,14 +192,18 @@ void ld_put_online_mems(void)
  */
 static bool has_kvm_guest(void)
 {
-	const struct list_head *vms;
-	unsigned long addr = lookup("vm_list");
+	/* In kvm.ko, which may come and go, now too: looked up each time. */
+	struct list_head *vms = (struct list_head *)lookup("vm_list"), *first;
 
-	/* In kvm.ko, which may come and go: looked up each time. */
-	if (!addr)
-		return false;
-	vms = (const struct list_head *)addr;
-	return READ_ONCE(vms->next) != vms;
+	return vms && !get_kernel_nofault(first, &vms->next) && first != vms;
+}
+
+bool ld_are_probes_off(void)
+{
+	return (ld_syms.kprobes_disarmed &&
+		READ_ONCE(*(bool *)ld_syms.kprobes_disarmed)) ||
+	       (ld_syms.ftrace_enabled &&
+		!READ_ONCE(*(int *)ld_syms.ftrace_enabled));
 }
 
 static bool is_nohz_full(void)

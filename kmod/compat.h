@@ -28,6 +28,8 @@ struct ld_syms {
 	unsigned long page_reporting;	/* pointer to a pointer; 0: as above */
 	unsigned long nmi_state;	/* per-CPU offset; 0: as above */
 	unsigned long cached_stacks;	/* per-CPU offset; 0: as above */
+	unsigned long kprobes_disarmed;	/* bool; 0: as above */
+	unsigned long ftrace_enabled;	/* int; 0: as above */
 	spinlock_t *cpa_lock;		/* of changes to kernel mappings */
 };
 
@@ -57,6 +59,9 @@ struct task_struct *ld_idle_task(int cpu);
  * no ENDBR, so that an indirect call to it is fatal. Returns are not tracked.
  */
 unsigned long ld_call(unsigned long fn, unsigned long arg0, unsigned long arg1);
+
+/* Somebody has switched kprobes off, or ftrace, which they are called by. */
+bool ld_are_probes_off(void);
 
 /* Where a hooked call goes that is not to happen: it returns at once. */
 unsigned long ld_just_return(void);

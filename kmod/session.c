@@ -54,6 +54,7 @@ static struct {
 	bool told_low, told_lost;
 	struct workqueue_struct *workqueue;
 	struct delayed_work work;
+	unsigned int round;		/* number of the snapshot; lockless */
 	wait_queue_head_t idle;
 	ld_event_fn on_event;
 } session;
@@ -187,6 +188,7 @@ static void restore_tables(void)
 static void teardown(void)
 {
 	struct livedump_report *report = &session.status.report;
+	u64 late;
 
 	if (session.armed) {
 		ld_hooks_canary();
@@ -197,10 +199,12 @@ static void teardown(void)
 	report->mappings_unseen = ld_classes_unwalked() +
 				  ld_hooks_unseen();
 	ld_hooks_stand_down();
-	ld_fault_disarm();
 	/* What a change under way has written back since. */
-	if (session.armed)
-		report->entries_late += ld_restore_entries();
+	if (session.armed && (late = ld_restore_entries()) != 0) {
+		report->entries_late += late;
+		ld_flush_tlb_all();
+	}
+	ld_fault_disarm();
 	session.armed = false;
 	session.strategy->finish();
 	ld_image_free();
@@ -384,11 +388,20 @@ static int arm_hooks(void)
 static int survey(void)
 {
 	struct livedump_report *report = &session.status.report;
+	const char *why;
+	u32 refusal;
 
 	report->marks_cleared = ld_clear_marks();
 	ld_count_leaves(report->leaves_before);
 	/* What changes while it is looked at is looked at again in the stop. */
 	ld_log_restart_pages();
+	if (!ld_hooks_wait())
+		return fail(-EAGAIN, LIVEDUMP_REFUSAL_CHANGING,
+			    "a call that changes mappings does not return");
+	/* Hooks look by now: what makes it so later is kept from it. */
+	refusal = ld_machine_refusal(&why);
+	if (refusal)
+		return fail(-EOPNOTSUPP, refusal, "%s", why);
 	ld_ranges_mark_unreadable();
 	return done(0, "the survey");
 }
@@ -479,7 +492,7 @@ static int take(void)
 			*(u64 *)((void *)report + steps[i].took) = took;
 			report->prepare_ns += took;
 		}
-		if (!err && ld_is_ending())
+		if (ld_is_ending())
 			err = -EINTR;
 	}
 	return err;
@@ -497,7 +510,7 @@ static void hold(void)
 	session.told_low = false;
 	session.told_lost = false;
 	session.counted = false;
-	ld_classes_begin(ld_cow_pool_used());
+	ld_classes_begin(ld_stop_saved());
 	update_report();
 	ld_image_open(report);
 	mutex_lock(&session.lock);
@@ -599,6 +612,7 @@ static void begin(const struct ld_request *request)
 	report->size = sizeof(*report);
 	report->strategy = session.strategy->id;
 	report->flags = request->flags;
+	WRITE_ONCE(session.round, session.round + 1);
 	set_state(LIVEDUMP_STATE_PREPARED);
 	mod_delayed_work(session.workqueue, &session.work, 0);
 }
@@ -634,9 +648,13 @@ static bool end(u32 reason)
 	return true;
 }
 
-static void wait_for_idle(void)
+/* Another may have begun since. */
+static void wait_for_end_of(unsigned int round)
 {
-	if (!wait_event_timeout(session.idle, !ld_session_busy(), PATIENCE))
+	if (!wait_event_timeout(session.idle,
+				!ld_session_busy() ||
+					READ_ONCE(session.round) != round,
+				PATIENCE))
 		pr_err("livedump: the snapshot does not end\n");
 }
 
@@ -653,27 +671,32 @@ int ld_session_release(u32 reason)
 
 void ld_session_sleep(bool asleep)
 {
+	unsigned int round;
+
 	mutex_lock(&session.lock);
+	round = session.round;
 	session.asleep = asleep;
 	if (asleep)
 		end(LIVEDUMP_REASON_SYSTEM);
 	mutex_unlock(&session.lock);
 	if (asleep)
-		wait_for_idle();
+		wait_for_end_of(round);
 }
 
 static void file_closed(const struct file *file)
 {
+	unsigned int round;
 	bool ours;
 
 	mutex_lock(&session.lock);
+	round = session.round;
 	ours = session.owner == file && end(LIVEDUMP_REASON_OWNER);
 	/* Another file may get this address. */
 	if (ours)
 		session.owner = NULL;
 	mutex_unlock(&session.lock);
 	if (ours)
-		wait_for_idle();
+		wait_for_end_of(round);
 }
 
 /* So many page frames are looked at with the lock held. */

@@ -65,8 +65,10 @@ int ld_cow_init(unsigned long max_pfn, u64 pool_bytes)
 	cow.index = cow.index_area.addr;
 	cow.pfn_of = cow.pfn_area.addr;
 	/* Zeroed when it was allocated, unless init_on_alloc is off. */
-	if (!want_init_on_alloc(GFP_KERNEL))
+	if (!want_init_on_alloc(GFP_KERNEL)) {
 		memset(cow.index, 0, cow.index_area.count << PAGE_SHIFT);
+		memset(cow.pfn_of, 0, cow.pfn_area.count << PAGE_SHIFT);
+	}
 	cow.max_pfn = max_pfn;
 	cow.pool_pages = pages;
 	mark_area(&cow.pool_area);
@@ -330,12 +332,14 @@ void ld_cow_unmark(unsigned long pfn, u32 slot)
 		cmpxchg(&cow.index[pfn], slot, LD_SLOT_NONE);
 }
 
-void ld_cow_mark(unsigned long pfn, u32 slot)
+bool ld_cow_mark(unsigned long pfn, u32 slot)
 {
-	if (pfn < cow.max_pfn &&
-	    cmpxchg(&cow.index[pfn], LD_SLOT_NONE, slot) == LD_SLOT_NONE &&
-	    (slot == LD_SLOT_OWN || (slot >= LD_SLOT_TABLE && slot < LD_SLOT_LOST)))
+	if (pfn >= cow.max_pfn ||
+	    cmpxchg(&cow.index[pfn], LD_SLOT_NONE, slot) != LD_SLOT_NONE)
+		return false;
+	if (slot == LD_SLOT_OWN || (slot >= LD_SLOT_TABLE && slot < LD_SLOT_LOST))
 		cow.own++;
+	return true;
 }
 
 void ld_cow_mark_own(const void *area, unsigned long bytes)
@@ -406,4 +410,9 @@ u64 ld_cow_pages_gone(void)
 u64 ld_cow_pages_vanished(void)
 {
 	return atomic_read(&cow.vanished);
+}
+
+void ld_cow_forget_gone(void)
+{
+	atomic_set(&cow.gone, 0);
 }

@@ -97,7 +97,7 @@ void ld_cow_refresh_page(unsigned long pfn);
 void ld_cow_forget(unsigned long pfn);
 
 /* Set a special slot, unless the page frame has a slot already; or undo it. */
-void ld_cow_mark(unsigned long pfn, u32 slot);
+bool ld_cow_mark(unsigned long pfn, u32 slot);
 void ld_cow_unmark(unsigned long pfn, u32 slot);
 
 /* Mark the pages behind a vmalloc area of ours, so that they are left out. */
@@ -118,6 +118,8 @@ u64 ld_cow_pool_used(void);
 u64 ld_cow_tables_saved(void);
 u64 ld_cow_pages_lost(void);
 u64 ld_cow_pages_gone(void);
+/* They are looked at, and counted, once more. */
+void ld_cow_forget_gone(void);
 u64 ld_cow_pages_vanished(void);
 
 #endif

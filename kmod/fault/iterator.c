@@ -68,13 +68,24 @@ bool ld_iterator_is_set(void)
 	return called == iterate || called == ld_fault_probe;
 }
 
+void ld_iterator_confirm(void)
+{
+	call_instead(iterator.tp, iterator.kernels, iterate);
+}
+
+void ld_iterator_leave(void)
+{
+	if (iterator.tp)
+		WRITE_ONCE(iterator.tp->iterator, iterator.kernels);
+}
+
 void ld_iterator_reset(void)
 {
 	struct tracepoint *tp = iterator.tp;
 
 	if (!tp)
 		return;
-	WRITE_ONCE(tp->iterator, iterator.kernels);
+	ld_iterator_leave();
 	call_instead(tp, iterate, iterator.kernels);
 	/* Who is inside reads it still. */
 	tracepoint_synchronize_unregister();

@@ -20,6 +20,13 @@ struct tracepoint;
 int ld_iterator_set(struct tracepoint *tp);
 /* Whatever is called first on a fault of the kernel is ours, and untraced. */
 bool ld_iterator_is_set(void);
+/*
+ * Adding and removing a probe takes the kernel's lock of tracepoints, so whoever
+ * had read the former iterator before is through: once more after the one, and
+ * no more of ours from before the other on.
+ */
+void ld_iterator_confirm(void);
+void ld_iterator_leave(void);
 /* The kernel's own again; no CPU is in ours, nor in our probe, on return. */
 void ld_iterator_reset(void);
 

@@ -175,6 +175,8 @@ static int register_probe(void)
 					     NULL, INT_MAX);
 	if (err)
 		ld_iterator_reset();
+	else
+		ld_iterator_confirm();
 	return err;
 }
 
@@ -210,6 +212,7 @@ void ld_fault_exit(void)
 {
 	if (!fault_tracepoint)
 		return;
+	ld_iterator_leave();
 	tracepoint_probe_unregister(fault_tracepoint, ld_fault_probe, NULL);
 	ld_iterator_reset();
 	fault_tracepoint = NULL;

@@ -25,6 +25,7 @@ enum ld_hook_group {
 
 struct ld_hook {
 	const char *symbol;
+	const char *module;		/* that has it; NULL: the kernel */
 	enum ld_hook_group group;
 	/*
 	 * A call of it is followed to its return: while one is under way, the

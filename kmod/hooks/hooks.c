@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <linux/atomic.h>
+#include <linux/delay.h>
 #include <linux/kprobes.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
@@ -9,16 +10,19 @@
 #include <linux/uaccess.h>
 
 #include "compat.h"
+#include "ending.h"
 #include "hooks/hook.h"
 #include "hooks/hooks.h"
 #include "hooks/log.h"
 
+#define MAX_WAITS 200		/* of 5 ms, for followed calls to end */
 #define MAX_ACTIVE 128		/* calls of one function that are followed */
 
 static struct {
 	struct mutex lock;	/* of arming: a module may come meanwhile */
 	bool looking;		/* a snapshot is prepared or held */
-	bool ready;		/* who was in a call before we looked has left */
+	bool armed;		/* the kernel's are; those of modules as they come */
+	bool ready;		/* who was in a call before that has left */
 	atomic_t under_way;	/* followed calls that have not returned */
 	atomic64_t unseen;
 	u64 canaries_lost;
@@ -140,6 +144,9 @@ static int arm_all(const char **name)
 	int i, err;
 
 	for_each_hook(hook) {
+		/* What this kernel lacks it will not have later. */
+		if (hooks.armed && !hook->module)
+			continue;
 		*name = hook->symbol;
 		err = arm(hook);
 		if (err)
@@ -147,11 +154,12 @@ static int arm_all(const char **name)
 		found[hook->group] |= hook->armed;
 		names[hook->group] = hook->symbol;
 	}
-	for (i = 0; i < __LD_HOOK_GROUPS; i++) {
+	for (i = 0; i < __LD_HOOK_GROUPS && !hooks.armed; i++) {
 		*name = names[i];
 		if (!found[i])
 			return -ENOENT;
 	}
+	hooks.armed = true;
 	return 0;
 }
 
@@ -219,20 +227,40 @@ static bool is_within(const struct ld_hook *hook, const struct module *module)
 	       within_module((unsigned long)probe->addr, module);
 }
 
-/* One that comes while we look must be seen, or must not come. */
-static int module_changes(struct notifier_block *nb, unsigned long action,
-			  void *data)
+static void disarm_within(const struct module *module)
+{
+	struct ld_hook *hook;
+
+	for_each_hook(hook)
+		if (is_within(hook, module))
+			disarm(hook);
+}
+
+static int arm_within(const struct module *module)
 {
 	struct ld_hook *hook;
 	int err = 0;
 
-	mutex_lock(&hooks.lock);
-	for_each_hook(hook) {
-		if (action == MODULE_STATE_COMING && hooks.ready && !err)
+	for_each_hook(hook)
+		if (!err && hook->module && !strcmp(hook->module, module->name))
 			err = arm(hook);
-		else if (action == MODULE_STATE_GOING && is_within(hook, data))
-			disarm(hook);
-	}
+	/* Nobody tells us that a module does not come after all. */
+	if (err)
+		disarm_within(module);
+	return err;
+}
+
+/* One that comes while we look must be seen, or must not come. */
+static int module_changes(struct notifier_block *nb, unsigned long action,
+			  void *data)
+{
+	int err = 0;
+
+	mutex_lock(&hooks.lock);
+	if (action == MODULE_STATE_COMING && hooks.armed)
+		err = arm_within(data);
+	else if (action == MODULE_STATE_GOING)
+		disarm_within(data);
 	mutex_unlock(&hooks.lock);
 	return err && READ_ONCE(hooks.looking) ? notifier_from_errno(err) :
 						 NOTIFY_OK;
@@ -253,7 +281,17 @@ void ld_hooks_exit(void)
 	for_each_hook(hook)
 		if (hook->armed)
 			disarm(hook);
+	hooks.armed = false;
 	hooks.ready = false;
+}
+
+bool ld_hooks_wait(void)
+{
+	int waits = MAX_WAITS;
+
+	while (ld_hooks_busy() && waits-- && !ld_is_ending())
+		usleep_range(1000, 5000);
+	return !ld_hooks_busy();
 }
 
 bool ld_hooks_busy(void)
@@ -268,6 +306,8 @@ static bool is_patched(const struct kprobe *probe)
 {
 	u8 first;
 
+	if (ld_are_probes_off())
+		return false;
 	if (probe->flags & (KPROBE_FLAG_DISABLED | KPROBE_FLAG_GONE))
 		return false;
 	if (copy_from_kernel_nofault(&first, probe->addr, 1))

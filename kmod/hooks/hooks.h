@@ -30,6 +30,12 @@ void ld_hooks_stand_down(void);
 
 /* True while a task is inside a hooked call: this is no time to stop. */
 bool ld_hooks_busy(void);
+/*
+ * Wait until none is, for a second at most. A call that began before a log was
+ * restarted is in no log: what is looked at after this is looked at in time.
+ * Return: none is.
+ */
+bool ld_hooks_wait(void);
 
 /**
  * ld_hooks_canary() - does each hook see what it must?

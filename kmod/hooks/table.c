@@ -8,9 +8,9 @@
 /* Called with a spinlock held that lasts until what it announces is done. */
 #define ENTRY(name, group_, enter_)                                           \
 	{ .symbol = name, .group = LD_HOOK_##group_, .enter = enter_ }
-#define INSTEAD(name, instead_)                                               \
-	{ .symbol = name, .group = LD_HOOK_OPTIONAL, .followed = true,        \
-	  .instead = instead_ }
+#define INSTEAD(name, module_, instead_)                                      \
+	{ .symbol = name, .module = module_, .group = LD_HOOK_OPTIONAL,       \
+	  .followed = true, .instead = instead_ }
 
 struct ld_hook ld_hook_table[] = {
 	CALL("__change_page_attr_set_clr", ATTRIBUTES, ld_enter_cpa,
@@ -53,8 +53,12 @@ struct ld_hook ld_hook_table[] = {
 
 	ENTRY("balloon_page_enqueue", OPTIONAL, ld_enter_balloon),
 	ENTRY("balloon_page_enqueue_one", OPTIONAL, ld_enter_balloon),
-	INSTEAD("page_reporting_process", ld_instead_of_reporting),
-	/* In kvm.ko, which may come later. */
-	INSTEAD("kvm_arch_init_vm", ld_instead_of_vm),
+	INSTEAD("page_reporting_process", NULL, ld_instead_of_reporting),
+	/*
+	 * A virtual machine is in the list of them, where we look, only some time
+	 * after the first; before the second it is in any case.
+	 */
+	INSTEAD("kvm_arch_init_vm", "kvm", ld_instead_of_vm),
+	INSTEAD("kvm_arch_vcpu_create", "kvm", ld_instead_of_vm),
 	{}
 };

@@ -57,7 +57,7 @@ static void mark(unsigned long *bitmap, u64 entry, int level)
 	unsigned long pfn = ld_entry_pfn(entry, level);
 	unsigned long pages = ld_level_size(level) >> PAGE_SHIFT;
 
-	if ((entry & _PAGE_RW) && pfn < ld_ranges_max_pfn())
+	if (pfn < ld_ranges_max_pfn())
 		bitmap_set(bitmap, pfn, min(pages, ld_ranges_max_pfn() - pfn));
 }
 
@@ -66,7 +66,7 @@ static void mark(unsigned long *bitmap, u64 entry, int level)
 static void note_live(struct ld_walk *walk, u64 entry, int level,
 		      unsigned long addr)
 {
-	if (!ld_in_regions(addr))
+	if ((entry & _PAGE_RW) && !ld_in_regions(addr))
 		mark(classes.live, entry, level);
 }
 
@@ -98,6 +98,20 @@ static void note_untracked(struct ld_walk *walk, u64 entry, int level,
 	mark(classes.untracked, entry, level);
 }
 
+static bool rest_a_little(struct ld_walk *walk, unsigned long pfn, int level,
+			  unsigned long addr)
+{
+	cond_resched();
+	return true;
+}
+
+/* What may be written, now or after mprotect(): a private page is another one. */
+static bool may_be_written(const struct vm_area_struct *vma)
+{
+	return (vma->vm_flags & (VM_PFNMAP | VM_MIXEDMAP)) &&
+	       (vma->vm_flags & VM_SHARED) && (vma->vm_flags & VM_MAYWRITE);
+}
+
 static void walk_areas(struct mm_struct *mm)
 {
 	struct vm_area_struct *vma;
@@ -105,12 +119,13 @@ static void walk_areas(struct mm_struct *mm)
 
 	for (; (vma = find_vma(mm, addr)); addr = vma->vm_end) {
 		struct ld_walk walk = {
+			.table = rest_a_little,
 			.leaf = note_untracked,
 			.start = vma->vm_start,
 			.last = vma->vm_end - 1,
 		};
 
-		if (vma->vm_flags & (VM_PFNMAP | VM_MIXEDMAP))
+		if (may_be_written(vma))
 			ld_walk_user(&walk, mm->pgd);
 		cond_resched();
 	}
@@ -131,43 +146,71 @@ static bool walk_mm(struct mm_struct *mm)
 	return true;
 }
 
-/* Those of one pass over the processes. Return: how many there are. */
-static unsigned long get_mms(struct mm_struct **mms, unsigned long room)
+/* The leader may be gone while other threads of its process live. */
+static struct mm_struct *grab_mm(struct task_struct *process)
 {
+	struct mm_struct *mm = NULL;
 	struct task_struct *task;
+
+	for_each_thread(process, task) {
+		task_lock(task);
+		if (task->mm && !(task->flags & PF_KTHREAD)) {
+			mm = task->mm;
+			mmgrab(mm);
+		}
+		task_unlock(task);
+		if (mm)
+			break;
+	}
+	return mm;
+}
+
+/* Those of one pass over the processes. Return: how many there are. */
+static unsigned long grab_mms(struct mm_struct **mms, unsigned long room)
+{
+	struct task_struct *process;
 	unsigned long count = 0;
 
 	rcu_read_lock();
-	for_each_process(task) {
-		struct mm_struct *mm = NULL;
-
+	for_each_process(process) {
 		if (count < room)
-			mm = get_task_mm(task);
-		if (mm)
-			mms[count] = mm;
-		count += mm || count >= room;
+			mms[count] = grab_mm(process);
+		count++;
 	}
 	rcu_read_unlock();
 	return count;
 }
 
+/* Return: it was looked at, or has ended. */
+static bool walk_grabbed(struct mm_struct *mm)
+{
+	bool done = true;
+
+	if (mmget_not_zero(mm)) {
+		done = walk_mm(mm);
+		mmput(mm);
+	}
+	mmdrop(mm);
+	return done;
+}
+
 /* Return: address spaces that could not be looked at. */
 static u64 find_untracked(void)
 {
-	unsigned long i, room = get_mms(NULL, 0) + 64, count;
+	unsigned long i, room = grab_mms(NULL, 0) + 64, count;
 	struct mm_struct **mms = kvcalloc(room, sizeof(*mms), GFP_KERNEL);
 	u64 unseen = 0;
 
 	if (!mms)
 		return 1;
-	count = get_mms(mms, room);
+	count = grab_mms(mms, room);
 	if (count > room) {
 		unseen = count - room;
 		count = room;
 	}
 	for (i = 0; i < count; i++) {
-		unseen += !walk_mm(mms[i]);
-		mmput(mms[i]);
+		if (mms[i])
+			unseen += !walk_grabbed(mms[i]);
 		cond_resched();
 	}
 	kvfree(mms);

@@ -129,8 +129,7 @@ static unsigned long range_end(unsigned long pfn)
 
 static void mark_unreadable(unsigned long pfn)
 {
-	ld_cow_mark(pfn, LD_SLOT_UNREADABLE);
-	ram.unreadable += ld_cow_slot(pfn) == LD_SLOT_UNREADABLE;
+	ram.unreadable += ld_cow_mark(pfn, LD_SLOT_UNREADABLE);
 }
 
 /* What is not RAM is never read, whoever writes it. */
@@ -236,6 +235,7 @@ void ld_ranges_mark_again(void)
 			cond_resched();
 	}
 	ram.unreadable = 0;
+	ld_cow_forget_gone();
 	mark_unmapped();
 	mark_bad_pages();
 }

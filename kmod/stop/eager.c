@@ -17,6 +17,7 @@
 #include "map/ram.h"
 #include "map/regions.h"
 #include "map/tlb.h"
+#include "stop/precopy.h"
 #include "stop/sensitive.h"
 #include "stop/strategy.h"
 
@@ -73,7 +74,7 @@ static int eager_prepare(void)
 
 static int eager_save(void)
 {
-	return ld_save_sensitive(&saved);
+	return ld_precopy_update_changed() ?: ld_save_sensitive(&saved);
 }
 
 /*
@@ -130,6 +131,7 @@ const struct ld_strategy ld_eager = {
 	.name = "eager",
 	.id = LIVEDUMP_STRATEGY_EAGER,
 	.prepare = eager_prepare,
+	.again = ld_precopy_mark_again,
 	.save = eager_save,
 	.protect = eager_protect,
 	.finish = eager_finish,

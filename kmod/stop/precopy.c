@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <linux/bitmap.h>
+#include <linux/kfence.h>
 #include <linux/cpumask.h>
 #include <linux/mm.h>
 #include <linux/vmalloc.h>
@@ -7,6 +8,7 @@
 #include "compat.h"
 #include "fault/cow.h"
 #include "fault/tables.h"
+#include "hooks/hooks.h"
 #include "hooks/log.h"
 #include "map/pgwalk.h"
 #include "map/ram.h"
@@ -197,10 +199,9 @@ int ld_precopy_again(void)
 {
 	int err;
 
-	if (ld_log_changes() < 0) {
-		ld_log_restart_pages();
-		ld_ranges_mark_again();
-	}
+	err = ld_precopy_mark_again();
+	if (err)
+		return err;
 	ld_stacks_forget(&precopy.saved);
 	err = ld_stacks_watch();
 	if (err)
@@ -275,10 +276,46 @@ static int update_changed(void)
 	return err;
 }
 
+/* KFENCE takes its pages out of the direct map and back, without any hook. */
+static void update_kfence(void)
+{
+#ifdef CONFIG_KFENCE
+	unsigned long i, pfn;
+
+	if (!__kfence_pool)
+		return;
+	pfn = PHYS_PFN(__pa(__kfence_pool));
+	for (i = 0; i < KFENCE_POOL_SIZE >> PAGE_SHIFT; i++)
+		ld_ranges_look_again(pfn + i);
+#endif
+}
+
+int ld_precopy_update_changed(void)
+{
+	if (ld_log_changes() < 0)
+		return -EAGAIN;
+	update_kfence();
+	return update_changed();
+}
+
+int ld_precopy_mark_again(void)
+{
+	if (ld_log_changes() >= 0)
+		return 0;
+	ld_log_restart_pages();
+	if (!ld_hooks_wait())
+		return -EAGAIN;
+	ld_ranges_mark_again();
+	return 0;
+}
+
 int ld_precopy_update(void)
 {
+	/* Nothing may be saved by an attempt that is void. */
+	if (ld_log_stacks() < 0 || ld_log_changes() < 0)
+		return -EAGAIN;
 	/* Stacks that are gone first: their pages may be anybody's by now. */
-	return ld_stacks_update(&precopy.saved) ?: update_changed();
+	return ld_stacks_update(&precopy.saved) ?: ld_precopy_update_changed();
 }
 
 static void recopy_fixed(unsigned long pfn, void *unused)

@@ -36,6 +36,14 @@ unsigned long ld_precopy_next_other(unsigned long pfn, unsigned long end);
 int ld_precopy_update(void);
 
 /*
+ * What every strategy does: inside the stop, look again at pages whose attributes
+ * changed since the survey; outside, at all of them, when too many did.
+ * Return: 0, -ENOSPC, -EAGAIN.
+ */
+int ld_precopy_update_changed(void);
+int ld_precopy_mark_again(void);
+
+/*
  * Inside the stop: what one CPU alone writes and what nobody writes now, by all
  * CPUs; then, by one, all else that was written.
  */

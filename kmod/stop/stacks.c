@@ -9,6 +9,7 @@
 #include "compat.h"
 #include "fault/cow.h"
 #include "fault/tables.h"
+#include "hooks/hooks.h"
 #include "hooks/log.h"
 #include "map/pgwalk.h"
 #include "stop/dirty.h"
@@ -38,6 +39,7 @@ static struct {
 	unsigned long count, room;
 	unsigned long *known;		/* bitmap: first page frames; while we look */
 	unsigned long unknown;		/* those that only look like one */
+	bool saved;			/* there is a copy of each */
 } stacks;
 
 /* ---- which of them are stacks for sure ---- */
@@ -50,19 +52,27 @@ static void mark_known(const struct page *page)
 		__set_bit(pfn, stacks.known);
 }
 
+static void mark_task(const struct task_struct *task)
+{
+	struct vm_struct *area = READ_ONCE(task->stack_vm_area);
+
+	if (area)
+		mark_known(area->pages[0]);
+}
+
 static void mark_tasks(void)
 {
 	struct task_struct *group, *task;
+	int cpu;
 
 	/* A stack is freed after a grace period at the earliest. */
 	rcu_read_lock();
-	for_each_process_thread(group, task) {
-		struct vm_struct *area = READ_ONCE(task->stack_vm_area);
-
-		if (area)
-			mark_known(area->pages[0]);
-	}
+	for_each_process_thread(group, task)
+		mark_task(task);
 	rcu_read_unlock();
+	for_each_possible_cpu(cpu)
+		if (ld_idle_task(cpu))
+			mark_task(ld_idle_task(cpu));
 }
 
 /* Those that a CPU keeps for its next task; they may go while we look. */
@@ -192,7 +202,6 @@ static int watch_all(void)
 		return -ENOMEM;
 	ld_cow_mark_own(stacks.stacks,
 			stacks.room * sizeof(*stacks.stacks));
-	ld_log_restart_stacks();
 	walk_stacks();
 	if (stacks.count <= stacks.room)
 		return 0;
@@ -205,9 +214,16 @@ int ld_stacks_watch(void)
 	int err;
 
 	ld_stacks_free();
+	/* Before anything is looked at: what comes from here on is logged. */
+	ld_log_restart_stacks();
+	if (!ld_hooks_wait())
+		return -EAGAIN;
 	err = find_known() ?: watch_all();
 	vfree(stacks.known);
 	stacks.known = NULL;
+	/* Half of them are none. */
+	if (err)
+		ld_stacks_free();
 	return err;
 }
 
@@ -241,6 +257,7 @@ int ld_stacks_save(u64 *saved)
 
 	for (i = 0; i < stacks.count && !err; i++)
 		err = save_stack(&stacks.stacks[i], saved);
+	stacks.saved = !err;
 	return err;
 }
 
@@ -323,7 +340,7 @@ int ld_stacks_update(u64 *saved)
 	int i, err = 0, count = ld_log_stacks();
 
 	/* Too many, or tables may have gone: watch anew, outside. */
-	if (count < 0)
+	if (count < 0 || !stacks.saved)
 		return -EAGAIN;
 	forget_gone(saved);
 	for (i = 0; i < count && !err; i++)

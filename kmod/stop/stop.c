@@ -25,7 +25,6 @@
 #define MAX_STOPPED_NS (200 * NSEC_PER_MSEC)
 #define MIN_ATTEMPTS 3
 #define MAX_ATTEMPTS 20
-#define MAX_WAITS 200		/* of 5 ms, for hooked calls to end */
 #define MAX_RECOPIES 3
 #define MAX_NMI_MS 50
 #define PARTS 32	/* small enough that CPUs end at the same time */
@@ -51,6 +50,7 @@ struct attempt {
 	u64 called, begun, saved, protected, flushed, settled, ended;
 };
 
+static u64 saved_by_now;	/* pages of the pool, at the last stop's end */
 static struct ld_stop_cpu *cpus;
 static struct attempt *attempt;
 
@@ -76,6 +76,11 @@ void ld_stop_free(void)
 const struct ld_stop_cpu *ld_stop_cpu(int cpu)
 {
 	return &cpus[cpu];
+}
+
+u64 ld_stop_saved(void)
+{
+	return saved_by_now;
 }
 
 noinline void livedump_instant(void)
@@ -245,7 +250,8 @@ static int lead(struct attempt *a)
 	ld_cow_forget_kept();
 	used = ld_cow_pool_used();
 	ld_log_stop();
-	report->changes_logged = ld_log_stacks() + ld_log_changes();
+	report->changes_logged = max(ld_log_stacks(), 0) +
+				 max(ld_log_changes(), 0);
 	ld_fault_hold();
 	/* What was saved, and that faults are ours, before the others begin. */
 	smp_store_release(&a->phase, PHASE_PROTECT);
@@ -258,6 +264,7 @@ static int lead(struct attempt *a)
 	recopy_rest(a, used);
 	settle(a, nmis, used);
 	ld_cow_forget_kept();
+	saved_by_now = ld_cow_pool_used();
 	report->instant_realtime_ns = ktime_get_real_fast_ns();
 	report->instant_boottime_ns = ktime_get_boot_fast_ns();
 	report->instant_monotonic_ns = ktime_get_mono_fast_ns();
@@ -335,15 +342,6 @@ static int try_stop(const struct ld_strategy *strategy,
 	return err ?: attempt->error;
 }
 
-/* A stop would be in vain while a hooked call is under way. */
-static void wait_for_hooked_calls(void)
-{
-	int waits = MAX_WAITS;
-
-	while (ld_hooks_busy() && waits-- && !ld_is_ending())
-		usleep_range(1000, 5000);
-}
-
 static bool may_try_again(const struct livedump_report *report)
 {
 	if (ld_is_ending() || report->attempts >= MAX_ATTEMPTS)
@@ -358,7 +356,8 @@ int ld_stop_run(const struct ld_strategy *strategy,
 	int err;
 
 	do {
-		wait_for_hooked_calls();
+		/* Else the stop would be in vain, most likely. */
+		ld_hooks_wait();
 		err = try_stop(strategy, report);
 		if (err == -EAGAIN && strategy->again)
 			err = strategy->again() ?: -EAGAIN;

@@ -31,6 +31,9 @@ int ld_stop_run(const struct ld_strategy *strategy,
 
 const struct ld_stop_cpu *ld_stop_cpu(int cpu);
 
+/* So many pages of the pool hold what was saved by the end of the stop. */
+u64 ld_stop_saved(void);
+
 /*
  * Called once inside the stop, at the instant of the snapshot. Empty: a
  * breakpoint or kprobe here sees exactly what the image holds.

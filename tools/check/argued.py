@@ -133,6 +133,8 @@ KERNEL_DATA = {
     "espfix_waddr",
     "init_mm",
     "nmi_state",
+    "kprobes_all_disarmed",
+    "ftrace_enabled",
     "pcpu_base_addr",
     "pcpu_unit_offsets",
     "pcpu_unit_size",
