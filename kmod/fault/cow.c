@@ -165,31 +165,54 @@ static enum ld_save notrace lose(unsigned long pfn)
 }
 NOKPROBE_SYMBOL(lose);
 
-static enum ld_save notrace save(unsigned long pfn, unsigned long kind)
+/* A page of the pool for it. Return: its number; -1, with what has become of it. */
+static __always_inline int begin_save(unsigned long pfn, unsigned long kind,
+				      enum ld_save *outcome)
 {
-	int page;
 	u32 slot;
+	int page;
 
+	*outcome = LD_ALREADY;
 	/* Behind the end of RAM there is nothing to save. */
 	if (pfn >= cow.max_pfn)
-		return LD_ALREADY;
+		return -1;
 	slot = READ_ONCE(cow.index[pfn]);
-	if (slot)
-		return slot == LD_SLOT_LOST ? LD_LOST : LD_ALREADY;
-
+	if (slot) {
+		if (slot == LD_SLOT_LOST)
+			*outcome = LD_LOST;
+		return -1;
+	}
 	page = take_page();
 	if (page < 0)
-		return lose(pfn);
-	cow.pfn_of[page] = pfn | kind;
+		*outcome = lose(pfn);
+	else
+		cow.pfn_of[page] = pfn | kind;
+	return page;
+}
+
+/* cmpxchg() is a full barrier: who sees the slot sees the copy. */
+static __always_inline bool publish(unsigned long pfn, int page)
+{
+	return cmpxchg(&cow.index[pfn], LD_SLOT_NONE, page + 1) ==
+	       LD_SLOT_NONE;
+}
+
+static enum ld_save notrace save(unsigned long pfn, unsigned long kind)
+{
+	enum ld_save outcome;
+	int page = begin_save(pfn, kind, &outcome);
+	bool published;
+
+	if (page < 0)
+		return outcome;
 	if (!ld_is_mutant(LD_MUTANT_PUBLISH))
 		copy_to_pool(page);
 	ld_point(LD_POINT_COPIED, pfn);
-	/* cmpxchg() is a full barrier: who sees the slot sees the copy. */
-	slot = cmpxchg(&cow.index[pfn], LD_SLOT_NONE, page + 1);
+	published = publish(pfn, page);
 	ld_point(LD_POINT_PUBLISHED, pfn);
 	if (ld_is_mutant(LD_MUTANT_PUBLISH))
 		copy_to_pool(page);
-	if (!slot)
+	if (published)
 		return LD_SAVED;
 	keep_page(page);
 	return LD_ALREADY;
@@ -213,21 +236,14 @@ static void gone(unsigned long pfn, atomic_t *count)
 /* As save(), for who may find the page gone from the direct map. */
 static enum ld_save try_save(unsigned long pfn, atomic_t *missing)
 {
-	u32 slot;
-	int page;
+	enum ld_save outcome;
+	int page = begin_save(pfn, 0, &outcome);
 
-	if (pfn >= cow.max_pfn)
-		return LD_ALREADY;
-	slot = READ_ONCE(cow.index[pfn]);
-	if (slot)
-		return slot == LD_SLOT_LOST ? LD_LOST : LD_ALREADY;
-	page = take_page();
 	if (page < 0)
-		return lose(pfn);
-	cow.pfn_of[page] = pfn;
+		return outcome;
 	if (try_copy_to_pool(page))
 		gone(pfn, missing);
-	else if (!cmpxchg(&cow.index[pfn], LD_SLOT_NONE, page + 1))
+	else if (publish(pfn, page))
 		return LD_SAVED;
 	keep_page(page);
 	return LD_ALREADY;

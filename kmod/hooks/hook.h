@@ -54,6 +54,10 @@ extern struct ld_hook ld_hook_table[];
 /* A change that cannot be followed page by page: the snapshot is unproven. */
 void ld_hook_unseen(void);
 
+/* Pages come into an area of user space, which may be shared: rmap.c. */
+void ld_hook_save_shared(unsigned long vma, unsigned long pfn,
+			 unsigned long pages);
+
 /* attributes.c: __change_page_attr_set_clr(cpa, primary) */
 void ld_enter_cpa(struct pt_regs *regs);
 void ld_provoke_cpa(void);

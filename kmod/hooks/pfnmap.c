@@ -6,22 +6,12 @@
  */
 #include <linux/mm.h>
 
-#include "compat.h"
-#include "fault/probe.h"
 #include "hooks/hook.h"
-
-static void save_mapped(unsigned long vma, unsigned long pfn,
-			unsigned long pages)
-{
-	if (((const struct vm_area_struct *)vma)->vm_flags & VM_SHARED)
-		ld_fault_save_pages(pfn, pages);
-}
-NOKPROBE_SYMBOL(save_mapped);
 
 void ld_enter_remap(struct pt_regs *regs)
 {
-	save_mapped(LD_ARG(regs, 0), LD_ARG(regs, 2),
-		    PAGE_ALIGN(LD_ARG(regs, 3)) >> PAGE_SHIFT);
+	ld_hook_save_shared(LD_ARG(regs, 0), LD_ARG(regs, 2),
+			    PAGE_ALIGN(LD_ARG(regs, 3)) >> PAGE_SHIFT);
 }
 NOKPROBE_SYMBOL(ld_enter_remap);
 
@@ -34,7 +24,7 @@ NOKPROBE_SYMBOL(arg_pfn);
 
 void ld_enter_insert_pfn(struct pt_regs *regs)
 {
-	save_mapped(LD_ARG(regs, 0), arg_pfn(LD_ARG(regs, 2)), 1);
+	ld_hook_save_shared(LD_ARG(regs, 0), arg_pfn(LD_ARG(regs, 2)), 1);
 }
 NOKPROBE_SYMBOL(ld_enter_insert_pfn);
 
@@ -42,7 +32,8 @@ static void save_large(struct pt_regs *regs, unsigned long pages)
 {
 	const struct vm_fault *fault = (void *)LD_ARG(regs, 0);
 
-	save_mapped((unsigned long)fault->vma, arg_pfn(LD_ARG(regs, 1)), pages);
+	ld_hook_save_shared((unsigned long)fault->vma, arg_pfn(LD_ARG(regs, 1)),
+			    pages);
 }
 NOKPROBE_SYMBOL(save_large);
 

@@ -27,13 +27,13 @@ static unsigned long pages_of(struct page *page)
 NOKPROBE_SYMBOL(pages_of);
 
 /* A private one is written by copies, which are anonymous. */
-static void save_shared(unsigned long vma, unsigned long pfn,
-			unsigned long pages)
+void ld_hook_save_shared(unsigned long vma, unsigned long pfn,
+			 unsigned long pages)
 {
 	if (((const struct vm_area_struct *)vma)->vm_flags & VM_SHARED)
 		ld_fault_save_pages(pfn, pages);
 }
-NOKPROBE_SYMBOL(save_shared);
+NOKPROBE_SYMBOL(ld_hook_save_shared);
 
 void ld_enter_anon_whole(struct pt_regs *regs)
 {
@@ -49,21 +49,23 @@ NOKPROBE_SYMBOL(ld_enter_anon_part);
 
 void ld_enter_file_page(struct pt_regs *regs)
 {
-	save_shared(LD_ARG(regs, 1), ARG_PFN(regs, 0),
-		    (bool)LD_ARG(regs, 2) ? pages_of(ARG_PAGE(regs, 0)) : 1);
+	ld_hook_save_shared(LD_ARG(regs, 1), ARG_PFN(regs, 0),
+			    (bool)LD_ARG(regs, 2) ?
+				    pages_of(ARG_PAGE(regs, 0)) : 1);
 }
 NOKPROBE_SYMBOL(ld_enter_file_page);
 
 void ld_enter_file_part(struct pt_regs *regs)
 {
-	save_shared(LD_ARG(regs, 3), ARG_PFN(regs, 1), (int)LD_ARG(regs, 2));
+	ld_hook_save_shared(LD_ARG(regs, 3), ARG_PFN(regs, 1),
+			    (int)LD_ARG(regs, 2));
 }
 NOKPROBE_SYMBOL(ld_enter_file_part);
 
 /* A PMD. */
 void ld_enter_file_whole(struct pt_regs *regs)
 {
-	save_shared(LD_ARG(regs, 2), ARG_PFN(regs, 0),
-		    pages_of(ARG_PAGE(regs, 0)));
+	ld_hook_save_shared(LD_ARG(regs, 2), ARG_PFN(regs, 0),
+			    pages_of(ARG_PAGE(regs, 0)));
 }
 NOKPROBE_SYMBOL(ld_enter_file_whole);
