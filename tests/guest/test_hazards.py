@@ -69,13 +69,21 @@ def running(*argv: object, count: int = 1) -> Iterator[list[subprocess.Popen[str
             process.communicate()
 
 
+def append(path: Path, text: str) -> None:
+    """Without the look for its end that open() makes, which tracefs refuses."""
+    file = os.open(path, os.O_WRONLY | os.O_APPEND)
+    try:
+        os.write(file, text.encode())
+    finally:
+        os.close(file)
+
+
 @contextlib.contextmanager
 def traced(tracer: str) -> Iterator[None]:
     """A second probe on the kernel's faults, and *tracer* on the functions around it."""
     current = TRACING / "current_tracer"
     for pattern in TRACED:
-        with (TRACING / "set_ftrace_filter").open("a") as file:
-            file.write(pattern)
+        append(TRACING / "set_ftrace_filter", pattern)
     EVENT.write_text("1")
     current.write_text(tracer)
     try:
@@ -118,11 +126,10 @@ def test_a_traced_fault_path_after_the_snapshot(tracer: str) -> None:
 def test_kprobes_on_the_way_to_the_probe() -> None:
     probes = TRACING / "kprobe_events"
     enable = TRACING / "events/kprobes/enable"
-    names = ("handle_mm_fault", "vfs_read", "schedule")
+    names = ("handle_mm_fault", "vfs_read")
     with Session(pool_bytes=POOL) as session:
         for name in names:
-            with probes.open("a") as file:
-                file.write(f"p:hazard_{name} {name}\n")
+            append(probes, f"p:hazard_{name} {name}\n")
         EVENT.write_text("1")
         enable.write_text("1")
         try:
@@ -304,28 +311,41 @@ def seconds_to_list_families() -> float:
     return time.monotonic() - start
 
 
+def largest_pool() -> int:
+    """Nearly all memory that is free: so that preparation takes long."""
+    text = Path("/proc/meminfo").read_text()
+    available = next(int(line.split()[1]) << 10 for line in text.splitlines() if "MemAv" in line)
+    return int(available * 0.9) - (80 << 20)
+
+
+def family_during_preparation(times: list[float]) -> bool:
+    """A module registers its family while a snapshot is prepared: did it come before that ended?"""
+    session = Session(pool_bytes=largest_pool())
+    thread = threading.Thread(target=session.__enter__)
+    thread.start()
+    try:
+        with Control() as control:
+            wait_for(lambda: control.status().state == "prepared", 20)
+            with subprocess.Popen(["modprobe", "wireguard"]) as family:
+                while control.status().state == "prepared" and family.poll() is None:
+                    times.append(seconds_to_list_families())
+                return control.status().state == "prepared" and family.wait() == 0
+    finally:
+        thread.join()
+        session.release()
+        subprocess.run(["rmmod", "wireguard"], check=True)
+
+
 def test_other_generic_netlink_goes_on_during_preparation() -> None:
     """A family comes, and all are listed, before the preparation is over."""
     subprocess.run(["modprobe", "wireguard"], check=True)
     subprocess.run(["rmmod", "wireguard"], check=True)  # what it needs stays
     usual = statistics.median(seconds_to_list_families() for _ in range(20))
-    times = []
-    session = Session(pool_bytes=1200 << 20)
-    thread = threading.Thread(target=session.__enter__)
-    thread.start()
-    try:
-        with Control() as control:
-            wait_for(lambda: control.status().state == "prepared", 10)
-            with subprocess.Popen(["modprobe", "wireguard"]) as family:
-                while control.status().state == "prepared" and family.poll() is None:
-                    times.append(seconds_to_list_families())
-                loaded = control.status().state == "prepared" and family.wait() == 0
-    finally:
-        thread.join()
-        session.release()
-    assert loaded, "the family came only when the preparation was over"
+    times: list[float] = []
+    # It needs a second of its own here, beside a preparation of some seconds.
+    came = any(family_during_preparation(times) for _ in range(5))
+    assert came, "the family came only when the preparation was over, each time"
     assert statistics.median(times) < usual + 0.1, (usual, times)
-    subprocess.run(["rmmod", "wireguard"], check=True)
 
 
 KVM_CREATE_VM = 0xAE01
