@@ -32,9 +32,17 @@ EVENT = TRACING / "events/exceptions/page_fault_kernel/enable"
 NOBODY = 65534
 ROUNDS = int(os.environ.get("LIVEDUMP_ROUNDS", "8"))
 
-#: So many functions only, since patching all of them takes a minute here; the first one is what
-#: the kernel calls on a fault once there is a second probe.
-TRACED = ("__traceiter_page_fault_kernel", "vfs_*", "handle_mm_fault", "schedule", "*_page_fault*")
+#: The first is what the kernel calls on a fault once there is a second probe. Few others, and none
+#: that CPUs are in all the time: QEMU may go on executing what was patched away, see
+#: docs/decisions/009-stale-code-in-qemu.md.
+TRACED = ("__traceiter_page_fault_kernel", "vfs_statx", "vfs_unlink")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def names_recorded() -> None:
+    """Any event and tracer lets ftrace record the names of tasks, by probes in the scheduler: with
+    an event that is hardly ever there they stay, instead of being patched in and out each time."""
+    (TRACING / "events/livedump/livedump_release/enable").write_text("1")
 
 
 @pytest.fixture(scope="module")
@@ -79,18 +87,26 @@ def append(path: Path, text: str) -> None:
 
 
 @contextlib.contextmanager
+def second_probe() -> Iterator[None]:
+    """On the tracepoint of the kernel's faults."""
+    EVENT.write_text("1")
+    try:
+        yield
+    finally:
+        EVENT.write_text("0")
+
+
+@contextlib.contextmanager
 def traced(tracer: str) -> Iterator[None]:
-    """A second probe on the kernel's faults, and *tracer* on the functions around it."""
+    """*tracer* on the functions around the fault path."""
     current = TRACING / "current_tracer"
     for pattern in TRACED:
         append(TRACING / "set_ftrace_filter", pattern)
-    EVENT.write_text("1")
     current.write_text(tracer)
     try:
         yield
     finally:
         current.write_text("nop")
-        EVENT.write_text("0")
         (TRACING / "set_ftrace_filter").write_text("")
 
 
@@ -106,37 +122,34 @@ def assert_complete(final: Status) -> None:
 
 
 @pytest.mark.smoke
-@pytest.mark.parametrize("tracer", ["function", "function_graph"])
-def test_a_traced_fault_path_before_the_snapshot(tracer: str) -> None:
-    with traced(tracer), Session(pool_bytes=POOL) as session:
+def test_a_traced_fault_path_before_the_snapshot() -> None:
+    with second_probe(), traced("function"), Session(pool_bytes=POOL) as session:
         fault_a_lot()
         assert_complete(session.release())
 
 
 @pytest.mark.smoke
-@pytest.mark.parametrize("tracer", ["function", "function_graph"])
-def test_a_traced_fault_path_after_the_snapshot(tracer: str) -> None:
+def test_a_traced_fault_path_after_the_snapshot() -> None:
     with Session(pool_bytes=POOL) as session:
-        with traced(tracer):
+        with second_probe(), traced("function_graph"):
             fault_a_lot()
         assert_complete(session.release())
 
 
 @pytest.mark.smoke
-def test_kprobes_on_the_way_to_the_probe() -> None:
+def test_kprobes_that_fault() -> None:
     probes = TRACING / "kprobe_events"
     enable = TRACING / "events/kprobes/enable"
-    names = ("handle_mm_fault", "vfs_read")
+    names = ("vfs_statx", "vfs_unlink")
     with Session(pool_bytes=POOL) as session:
         for name in names:
             append(probes, f"p:hazard_{name} {name}\n")
-        EVENT.write_text("1")
         enable.write_text("1")
         try:
-            fault_a_lot()
+            with second_probe():
+                fault_a_lot()
         finally:
             enable.write_text("0")
-            EVENT.write_text("0")
             probes.write_text("")
         assert_complete(session.release())
 
