@@ -200,7 +200,8 @@ static void teardown(void)
 				  ld_hooks_unseen();
 	ld_hooks_stand_down();
 	/* What a change under way has written back since. */
-	if (session.armed && (late = ld_restore_entries()) != 0) {
+	late = session.armed ? ld_restore_entries() : 0;
+	if (late) {
 		report->entries_late += late;
 		ld_flush_tlb_all();
 	}
