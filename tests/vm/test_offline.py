@@ -1,0 +1,29 @@
+"""A machine of four CPUs, one of them offline: its dump is for tests/dump."""
+
+from __future__ import annotations
+
+import pytest
+
+from tools.paths import ROOT
+from tools.vm import VmConfig, run
+from tools.vm.config import SERIES
+from tools.vm.kernels import resolve
+
+_SCRIPT = """
+set -e
+echo 0 > /sys/devices/system/cpu/cpu1/online
+livedump load > /dev/null
+livedump snapshot --pool 64M --dump {path} --force > /dev/null
+livedump unload > /dev/null
+"""
+
+
+def test_one_cpu_of_four_is_offline(capfd: pytest.CaptureFixture[str]) -> None:
+    release = resolve(SERIES[0]).release
+    path = ROOT / "build/test" / release / "vmcore-offline"
+    path.unlink(missing_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    config = VmConfig(kernel=release, cpus=4, memory="512M", timeout_s=300, name="test-offline")
+    result = run(config, ["bash", "-c", _SCRIPT.format(path=path.relative_to(ROOT))])
+    assert result.status == 0, capfd.readouterr().err
+    assert path.stat().st_size > 256 << 20
