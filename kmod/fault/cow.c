@@ -14,6 +14,10 @@
 /* Beside the page frame number of a page of the pool: it is a table's copy. */
 #define POOL_TABLE (1UL << 63)
 
+/* So many for each CPU are in a pool, so that what they have left is little of it. */
+#define MIN_BATCHES 64
+#define MAX_BATCH 32
+
 /*
  * All of it is vmalloc memory: the direct map, which we protect, is never
  * written here. The tail pages of the index and pool are ours alone.
@@ -25,8 +29,10 @@ static struct {
 	unsigned long *pfn_of;		/* by page of the pool */
 	unsigned long max_pfn;
 	int pool_pages;
+	int batch;			/* what a CPU takes from the head */
+	bool exhausted;			/* no CPU had any left */
 	u64 own;			/* marked so, by the one worker */
-	atomic_t used;
+	atomic_t head;
 	atomic_t tables;
 	atomic_t lost;
 	atomic_t gone;			/* not there when they were to be kept */
@@ -50,7 +56,8 @@ static int alloc_area(struct ld_area *area, unsigned long count, size_t size)
 
 int ld_cow_init(unsigned long max_pfn, u64 pool_bytes)
 {
-	u64 pages = min_t(u64, pool_bytes >> PAGE_SHIFT, INT_MAX);
+	/* The head may run past the end, by a batch for each CPU. */
+	u64 pages = min_t(u64, pool_bytes >> PAGE_SHIFT, INT_MAX / 2);
 	int err;
 
 	/* Pages of the pool are read only after they were written. */
@@ -71,6 +78,7 @@ int ld_cow_init(unsigned long max_pfn, u64 pool_bytes)
 	}
 	cow.max_pfn = max_pfn;
 	cow.pool_pages = pages;
+	cow.batch = 1;
 	mark_area(&cow.pool_area);
 	mark_area(&cow.index_area);
 	mark_area(&cow.pfn_area);
@@ -82,7 +90,7 @@ void ld_cow_exit(void)
 	ld_area_free(&cow.pool_area);
 	ld_area_free(&cow.index_area);
 	ld_area_free(&cow.pfn_area);
-	ld_cow_forget_kept();
+	ld_cow_forget_taken();
 	memset(&cow, 0, sizeof(cow));
 }
 
@@ -132,26 +140,109 @@ static void notrace keep_page(int page)
 }
 NOKPROBE_SYMBOL(keep_page);
 
+/*
+ * A CPU takes pages from the head by the batch: in the microseconds after a stop
+ * all of them fault. What it has left is the numbers from the low half to below
+ * the high half; one word never has a value twice.
+ */
+static DEFINE_PER_CPU(u64, batch);
+
+static __always_inline u64 batch_of(int first, int end)
+{
+	return first | (u64)end << 32;
+}
+
+static __always_inline int take_from(u64 *from)
+{
+	u64 old = READ_ONCE(*from), seen;
+
+	while ((u32)old < old >> 32) {
+		seen = cmpxchg(from, old, old + 1);
+		if (seen == old)
+			return (u32)old;
+		old = seen;
+	}
+	return -1;
+}
+
+/*
+ * An NMI here may do the same: the batch that is overwritten is never used, and
+ * counts as used.
+ */
+static __always_inline int take_batch(u64 *mine)
+{
+	int first, end;
+
+	if (atomic_read(&cow.head) >= cow.pool_pages)
+		return -1;
+	first = atomic_fetch_add(cow.batch, &cow.head);
+	end = min(first + cow.batch, cow.pool_pages);
+	if (first >= end)
+		return -1;
+	if (first + 1 < end)
+		WRITE_ONCE(*mine, batch_of(first + 1, end));
+	return first;
+}
+
+/* The head is at the end: other CPUs may have some left. */
+static int notrace take_from_others(void)
+{
+	unsigned int cpu;
+	int page = -1;
+
+	if (READ_ONCE(cow.exhausted))
+		return -1;
+	for (cpu = 0; page < 0 && cpu < nr_cpu_ids; cpu++)
+		if (cpu_possible(cpu))
+			page = take_from(per_cpu_ptr(&batch, cpu));
+	if (page < 0)
+		WRITE_ONCE(cow.exhausted, true);
+	return page;
+}
+NOKPROBE_SYMBOL(take_from_others);
+
 static int notrace take_page(void)
 {
+	u64 *mine = raw_cpu_ptr(&batch);	/* any CPU's would do */
 	int page = this_cpu_xchg(kept, 0);
 
 	if (page)
 		return page - 1;
-	/* One more for each CPU at the most, beyond the end. */
-	if (atomic_read(&cow.used) >= cow.pool_pages)
-		return -1;
-	page = atomic_fetch_inc(&cow.used);
-	return page < cow.pool_pages ? page : -1;
+	page = take_from(mine);
+	if (page < 0)
+		page = take_batch(mine);
+	return page < 0 ? take_from_others() : page;
 }
 NOKPROBE_SYMBOL(take_page);
 
-void ld_cow_forget_kept(void)
+void ld_cow_forget_taken(void)
 {
 	int cpu;
 
-	for_each_possible_cpu(cpu)
+	for_each_possible_cpu(cpu) {
 		per_cpu(kept, cpu) = 0;
+		per_cpu(batch, cpu) = 0;
+	}
+}
+
+void ld_cow_take_batches(void)
+{
+	int share = cow.pool_pages / num_possible_cpus() / MIN_BATCHES;
+
+	WRITE_ONCE(cow.batch, clamp(share, 1, MAX_BATCH));
+}
+
+/* Pages that CPUs have taken from the head and have not used. */
+static int count_left(void)
+{
+	int cpu, left = 0;
+
+	for_each_possible_cpu(cpu) {
+		u64 pages = READ_ONCE(per_cpu(batch, cpu));
+
+		left += (pages >> 32) - (u32)pages;
+	}
+	return left;
 }
 
 static enum ld_save notrace lose(unsigned long pfn)
@@ -283,7 +374,7 @@ NOKPROBE_SYMBOL(ld_cow_lose);
 
 void ld_cow_recopy_since(u64 page)
 {
-	for (; page < ld_cow_pool_used(); page++)
+	for (; page < ld_cow_pool_head(); page++)
 		if (!(cow.pfn_of[page] & POOL_TABLE))
 			copy_to_pool(page);
 }
@@ -403,9 +494,17 @@ u64 ld_cow_pool_pages(void)
 	return cow.pool_pages;
 }
 
+u64 ld_cow_pool_head(void)
+{
+	return min(atomic_read(&cow.head), cow.pool_pages);
+}
+
 u64 ld_cow_pool_used(void)
 {
-	return min(atomic_read(&cow.used), cow.pool_pages);
+	/* Read before the head, which runs on meanwhile: they are behind it. */
+	u64 left = count_left();
+
+	return ld_cow_pool_head() - left;
 }
 
 u64 ld_cow_tables_saved(void)

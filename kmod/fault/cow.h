@@ -65,10 +65,16 @@ int ld_cow_keep(unsigned long pfn, u64 *saved);
 void ld_cow_save_table(unsigned long pfn);
 
 /*
- * Pages of the pool that a lost race has left over are not used any more, so that
- * what is saved from here on is behind what is saved by now.
+ * Pages of the pool that CPUs have taken and not used are forgotten, so that what
+ * is saved from here on is behind ld_cow_pool_head().
  */
-void ld_cow_forget_kept(void);
+void ld_cow_forget_taken(void);
+
+/*
+ * The stop is over: CPUs take pages of the pool by the batch. Until then, one by
+ * one, pages are in the order in which they were saved.
+ */
+void ld_cow_take_batches(void);
 
 /* A page is exposed without a copy: name it, unless it is saved already. */
 void ld_cow_lose(unsigned long pfn);
@@ -109,11 +115,12 @@ const void *ld_cow_page(u32 slot);
 /* Page frames that are ours, page tables among them. */
 u64 ld_cow_pages_own(void);
 
-/* True when the page was saved among the first so many of the pool. */
+/* True when the page was saved before the pool's head was there. */
 bool ld_cow_is_saved_before(unsigned long pfn, u64 page);
 
 unsigned long ld_cow_max_pfn(void);
 u64 ld_cow_pool_pages(void);
+u64 ld_cow_pool_head(void);		/* what was ever taken is before it */
 u64 ld_cow_pool_used(void);
 u64 ld_cow_tables_saved(void);
 u64 ld_cow_pages_lost(void);

@@ -247,8 +247,8 @@ static int lead(struct attempt *a)
 	a->saved = rdtsc_ordered();
 	if (err)
 		return err;
-	ld_cow_forget_kept();
-	used = ld_cow_pool_used();
+	ld_cow_forget_taken();
+	used = ld_cow_pool_head();
 	ld_log_stop();
 	report->changes_logged = max(ld_log_stacks(), 0) +
 				 max(ld_log_changes(), 0);
@@ -263,8 +263,9 @@ static int lead(struct attempt *a)
 	recopy_parts(a);
 	recopy_rest(a, used);
 	settle(a, nmis, used);
-	ld_cow_forget_kept();
-	saved_by_now = ld_cow_pool_used();
+	ld_cow_forget_taken();
+	saved_by_now = ld_cow_pool_head();
+	ld_cow_take_batches();
 	report->instant_realtime_ns = ktime_get_real_fast_ns();
 	report->instant_boottime_ns = ktime_get_boot_fast_ns();
 	report->instant_monotonic_ns = ktime_get_mono_fast_ns();
