@@ -18,6 +18,7 @@ from tools.vm import VmError
 
 DOWNTIME = BENCH / "downtime.json"
 FAULT = BENCH / "fault.json"
+HOOKS = BENCH / "hooks.json"
 TRACING = BENCH / "tracing.json"
 INSTRUCTIONS = BENCH / "downtime-instructions.json"  # as DOWNTIME, one CPU, no noise
 CHART = BENCH / "downtime.svg"
@@ -72,6 +73,15 @@ def run_fault(kernel: str, rounds: int) -> list[str]:
     return []
 
 
+def run_hooks(kernel: str, rounds: int) -> list[str]:
+    """Measure what hooks cost while nothing is held."""
+    try:
+        HOOKS.write_text(json.dumps(machine.hooks(kernel, rounds), indent=1) + "\n")
+    except VmError as error:
+        return [f"hooks: {error}"]
+    return []
+
+
 def run_tracing(kernel: str, rounds: int) -> list[str]:
     """Measure what tracers cost."""
     try:
@@ -95,6 +105,10 @@ def show(console: Console) -> None:
         found = json.loads(FAULT.read_text())
         console.print(report.faults(found), report.slowdown(found["slowdown"]))
         checks.append(summary.fault_check(found["instructions"]))
+    if HOOKS.exists():
+        found = json.loads(HOOKS.read_text())
+        console.print(report.hooks(found))
+        checks += summary.hooks_checks(found)
     if TRACING.exists():
         found = json.loads(TRACING.read_text())
         console.print(report.tracing(found))
@@ -106,7 +120,7 @@ def show(console: Console) -> None:
 @click.option("--kernel", default="6.1", show_default=True)
 @click.option(
     "--only",
-    type=click.Choice(["downtime", "instructions", "fault", "tracing", "show"]),
+    type=click.Choice(["downtime", "instructions", "fault", "hooks", "tracing", "show"]),
     help="Part of it.",
 )
 @click.option(
@@ -121,7 +135,7 @@ def show(console: Console) -> None:
 @click.option("--rounds", default=5, show_default=True, help="Of faults, and of each load.")
 def main(kernel: str, only: str | None, names: tuple[str, ...], samples: int, rounds: int) -> None:
     """Downtime of both strategies against an empty stop; costs of faults; slowdown while held; what
-    tracing costs.
+    hooks cost while nothing is; what tracing costs.
 
     Samples are kept in build/bench/, row by row: rows that are not measured again stay. With
     $LIVEDUMP_KO, modules from that folder are measured.

@@ -110,6 +110,12 @@ def fault_instructions(kernel: str, rounds: int) -> dict[str, Any]:
     return measure(counting(vm), "fault", str(rounds))
 
 
+def hooks(kernel: str, rounds: int) -> dict[str, Any]:
+    """What hooks cost while nothing is held, in instructions of one CPU."""
+    vm = VmConfig(kernel=kernel, timeout_s=900, name="bench-hooks", **private_modules())
+    return measure(counting(vm), "hooks", str(rounds))
+
+
 def slowdown(kernel: str, rounds: int) -> dict[str, Any]:
     """A load's rates with and without a held snapshot."""
     vm = VmConfig(kernel=kernel, timeout_s=900, name="bench-slowdown", **private_modules())

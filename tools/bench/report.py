@@ -86,6 +86,16 @@ def slowdown(found: dict[str, Any]) -> Table:
     return shown
 
 
+def hooks(found: dict[str, Any]) -> Table:
+    """First touches by what the module is doing."""
+    title = "First touch of a page, instructions of one CPU: medians"
+    shown = Table("page", *(state.replace("_", " ") for state in found["states"]), title=title)
+    for what in summary.TOUCHED:
+        costs = summary.hooks_costs(found, what)
+        shown.add_row(what, *(f"{value:,.0f}" for value in costs.values()))
+    return shown
+
+
 def tracing(found: dict[str, Any]) -> Table:
     """What tracers cost."""
     columns = (

@@ -180,6 +180,41 @@ def slowdown(load: dict[str, list[list[int]]], seconds: slice = slice(None)) -> 
     return free / held if held else float("inf")
 
 
+# ---- hooks while nothing is held ----
+
+#: What is touched, in hooks.json.
+TOUCHED = ("anonymous", "shared")
+
+HOOKS_IDLE = 1.03
+
+
+def hooks_costs(found: dict[str, Any], what: str) -> dict[str, float]:
+    """Instructions of a first touch in each state: medians."""
+    return {state: statistics.median(costs[what]) for state, costs in found["states"].items()}
+
+
+def hooks_idle(found: dict[str, Any], what: str) -> tuple[float, float]:
+    """A first touch with hooks armed and nothing held, to the mean of those without the module
+    before and after; and how far these two are apart, the larger to the smaller."""
+    costs = hooks_costs(found, what)
+    without = costs["unloaded"], costs["unloaded_again"]
+    armed = max(costs["armed"], costs["released"])
+    return armed / statistics.mean(without), max(without) / min(without)
+
+
+def hooks_checks(found: dict[str, Any]) -> list[Check]:
+    """The targets of hooks."""
+    checks = []
+    for what in TOUCHED:
+        value, drift = hooks_idle(found, what)
+        doubt = "" if counts_instructions(found) else "the clock does not count instructions"
+        if drift > HOOKS_IDLE:
+            doubt = f"without the module it drifted by {drift:.2f}"
+        name = f"hooks, nothing held: a first touch ({what})"
+        checks.append(_judged(name, value, f"<= {HOOKS_IDLE}", value <= HOOKS_IDLE, doubt))
+    return checks
+
+
 # ---- tracers ----
 
 #: What each load has measured.

@@ -124,6 +124,30 @@ def test_cycles_of_a_slow_counter() -> None:
     assert cycles["fault_next_handler"] == [100]
 
 
+def found_hooks(armed: float, again: float = 1010, loop_cycles: int = 2005) -> dict[str, Any]:
+    """hooks.json: first touches of 990 instructions without the module, before it was loaded."""
+    states = {"unloaded": 990, "armed": armed, "released": armed - 1, "unloaded_again": again}
+    return {
+        "clock": {"tsc_khz": 1_000_000, "empty_cycles": 4, "loop_cycles": loop_cycles},
+        "states": {
+            state: {what: [cost] * 3 for what in summary.TOUCHED} for state, cost in states.items()
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("found", "met"),
+    [
+        (found_hooks(1030), True),
+        (found_hooks(1031), False),
+        (found_hooks(1030, again=1030), None),
+        (found_hooks(1030, loop_cycles=900), None),
+    ],
+)
+def test_target_of_hooks(found: dict[str, Any], met: bool | None) -> None:
+    assert [check.met for check in summary.hooks_checks(found)] == [met] * len(summary.TOUCHED)
+
+
 def test_slowdown() -> None:
     load = {"free": [[10, 10], [12, 12]], "held": [[5, 10], [7, 12]]}
     assert summary.slowdown(load) == 22 / 17
