@@ -198,12 +198,21 @@ static bool has_kvm_guest(void)
 	return vms && !get_kernel_nofault(first, &vms->next) && first != vms;
 }
 
-bool ld_are_probes_off(void)
+bool ld_are_kprobes_off(void)
 {
-	return (ld_syms.kprobes_disarmed &&
-		READ_ONCE(*(bool *)ld_syms.kprobes_disarmed)) ||
-	       (ld_syms.ftrace_enabled &&
-		!READ_ONCE(*(int *)ld_syms.ftrace_enabled));
+	return ld_syms.kprobes_disarmed &&
+	       READ_ONCE(*(bool *)ld_syms.kprobes_disarmed);
+}
+
+bool ld_is_ftrace_off(void)
+{
+	return ld_syms.ftrace_enabled &&
+	       !READ_ONCE(*(int *)ld_syms.ftrace_enabled);
+}
+
+unsigned long ld_function(const char *name)
+{
+	return lookup(name);
 }
 
 static bool is_nohz_full(void)

@@ -3,6 +3,7 @@
 #ifndef _LIVEDUMP_COMPAT_H
 #define _LIVEDUMP_COMPAT_H
 
+#include <linux/ftrace.h>
 #include <linux/mm_types.h>
 #include <linux/sched.h>
 
@@ -60,11 +61,29 @@ struct task_struct *ld_idle_task(int cpu);
  */
 unsigned long ld_call(unsigned long fn, unsigned long arg0, unsigned long arg1);
 
-/* Somebody has switched kprobes off, or ftrace, which they are called by. */
-bool ld_are_probes_off(void);
+/* Somebody has switched kprobes off; or ftrace, which calls most of them, too. */
+bool ld_are_kprobes_off(void);
+bool ld_is_ftrace_off(void);
+
+/* Where a function is that is to be hooked; 0: this kernel has none. */
+unsigned long ld_function(const char *name);
 
 /* Where a hooked call goes that is not to happen: it returns at once. */
 unsigned long ld_just_return(void);
+
+#ifndef CONFIG_DYNAMIC_FTRACE_WITH_ARGS
+#error "livedump needs a kernel with CONFIG_DYNAMIC_FTRACE_WITH_ARGS"
+#endif
+
+/* Registers of which ftrace has kept those with arguments; 6.12.y has it, 6.1 not. */
+#ifndef arch_ftrace_regs
+#define arch_ftrace_regs(regs) (regs)
+#endif
+
+static inline struct pt_regs *ld_arguments(struct ftrace_regs *regs)
+{
+	return &arch_ftrace_regs(regs)->regs;
+}
 
 /* Pages with a type (buddy, page table, ...) reuse the field of mapcount. */
 static inline bool ld_page_has_type(const struct page *page)

@@ -3,6 +3,7 @@
 #ifndef _LIVEDUMP_HOOK_H
 #define _LIVEDUMP_HOOK_H
 
+#include <linux/ftrace.h>
 #include <linux/kprobes.h>
 #include <linux/ptrace.h>
 
@@ -42,8 +43,14 @@ struct ld_hook {
 	bool armed;
 	atomic_t seen;
 	u64 missed_before;
-	struct kprobe entry;
+	/*
+	 * By how it is hooked. The entry alone, by ftrace: it costs a third of a
+	 * kprobe while nobody looks, and some of these are the kernel's hottest.
+	 */
+	struct ftrace_ops function;
+	unsigned long address;		/* of the function that ftrace hooks */
 	struct kretprobe call;		/* if it is followed */
+	struct kprobe entry;		/* if there is an instead */
 };
 
 /* The one table of hooks, ended by one without a symbol. */

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <linux/atomic.h>
 #include <linux/delay.h>
+#include <linux/ftrace.h>
 #include <linux/kprobes.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
@@ -17,6 +18,7 @@
 
 #define MAX_WAITS 200		/* of 5 ms, for followed calls to end */
 #define MAX_ACTIVE 128		/* calls of one function that are followed */
+#define ENDBR_BYTES 4
 
 static struct {
 	struct mutex lock;	/* of arming: a module may come meanwhile */
@@ -41,7 +43,6 @@ NOKPROBE_SYMBOL(ld_hook_unseen);
 
 static void notice(struct ld_hook *hook, struct pt_regs *regs)
 {
-	/* Some of them are the kernel's hottest: count only what is asked for. */
 	if (hook->provoke)
 		atomic_inc(&hook->seen);
 	if (hook->enter && READ_ONCE(hooks.looking))
@@ -49,14 +50,23 @@ static void notice(struct ld_hook *hook, struct pt_regs *regs)
 }
 NOKPROBE_SYMBOL(notice);
 
+static void notrace on_function(unsigned long ip, unsigned long parent,
+				struct ftrace_ops *ops, struct ftrace_regs *regs)
+{
+	struct ld_hook *hook = container_of(ops, struct ld_hook, function);
+
+	/* As in a kprobe: ld_hooks_stand_down() waits for who still looks. */
+	preempt_disable_notrace();
+	if (READ_ONCE(hooks.looking))
+		hook->enter(ld_arguments(regs));
+	preempt_enable_notrace();
+}
+NOKPROBE_SYMBOL(on_function);
+
 static int on_entry(struct kprobe *probe, struct pt_regs *regs)
 {
 	struct ld_hook *hook = container_of(probe, struct ld_hook, entry);
 
-	if (!hook->instead) {
-		notice(hook, regs);
-		return 0;
-	}
 	if (!READ_ONCE(hooks.looking) || !hook->instead(regs))
 		return 0;
 	/* Return at once, to where the call came from. */
@@ -86,11 +96,26 @@ NOKPROBE_SYMBOL(on_return);
 
 /* ---- arm once ---- */
 
-static int arm_entry(struct ld_hook *hook)
+static int arm_function(struct ld_hook *hook)
 {
-	hook->entry.symbol_name = hook->symbol;
-	hook->entry.pre_handler = on_entry;
-	return register_kprobe(&hook->entry);
+	int err;
+
+	hook->address = ld_function(hook->symbol);
+	if (!hook->address)
+		return -ENOENT;
+	hook->function.func = on_function;
+	err = ftrace_set_filter_ip(&hook->function, hook->address, 0, 1) ?:
+	      register_ftrace_function(&hook->function);
+	if (err)
+		ftrace_free_filter(&hook->function);
+	return err;
+}
+
+static void disarm_function(struct ld_hook *hook)
+{
+	unregister_ftrace_function(&hook->function);
+	ftrace_free_filter(&hook->function);
+	memset(&hook->function, 0, sizeof(hook->function));
 }
 
 static int arm_call(struct ld_hook *hook)
@@ -102,37 +127,54 @@ static int arm_call(struct ld_hook *hook)
 	return register_kretprobe(&hook->call);
 }
 
-static void disarm(struct ld_hook *hook)
+static void disarm_call(struct ld_hook *hook)
 {
 	/* What it learnt must go, should it be registered again. */
-	if (hook->call.handler)
-		unregister_kretprobe(&hook->call);
+	unregister_kretprobe(&hook->call);
+	memset(&hook->call, 0, sizeof(hook->call));
+}
+
+static int arm_instead(struct ld_hook *hook)
+{
+	int err;
+
+	hook->entry.symbol_name = hook->symbol;
+	hook->entry.pre_handler = on_entry;
+	err = register_kprobe(&hook->entry);
+	if (err)
+		memset(&hook->entry, 0, sizeof(hook->entry));
+	return err;
+}
+
+static void disarm(struct ld_hook *hook)
+{
 	if (hook->entry.pre_handler)
 		unregister_kprobe(&hook->entry);
-	memset(&hook->call, 0, sizeof(hook->call));
 	memset(&hook->entry, 0, sizeof(hook->entry));
+	if (hook->followed)
+		disarm_call(hook);
+	else
+		disarm_function(hook);
 	hook->armed = false;
 }
 
 /* Return: 0, also where this kernel has no such function. */
 static int arm(struct ld_hook *hook)
 {
-	int err = 0;
+	int err;
 
 	if (hook->armed)
 		return 0;
-	if (hook->followed)
-		err = arm_call(hook);
+	err = hook->followed ? arm_call(hook) : arm_function(hook);
+	hook->armed = !err;
 	if (err) {
 		memset(&hook->call, 0, sizeof(hook->call));
-	} else if (!hook->followed || hook->instead) {
-		err = arm_entry(hook);
+		memset(&hook->function, 0, sizeof(hook->function));
+	} else if (hook->instead) {
+		err = arm_instead(hook);
 		if (err)
-			memset(&hook->entry, 0, sizeof(hook->entry));
+			disarm(hook);
 	}
-	hook->armed = !err;
-	if (err && hook->call.handler)
-		disarm(hook);
 	return err == -ENOENT ? 0 : err;
 }
 
@@ -209,7 +251,7 @@ void ld_hooks_stand_down(void)
 
 	ld_log_stop();
 	WRITE_ONCE(hooks.looking, false);
-	/* No CPU is in one that still looks: kprobes run with preemption off. */
+	/* No CPU is in one that still looks: all run with preemption off. */
 	synchronize_rcu();
 	ld_log_free();
 	if (looked)
@@ -220,11 +262,11 @@ void ld_hooks_stand_down(void)
 
 static bool is_within(const struct ld_hook *hook, const struct module *module)
 {
-	const struct kprobe *probe = hook->followed ? &hook->call.kp :
-						      &hook->entry;
+	unsigned long address = hook->followed ?
+					(unsigned long)hook->call.kp.addr :
+					hook->address;
 
-	return hook->armed &&
-	       within_module((unsigned long)probe->addr, module);
+	return hook->armed && within_module(address, module);
 }
 
 static void disarm_within(const struct module *module)
@@ -301,28 +343,42 @@ bool ld_hooks_busy(void)
 
 /* ---- do they see? ---- */
 
-/* The function begins with a call of ftrace, or a breakpoint. */
-static bool is_patched(const struct kprobe *probe)
+/* It begins with a call of ftrace, or a breakpoint, maybe behind an ENDBR64. */
+static bool is_patched(unsigned long address)
 {
-	u8 first;
+	u8 text[ENDBR_BYTES + 1];
+	u8 first, second;
 
-	if (ld_are_probes_off())
+	if (copy_from_kernel_nofault(text, (void *)address, sizeof(text)))
 		return false;
-	if (probe->flags & (KPROBE_FLAG_DISABLED | KPROBE_FLAG_GONE))
-		return false;
-	if (copy_from_kernel_nofault(&first, probe->addr, 1))
-		return false;
+	first = text[0];
+	second = text[ENDBR_BYTES];
 	return first == CALL_INSN_OPCODE || first == INT3_INSN_OPCODE ||
-	       first == JMP32_INSN_OPCODE;
+	       first == JMP32_INSN_OPCODE || second == CALL_INSN_OPCODE;
+}
+
+static bool is_probed(const struct kprobe *probe)
+{
+	return !ld_are_kprobes_off() &&
+	       !(probe->flags & (KPROBE_FLAG_DISABLED | KPROBE_FLAG_GONE)) &&
+	       is_patched((unsigned long)probe->addr);
+}
+
+static bool is_seeing(const struct ld_hook *hook)
+{
+	if (ld_is_ftrace_off())
+		return false;
+	if (hook->entry.pre_handler && !is_probed(&hook->entry))
+		return false;
+	return hook->followed ? is_probed(&hook->call.kp) :
+				is_patched(hook->address);
 }
 
 static bool sees(struct ld_hook *hook)
 {
 	int before = atomic_read(&hook->seen);
 
-	if (hook->entry.pre_handler && !is_patched(&hook->entry))
-		return false;
-	if (hook->call.handler && !is_patched(&hook->call.kp))
+	if (!is_seeing(hook))
 		return false;
 	if (!hook->provoke)
 		return true;

@@ -70,6 +70,7 @@ BRANCHES = (
     Argued("walk_entries", "pgwalk.c", "walk->table(", _WALK),
     Argued("ld_walk_kernel", "pgwalk.c", "walk->table(", _WALK),
     Argued("notice", "hooks.c", "hook->enter(", _HOOKS),
+    Argued("on_function", "hooks.c", "hook->enter(", _HOOKS),
     Argued("on_entry", "hooks.c", "hook->instead(", _HOOKS),
     Argued("sees", "hooks.c", "hook->provoke()", _HOOKS),
     Argued(
