@@ -117,16 +117,18 @@ static bool is_memory(u64 entry)
 	       ld_cow_slot(pfn) < LD_SLOT_SPECIAL;
 }
 
-static bool is_stack_at(const u64 *table, int index)
+/* @addr is of the entry behind, which may be in the next table. */
+static bool is_stack_at(const u64 *table, int index, unsigned long addr)
 {
+	struct ld_where where;
 	int i;
 
 	for (i = 0; i < STACK_PAGES; i++)
 		if (!is_memory(READ_ONCE(table[index + i])))
 			return false;
-	/* At the end of the table we would have to look into the next. */
-	return index + i == PTRS_PER_PTE ||
-	       !(READ_ONCE(table[index + i]) & _PAGE_PRESENT);
+	if (index + i == PTRS_PER_PTE)
+		return !ld_walk_to(addr, &where);
+	return !(READ_ONCE(table[index + i]) & _PAGE_PRESENT);
 }
 
 static void watch_stack(u64 *table, int index, unsigned long addr)
@@ -169,9 +171,9 @@ static bool each_stack(struct ld_walk *walk, unsigned long pfn, int level,
 	if (where.level == LD_LEVEL_PTE && where.table == pfn) {
 		u64 *table = ld_table_at(pfn);
 
-		for (i = 0; i < PTRS_PER_PTE; i += STACK_PAGES)
-			if (is_stack_at(table, i))
-				watch_stack(table, i, addr + i * PAGE_SIZE);
+		for (i = 0; i < PTRS_PER_PTE; i += STACK_PAGES, addr += THREAD_SIZE)
+			if (is_stack_at(table, i, addr + THREAD_SIZE))
+				watch_stack(table, i, addr);
 	}
 	local_irq_restore(flags);
 	cond_resched();
