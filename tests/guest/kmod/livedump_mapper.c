@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Pages of the kernel that user space maps, by each way that a driver has:
+ *
+ *   /proc/livedump_mapper/WAY   mmap() of PAGES pages, shared
+ *   /proc/livedump_mapper/pages their page frames, a line each
+ *   /proc/livedump_mapper/fill  write a character: all of them are filled with it
+ */
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/proc_fs.h>
+#include <linux/seq_file.h>
+#include <linux/uaccess.h>
+#include <linux/version.h>
+
+#if __has_include(<linux/pfn_t.h>)
+#include <linux/pfn_t.h>
+#define MIXED(pfn) pfn_to_pfn_t(pfn)
+#else
+#define MIXED(pfn) (pfn)
+#endif
+
+#define ORDER 3
+#define PAGES (1 << ORDER)
+
+static struct page *pages;
+static struct proc_dir_entry *folder;
+
+static void add_flags(struct vm_area_struct *vma, unsigned long flags)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 3, 0)
+	vma->vm_flags |= flags;
+#else
+	vm_flags_set(vma, flags);
+#endif
+}
+
+/* ---- at once ---- */
+
+static int map_remap(struct file *file, struct vm_area_struct *vma)
+{
+	return remap_pfn_range(vma, vma->vm_start, page_to_pfn(pages),
+			       PAGES * PAGE_SIZE, vma->vm_page_prot);
+}
+
+static int map_page(struct file *file, struct vm_area_struct *vma)
+{
+	int i, err = 0;
+
+	for (i = 0; i < PAGES && !err; i++)
+		err = vm_insert_page(vma, vma->vm_start + i * PAGE_SIZE,
+				     pages + i);
+	return err;
+}
+
+static int leave_it(pte_t *entry, unsigned long addr, void *data)
+{
+	return 0;
+}
+
+static int map_apply(struct file *file, struct vm_area_struct *vma)
+{
+	return apply_to_page_range(vma->vm_mm, vma->vm_start, PAGE_SIZE,
+				   leave_it, NULL);
+}
+
+/* ---- page by page, when user space gets there ---- */
+
+static unsigned long wanted(const struct vm_fault *fault)
+{
+	return page_to_pfn(pages) + min_t(pgoff_t, fault->pgoff, PAGES - 1);
+}
+
+static vm_fault_t fault_pfn(struct vm_fault *fault)
+{
+	return vmf_insert_pfn(fault->vma, fault->address, wanted(fault));
+}
+
+static vm_fault_t fault_prot(struct vm_fault *fault)
+{
+	return vmf_insert_pfn_prot(fault->vma, fault->address, wanted(fault),
+				   fault->vma->vm_page_prot);
+}
+
+static vm_fault_t fault_mixed(struct vm_fault *fault)
+{
+	return vmf_insert_mixed(fault->vma, fault->address,
+				MIXED(wanted(fault)));
+}
+
+#define BY_FAULT(way, flags)                                                  \
+	static const struct vm_operations_struct way##_operations = {         \
+		.fault = fault_##way,                                         \
+	};                                                                    \
+	static int map_##way(struct file *file, struct vm_area_struct *vma)   \
+	{                                                                     \
+		add_flags(vma, flags);                                        \
+		vma->vm_ops = &way##_operations;                              \
+		return 0;                                                     \
+	}
+
+BY_FAULT(pfn, VM_PFNMAP)
+BY_FAULT(prot, VM_PFNMAP)
+BY_FAULT(mixed, VM_MIXEDMAP)
+
+/* ---- files ---- */
+
+static ssize_t fill(struct file *file, const char __user *from, size_t count,
+		    loff_t *at)
+{
+	char with;
+
+	if (get_user(with, from))
+		return -EFAULT;
+	memset(page_address(pages), with, PAGES * PAGE_SIZE);
+	return count;
+}
+
+static const struct proc_ops fill_operations = {
+	.proc_write = fill,
+	.proc_lseek = noop_llseek,
+};
+
+static int show_pages(struct seq_file *out, void *unused)
+{
+	int i;
+
+	for (i = 0; i < PAGES; i++)
+		seq_printf(out, "%lu\n", page_to_pfn(pages + i));
+	return 0;
+}
+
+#define WAY(way) { #way, { .proc_mmap = map_##way, .proc_lseek = noop_llseek } }
+
+static const struct {
+	const char *name;
+	struct proc_ops operations;
+} ways[] = {
+	WAY(remap), WAY(page), WAY(apply), WAY(pfn), WAY(prot), WAY(mixed),
+};
+
+static void mapper_exit(void)
+{
+	proc_remove(folder);
+	__free_pages(pages, ORDER);
+}
+
+static bool make_files(void)
+{
+	struct proc_dir_entry *file;
+	int i;
+
+	folder = proc_mkdir("livedump_mapper", NULL);
+	if (!folder || !proc_create_single("pages", 0400, folder, show_pages) ||
+	    !proc_create("fill", 0200, folder, &fill_operations))
+		return false;
+	for (i = 0; i < ARRAY_SIZE(ways); i++) {
+		file = proc_create(ways[i].name, 0600, folder,
+				   &ways[i].operations);
+		if (!file)
+			return false;
+		/* Python maps no more of a file than there is. */
+		proc_set_size(file, PAGES * PAGE_SIZE);
+	}
+	return true;
+}
+
+static int __init mapper_init(void)
+{
+	/* One folio: vm_insert_page() counts who uses it. */
+	pages = alloc_pages(GFP_KERNEL | __GFP_ZERO | __GFP_COMP, ORDER);
+	if (!pages)
+		return -ENOMEM;
+	if (make_files())
+		return 0;
+	mapper_exit();
+	return -ENOMEM;
+}
+
+module_init(mapper_init);
+module_exit(mapper_exit);
+
+MODULE_DESCRIPTION("Mappings of the kernel's pages for livedump's tests");
+MODULE_AUTHOR("The livedump developers");
+MODULE_LICENSE("GPL");
