@@ -35,7 +35,9 @@ def run_case(case: Case, machine: Machine, keep: bool) -> Outcome:
     )
     folder = prepare(case.name)
     try:
-        machine = replace(machine, kernel=case.kernel, la57=case.la57, test=case.tests)
+        machine = replace(
+            machine, kernel=case.kernel, la57=case.la57, append=case.append, test=case.tests
+        )
         try:
             taken = take(machine, job, folder)
         except NotArmed as error:

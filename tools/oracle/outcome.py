@@ -64,6 +64,7 @@ class Outcome:
         """As plain values."""
         return {
             "kernel": self.case.kernel,
+            "append": list(self.case.append),
             "levels": self.case.levels,
             "strategy": self.case.strategy,
             "mutant": self.case.mutant,
@@ -104,7 +105,7 @@ def table(outcomes: list[Outcome]) -> Table:
 def _row(outcome: Outcome) -> list[str]:
     case, verdict = outcome.case, outcome.verdict
     mutant = case.mutant or ("(delays)" if any(case.delays_us) else "")
-    head = [case.kernel, str(case.levels), case.strategy, mutant]
+    head = [" ".join((case.kernel, *case.append)), str(case.levels), case.strategy, mutant]
     tail = [f"{sum(outcome.seconds.values()):.0f}", outcome.word]
     if not verdict:
         return [*head, *[""] * (len(_COLUMNS) - len(head) - len(tail)), *tail]

@@ -13,6 +13,10 @@ NO_DELAY = (0, 0, 0, 0)
 ALL_DELAYS = (200, 200, 20, 200)
 
 
+#: A page is not written when it is allocated: it is saved when somebody else writes it first.
+NOT_ZEROED = ("init_on_alloc=0",)
+
+
 @dataclass(frozen=True)
 class Mutant:
     """A build that leaves out one thing, and the strategies that have it."""
@@ -40,11 +44,13 @@ class Case:
     strategy: str = STRATEGIES[0]
     mutant: str = ""
     delays_us: tuple[int, int, int, int] = NO_DELAY
+    #: Kernel arguments.
+    append: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
         """A folder's name."""
-        parts = [self.kernel, f"{self.levels}level", self.strategy, self.mutant]
+        parts = [self.kernel, f"{self.levels}level", *self.append, self.strategy, self.mutant]
         parts += ["delays"] if self.delays_us != NO_DELAY and not self.mutant else []
         return "-".join(part for part in parts if part)
 
@@ -67,11 +73,12 @@ class Case:
 
 
 def matrix(kernels: Sequence[str], strategies: Sequence[str]) -> Iterator[Case]:
-    """Every kernel with both kinds of page tables."""
+    """Every kernel with both kinds of page tables, and with pages that come unwritten."""
     for strategy in strategies:
         for kernel in kernels:
             for la57 in (True, False):
                 yield Case(kernel, la57, strategy)
+            yield Case(kernel, strategy=strategy, append=NOT_ZEROED)
 
 
 def mutants(kernel: str, strategies: Sequence[str]) -> Iterator[Case]:

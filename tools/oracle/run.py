@@ -35,6 +35,7 @@ class NotArmed(VmError):
 class Machine:
     """What is booted.
 
+    :ivar append: kernel arguments
     :ivar test: the module's test build; else the one that users have
     :ivar modules: builds made beforehand, in folders named by release; None: build the tree's
     """
@@ -42,6 +43,7 @@ class Machine:
     kernel: str = "6.1"
     memory: str = "1G"
     la57: bool = True
+    append: tuple[str, ...] = ()
     test: bool = False
     modules: Path | None = None
 
@@ -89,6 +91,7 @@ def _config(machine: Machine, folder: Path, at: Sockets) -> VmConfig:
         kernel=machine.kernel,
         memory=machine.memory,
         la57=machine.la57,
+        append=machine.append,
         disks=(Disk(folder / IMAGE, size),),
         timeout_s=_TIMEOUT_S,
         name="oracle",
