@@ -125,6 +125,13 @@ bench: kmod ## Downtime over RAM, cost of a fault, slowdown while held: build/be
 matrix: kmod ## Guest tests marked `smoke` on kernels x paging levels x pti x preempt x CPUs
 	@$(PYTHON) -m tools.matrix $(MATRIX)
 
+.PHONY: hazards
+hazards: kmod ## Long forms of the hazard tests on 6.12: 200 rounds; 50 with 8 GiB and the default pool
+	$(VM) run --kernel 6.12 --memory 2G --timeout 3600 -- env LIVEDUMP_ROUNDS=200 \
+		$(PYTEST) --durations=4 tests/guest/test_hazards.py -k "meanwhile or bursts"
+	$(VM) run --kernel 6.12 --memory 8G --timeout 3600 -- env LIVEDUMP_ROUNDS=50 \
+		LIVEDUMP_POOL_MIB=0 $(PYTEST) --durations=4 tests/guest/test_hazards.py -k meanwhile
+
 .PHONY: oracle
 oracle: setup ## Judge every strategy by QEMU's own dumps of the instant, and the judge by mutants
 	@$(VM) fetch --debug 6.1 6.12

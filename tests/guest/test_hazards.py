@@ -25,7 +25,7 @@ from livedump.dump import Image, open_image
 from livedump.errors import ControlError
 from livedump.session import Session
 
-POOL = 128 << 20
+POOL = int(os.environ.get("LIVEDUMP_POOL_MIB", "128")) << 20  # 0: the module's default
 PAGE = 4096
 TRACING = Path("/sys/kernel/tracing")
 EVENT = TRACING / "events/exceptions/page_fault_kernel/enable"
