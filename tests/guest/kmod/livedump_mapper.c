@@ -13,7 +13,7 @@
 #include <linux/uaccess.h>
 #include <linux/version.h>
 
-#if __has_include(<linux/pfn_t.h>)
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 17, 0)
 #include <linux/pfn_t.h>
 #define MIXED(pfn) pfn_to_pfn_t(pfn)
 #else
