@@ -75,8 +75,11 @@ def test_a_page_is_saved_once() -> None:
     saves = [event for event in events if event["outcome"] == abi.Outcome.SAVED]
     assert all(0 < event["copy_ns"] <= event["total_ns"] for event in saves)
     saved = report["pages_saved_stop"] + report["pages_saved_fault"] + report["pages_saved_hook"]
-    # A page of the pool without a saved page is one that lost a race with another CPU.
-    assert 0 <= report["pool_used"] - saved <= report["faults_already"]
+    # Without a saved page: what lost a race with another CPU, and copies of stacks that had gone
+    # or changed hands by the stop.
+    spent = report["pool_used"] - saved - report["faults_already"]
+    assert spent <= report["pages_saved_stop"] // 10
+    assert saved <= report["pool_used"]
 
 
 @pytest.mark.smoke
