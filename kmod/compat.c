@@ -46,8 +46,6 @@ asm(
 	".popsection\n"
 );
 
-extern const char ld_just_return_thunk[];
-
 unsigned long ld_just_return(void)
 {
 	return (unsigned long)ld_just_return_thunk;

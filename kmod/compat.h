@@ -69,6 +69,7 @@ bool ld_is_ftrace_off(void);
 unsigned long ld_function(const char *name);
 
 /* Where a hooked call goes that is not to happen: it returns at once. */
+extern const char ld_just_return_thunk[];
 unsigned long ld_just_return(void);
 
 #ifndef CONFIG_DYNAMIC_FTRACE_WITH_ARGS

@@ -386,7 +386,7 @@ static int arm_hooks(void)
 	return done(0, "the hooks");
 }
 
-static int survey(void)
+static int survey_ram(void)
 {
 	struct livedump_report *report = &session.status.report;
 	const char *why;
@@ -414,7 +414,7 @@ static int too_small(int err)
 		    session.status.report.pool_pages >> 8);
 }
 
-static int plan(void)
+static int make_plan(void)
 {
 	struct livedump_report *report = &session.status.report;
 	int err = session.strategy->prepare();
@@ -432,7 +432,7 @@ static int plan(void)
 	return done(0, "the plan of the stop");
 }
 
-static int stop(void)
+static int take_it(void)
 {
 	struct livedump_report *report = &session.status.report;
 	int err;
@@ -463,9 +463,9 @@ static const struct {
 	{ LIVEDUMP_STEP_##name, fn, offsetof(struct livedump_report, field) }
 	STEP(RESERVE, reserve, reserve_ns),
 	STEP(HOOKS, arm_hooks, hooks_ns),
-	STEP(SURVEY, survey, survey_ns),
-	STEP(PLAN, plan, plan_ns),
-	{ LIVEDUMP_STEP_STOP, stop },
+	STEP(SURVEY, survey_ram, survey_ns),
+	STEP(PLAN, make_plan, plan_ns),
+	{ LIVEDUMP_STEP_STOP, take_it },
 };
 
 /* Hotplug under way ends; what comes later finds us busy. */

@@ -139,7 +139,7 @@ static bool walk_mm(struct mm_struct *mm)
 	while (!mmap_read_trylock(mm)) {
 		if (!tries-- || ld_is_ending())
 			return false;
-		msleep(5);
+		usleep_range(5000, 10000);
 	}
 	walk_areas(mm);
 	mmap_read_unlock(mm);

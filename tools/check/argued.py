@@ -47,7 +47,7 @@ BRANCHES = (
         "what ld_session_on_event() was given: send_event() of genl.c, or NULL",
     ),
     Argued("take", "session.c", "steps[i].fn()", _STEPS),
-    Argued("plan", "session.c", "session.strategy->prepare()", _STRATEGY),
+    Argued("make_plan", "session.c", "session.strategy->prepare()", _STRATEGY),
     Argued("restore_tables", "session.c", "session.strategy->restore()", _STRATEGY),
     Argued("teardown", "session.c", "session.strategy->finish()", _STRATEGY),
     Argued("lead", "stop.c", "a->strategy->save()", _STRATEGY),

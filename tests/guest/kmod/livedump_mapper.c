@@ -11,9 +11,8 @@
 #include <linux/proc_fs.h>
 #include <linux/seq_file.h>
 #include <linux/uaccess.h>
-#include <linux/version.h>
 
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 17, 0)
+#ifdef LIVEDUMP_PFN_T
 #include <linux/pfn_t.h>
 #define MIXED(pfn) pfn_to_pfn_t(pfn)
 #else
@@ -28,10 +27,10 @@ static struct proc_dir_entry *folder;
 
 static void add_flags(struct vm_area_struct *vma, unsigned long flags)
 {
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 3, 0)
-	vma->vm_flags |= flags;
-#else
+#ifdef LIVEDUMP_VM_FLAGS_SET
 	vm_flags_set(vma, flags);
+#else
+	vma->vm_flags |= flags;
 #endif
 }
 
@@ -134,7 +133,7 @@ static int show_pages(struct seq_file *out, void *unused)
 
 static const struct {
 	const char *name;
-	struct proc_ops operations;
+	const struct proc_ops operations;
 } ways[] = {
 	WAY(remap), WAY(page), WAY(apply), WAY(pfn), WAY(prot), WAY(mixed),
 };
