@@ -60,36 +60,25 @@ def run_rows(
     return errors
 
 
-def run_fault(kernel: str, rounds: int) -> list[str]:
-    """Measure faults and what they do to a load."""
+def run_one(
+    measure: Callable[[str, int], dict[str, Any]], target: Path, kernel: str, rounds: int
+) -> list[str]:
+    """Measure what is no row, and keep it. The error, if it failed."""
     try:
-        found = {
-            "time": machine.fault_time(kernel, rounds),
-            "instructions": machine.fault_instructions(kernel, 2),
-            "slowdown": machine.slowdown(kernel, rounds),
-        }
+        found = measure(kernel, rounds)
     except VmError as error:
-        return [f"fault: {error}"]
-    FAULT.write_text(json.dumps(found, indent=1) + "\n")
+        return [f"{target.stem}: {error}"]
+    target.write_text(json.dumps(found, indent=1) + "\n")
     return []
 
 
-def run_hooks(kernel: str, rounds: int) -> list[str]:
-    """Measure what hooks cost while nothing is held."""
-    try:
-        HOOKS.write_text(json.dumps(machine.hooks(kernel, rounds), indent=1) + "\n")
-    except VmError as error:
-        return [f"hooks: {error}"]
-    return []
-
-
-def run_tracing(kernel: str, rounds: int) -> list[str]:
-    """Measure what tracers cost."""
-    try:
-        TRACING.write_text(json.dumps(machine.tracing(kernel, rounds), indent=1) + "\n")
-    except VmError as error:
-        return [f"tracing: {error}"]
-    return []
+def fault(kernel: str, rounds: int) -> dict[str, Any]:
+    """Faults, and what they do to a load."""
+    return {
+        "time": machine.fault_time(kernel, rounds),
+        "instructions": machine.fault_instructions(kernel, 2),
+        "slowdown": machine.slowdown(kernel, rounds),
+    }
 
 
 def show(console: Console) -> None:
@@ -156,9 +145,11 @@ def main(kernel: str, only: str | None, names: tuple[str, ...], samples: int, ro
             machine.downtime_instructions, INSTRUCTIONS, kernel, sizes, COUNTED_SAMPLES
         )
     if only in (None, "fault"):
-        errors += run_fault(kernel, rounds)
+        errors += run_one(fault, FAULT, kernel, rounds)
+    if only in (None, "hooks"):
+        errors += run_one(machine.hooks, HOOKS, kernel, rounds)
     if only in (None, "tracing"):
-        errors += run_tracing(kernel, 3 * rounds)
+        errors += run_one(machine.tracing, TRACING, kernel, 3 * rounds)
     show(Console())
     for error in errors:
         click.echo(f"bench: error: {error}", err=True)
