@@ -432,7 +432,7 @@ static int make_plan(void)
 	return done(0, "the plan of the stop");
 }
 
-static int take_it(void)
+static int run_stop(void)
 {
 	struct livedump_report *report = &session.status.report;
 	int err;
@@ -465,7 +465,7 @@ static const struct {
 	STEP(HOOKS, arm_hooks, hooks_ns),
 	STEP(SURVEY, survey_ram, survey_ns),
 	STEP(PLAN, make_plan, plan_ns),
-	{ LIVEDUMP_STEP_STOP, take_it },
+	{ LIVEDUMP_STEP_STOP, run_stop },
 };
 
 /* Hotplug under way ends; what comes later finds us busy. */

@@ -44,8 +44,8 @@ struct ld_hook {
 	atomic_t seen;
 	u64 missed_before;
 	/*
-	 * By how it is hooked. The entry alone, by ftrace: it costs a third of a
-	 * kprobe while nobody looks, and some of these are the kernel's hottest.
+	 * By how it is hooked. The entry alone, by ftrace: it costs a quarter of
+	 * a kprobe while nobody looks, and some of these are the kernel's hottest.
 	 */
 	struct ftrace_ops function;
 	unsigned long address;		/* of the function that ftrace hooks */

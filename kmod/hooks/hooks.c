@@ -106,8 +106,10 @@ static int arm_function(struct ld_hook *hook)
 	hook->function.func = on_function;
 	err = ftrace_set_filter_ip(&hook->function, hook->address, 0, 1) ?:
 	      register_ftrace_function(&hook->function);
-	if (err)
+	if (err) {
 		ftrace_free_filter(&hook->function);
+		memset(&hook->function, 0, sizeof(hook->function));
+	}
 	return err;
 }
 
@@ -120,11 +122,16 @@ static void disarm_function(struct ld_hook *hook)
 
 static int arm_call(struct ld_hook *hook)
 {
+	int err;
+
 	hook->call.kp.symbol_name = hook->symbol;
 	hook->call.entry_handler = on_call;
 	hook->call.handler = on_return;
 	hook->call.maxactive = MAX_ACTIVE;
-	return register_kretprobe(&hook->call);
+	err = register_kretprobe(&hook->call);
+	if (err)
+		memset(&hook->call, 0, sizeof(hook->call));
+	return err;
 }
 
 static void disarm_call(struct ld_hook *hook)
@@ -167,10 +174,7 @@ static int arm(struct ld_hook *hook)
 		return 0;
 	err = hook->followed ? arm_call(hook) : arm_function(hook);
 	hook->armed = !err;
-	if (err) {
-		memset(&hook->call, 0, sizeof(hook->call));
-		memset(&hook->function, 0, sizeof(hook->function));
-	} else if (hook->instead) {
+	if (!err && hook->instead) {
 		err = arm_instead(hook);
 		if (err)
 			disarm(hook);

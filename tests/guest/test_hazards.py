@@ -325,7 +325,7 @@ def seconds_to_list_families() -> float:
 
 
 def largest_pool() -> int:
-    """Nearly all memory that is free: so that preparation takes long."""
+    """Most of the memory that is free: so that preparation takes long."""
     text = Path("/proc/meminfo").read_text()
     available = next(int(line.split()[1]) << 10 for line in text.splitlines() if "MemAv" in line)
     return int(available * 0.8) - (80 << 20)

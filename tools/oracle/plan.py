@@ -11,8 +11,6 @@ STRATEGIES = ("lazy", "eager")
 #: Busy waits in microseconds at the points of kmod/test.h: copied, published, read, demote.
 NO_DELAY = (0, 0, 0, 0)
 ALL_DELAYS = (200, 200, 20, 200)
-
-
 #: A page is not written when it is allocated: it is saved when somebody else writes it first.
 NOT_ZEROED = ("init_on_alloc=0",)
 
