@@ -31,6 +31,8 @@ static struct {
 	int pool_pages;
 	int batch;			/* what a CPU takes from the head */
 	bool exhausted;			/* no CPU had any left */
+	int returned;			/* 1 + the first; the next is in pfn_of; 0: none */
+	int returned_pages;
 	u64 own;			/* marked so, by the one worker */
 	atomic_t head;
 	atomic_t tables;
@@ -228,6 +230,28 @@ static int notrace take_page(void)
 }
 NOKPROBE_SYMBOL(take_page);
 
+/*
+ * Pages of copies that were forgotten, for the worker's next ones. Not for faults:
+ * what they save in the stop is behind the head.
+ */
+static int take_returned(void)
+{
+	int page = cow.returned - 1;
+
+	if (page < 0)
+		return -1;
+	cow.returned = cow.pfn_of[page];
+	cow.returned_pages--;
+	return page;
+}
+
+static void return_page(int page)
+{
+	cow.pfn_of[page] = cow.returned;
+	cow.returned = page + 1;
+	cow.returned_pages++;
+}
+
 void ld_cow_forget_taken(void)
 {
 	int cpu;
@@ -269,12 +293,15 @@ static enum ld_save notrace lose(unsigned long pfn)
 }
 NOKPROBE_SYMBOL(lose);
 
-/* A page of the pool for it. Return: its number; -1, with what has become of it. */
+/*
+ * A page of the pool for it, from those that were returned if there is one and who
+ * asks may have it. Return: its number; -1, with what has become of it.
+ */
 static __always_inline int begin_save(unsigned long pfn, unsigned long kind,
-				      enum ld_save *outcome)
+				      bool returned, enum ld_save *outcome)
 {
 	u32 slot;
-	int page;
+	int page = -1;
 
 	*outcome = LD_ALREADY;
 	/* Behind the end of RAM there is nothing to save. */
@@ -286,7 +313,10 @@ static __always_inline int begin_save(unsigned long pfn, unsigned long kind,
 			*outcome = LD_LOST;
 		return -1;
 	}
-	page = take_page();
+	if (returned)
+		page = take_returned();
+	if (page < 0)
+		page = take_page();
 	if (page < 0)
 		*outcome = lose(pfn);
 	else
@@ -304,7 +334,7 @@ static __always_inline bool publish(unsigned long pfn, int page)
 static enum ld_save notrace save(unsigned long pfn, unsigned long kind)
 {
 	enum ld_save outcome;
-	int page = begin_save(pfn, kind, &outcome);
+	int page = begin_save(pfn, kind, false, &outcome);
 	bool published;
 
 	if (page < 0)
@@ -338,10 +368,10 @@ static void gone(unsigned long pfn, atomic_t *count)
 }
 
 /* As save(), for who may find the page gone from the direct map. */
-static enum ld_save try_save(unsigned long pfn, atomic_t *missing)
+static enum ld_save try_save(unsigned long pfn, bool returned, atomic_t *missing)
 {
 	enum ld_save outcome;
-	int page = begin_save(pfn, 0, &outcome);
+	int page = begin_save(pfn, 0, returned, &outcome);
 
 	if (page < 0)
 		return outcome;
@@ -349,13 +379,16 @@ static enum ld_save try_save(unsigned long pfn, atomic_t *missing)
 		gone(pfn, missing);
 	else if (publish(pfn, page))
 		return LD_SAVED;
-	keep_page(page);
+	if (returned)
+		return_page(page);
+	else
+		keep_page(page);
 	return LD_ALREADY;
 }
 
 enum ld_save ld_cow_try_save(unsigned long pfn)
 {
-	return try_save(pfn, &cow.vanished);
+	return try_save(pfn, false, &cow.vanished);
 }
 
 void ld_cow_vanish(unsigned long pfn)
@@ -365,7 +398,7 @@ void ld_cow_vanish(unsigned long pfn)
 
 int ld_cow_keep(unsigned long pfn, u64 *saved)
 {
-	enum ld_save outcome = try_save(pfn, &cow.gone);
+	enum ld_save outcome = try_save(pfn, true, &cow.gone);
 
 	*saved += outcome == LD_SAVED;
 	return outcome == LD_LOST ? -ENOSPC : 0;
@@ -442,8 +475,12 @@ void ld_cow_set_table(unsigned long pfn)
 
 void ld_cow_forget(unsigned long pfn)
 {
-	if (saved_slot(pfn))
-		cow.index[pfn] = LD_SLOT_NONE;
+	u32 slot = saved_slot(pfn);
+
+	if (!slot)
+		return;
+	cow.index[pfn] = LD_SLOT_NONE;
+	return_page(slot - 1);
 }
 
 void ld_cow_unmark(unsigned long pfn, u32 slot)
@@ -517,7 +554,7 @@ u64 ld_cow_pool_used(void)
 	/* Read before the head, which runs on meanwhile: they are behind it. */
 	u64 left = count_left();
 
-	return ld_cow_pool_head() - left;
+	return ld_cow_pool_head() - left - cow.returned_pages;
 }
 
 u64 ld_cow_tables_saved(void)

@@ -99,7 +99,10 @@ void ld_cow_set_table(unsigned long pfn);
 /* The same before the stop, where the page may have left the direct map. */
 void ld_cow_refresh_page(unsigned long pfn);
 
-/* Before anything is protected: the page need not be saved after all. */
+/*
+ * Before anything is protected: the page need not be saved after all. Its page of
+ * the pool is the next that ld_cow_keep() takes; by the end it may be left over.
+ */
 void ld_cow_forget(unsigned long pfn);
 
 /* Set a special slot, unless the page frame has a slot already; or undo it. */

@@ -13,6 +13,7 @@ from livedump import abi, receipt
 from livedump.dump import Image, open_image
 from livedump.session import Session
 from tests.guest.load import Load
+from tests.guest.pool import without_page
 from tools import witness
 
 POOL = 256 << 20
@@ -74,12 +75,8 @@ def test_a_page_is_saved_once() -> None:
     assert {e["outcome"] for e in events if e["pfn"] in pages} == {abi.Outcome.SAVED}
     saves = [event for event in events if event["outcome"] == abi.Outcome.SAVED]
     assert all(0 < event["copy_ns"] <= event["total_ns"] for event in saves)
-    saved = report["pages_saved_stop"] + report["pages_saved_fault"] + report["pages_saved_hook"]
-    # Without a saved page: what lost a race with another CPU, and copies of stacks that had gone
-    # or changed hands by the stop.
-    spent = report["pool_used"] - saved - report["faults_already"]
-    assert spent <= report["pages_saved_stop"] // 10
-    assert saved <= report["pool_used"]
+    # Without a saved page: what lost a race with another CPU.
+    assert 0 <= without_page(report) <= report["faults_already"]
 
 
 @pytest.mark.smoke
@@ -88,7 +85,7 @@ def test_order_holds_in_the_image_and_breaks_in_a_plain_copy(
 ) -> None:
     # Power comes from many plain copies; they are cheap.
     torn_live = sum(witness.torn_rows(witness.live_values()) for _ in range(100))
-    for _ in range(6):
+    for _ in range(4):
         with Session(pool_bytes=POOL, strategy=strategy):
             with open_image(abi.IMAGE_PATH) as image:
                 rows = witness.image_values(image)
