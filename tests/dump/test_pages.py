@@ -103,10 +103,11 @@ def test_image_pages_have_symbols(program: Any, namer: Namer) -> None:
 
 
 def test_vmalloc_callers_in_modules(program: Any, namer: Namer) -> None:
-    """livedump's own memory is there while a snapshot is held; its init code is not any more, and
-    where it was, a module that was loaded later has other functions."""
+    """livedump's own memory is there while a snapshot is held (of its pool the array of its pages,
+    as vmap() keeps none); its init code is not any more, and where it was, a module that was loaded
+    later has other functions."""
     callers = vmalloc_names(program, namer)
-    assert callers["by ld_cow_init [livedump]"] > 1000, callers
+    assert callers["by ld_area_alloc [livedump]"] > 100, callers
     assert callers["by load_module"] > 0, callers
     assert any(name.startswith("by code that is gone (0xffffffffc0") for name in callers), callers
     modules = {name.rpartition(" ")[2] for name in callers if name.endswith("]")}
