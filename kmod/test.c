@@ -13,7 +13,7 @@ MODULE_PARM_DESC(mutant, "none, flush, publish, recopy, neighbours or recheck");
 
 static unsigned int delay_us[__LD_POINT_MAX];
 module_param_array(delay_us, uint, NULL, 0600);
-MODULE_PARM_DESC(delay_us, "busy wait at copied, published, read, demote");
+MODULE_PARM_DESC(delay_us, "busy wait at copied, published, read, demote, settle");
 
 static unsigned long delay_pfn;
 module_param(delay_pfn, ulong, 0600);

@@ -23,6 +23,7 @@ enum ld_point {
 	LD_POINT_PUBLISHED,	/* published, not yet writable */
 	LD_POINT_READ,		/* slot seen empty, not yet read in place */
 	LD_POINT_DEMOTE,	/* table filled, not yet in place */
+	LD_POINT_SETTLE,	/* in the stop: all is copied, NMIs not yet looked for */
 	__LD_POINT_MAX,
 };
 

@@ -215,6 +215,7 @@ static void settle(struct attempt *a, u64 nmis, u64 used)
 	struct livedump_report *report = a->report;
 	u64 settled = nmis, now, running;
 
+	ld_point(LD_POINT_SETTLE, 0);
 	for (;;) {
 		running = wait_for_nmis();
 		now = count_nmis();

@@ -124,7 +124,12 @@ def test_events_tell_of_snapshot_and_release() -> None:
         events = listener.events(10)
         with Control() as control:
             with Session(pool_bytes=256 << 20):
-                assert next(events).event == "snapshot"
+                taken = next(events)
+                with open_image(abi.IMAGE_PATH) as image:
+                    assert image.cpus
             released = next(events)
             assert control.status().state == "idle"
+    assert (taken.event, taken.state) == ("snapshot", "holding")
+    # Who waits for it need not wait until the classes of pages are counted, too.
+    assert taken.report and taken.report["pages_counted"] == 0
     assert (released.event, released.reason) == ("release", "request")

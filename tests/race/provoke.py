@@ -11,7 +11,7 @@ PAGE = 4096
 
 
 def control(command: str) -> None:
-    """``race VALUE``, ``split VALUE`` or ``chain DEPTH``."""
+    """One of the commands at the top of the module's source."""
     (FOLDER / "control").write_text(command)
 
 

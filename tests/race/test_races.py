@@ -24,6 +24,8 @@ from tools import witness
 POOL = 192 << 20
 #: kmod/fault/tables.h
 MAX_DEPTH = 6
+#: NMI_WORD of livedump_race.c
+NMI_WORD = 500
 DELAYS: tuple[dict[str, int], ...] = ({}, {"copied": 300}, {"published": 300}, {"demote": 300})
 
 
@@ -56,6 +58,36 @@ def test_cpus_and_nmis_write_the_same_page(delays: dict[str, int]) -> None:
                         assert word(image, paddr, cpu) == expected
         assert final()["verdict"] == abi.Verdict.COMPLETE
     assert nmis() > seen, "no NMI came: proves nothing"
+
+
+@pytest.mark.parametrize("strategy", ["lazy", "eager"])
+def test_an_nmi_that_goes_on_while_the_stop_ends(strategy: str) -> None:
+    """It counts in one page, then in another: an image between two steps has the first ahead."""
+    first, second = pages("race")[:2]
+    for _ in range(5):
+        seen = nmis()
+        control("nmi 20000")
+        with Session(pool_bytes=POOL, strategy=strategy), open_image(abi.IMAGE_PATH) as image:
+            control("nmi 0")
+            counts = word(image, first, NMI_WORD), word(image, second, NMI_WORD)
+        assert nmis() > seen, "no NMI came: proves nothing"
+        assert counts[0] - counts[1] in (0, 1) and counts[1] > 0, counts
+        report = final()
+        assert report["recopies"] > 0
+        assert report["verdict"] == abi.Verdict.COMPLETE
+
+
+def test_a_mark_that_a_release_has_left() -> None:
+    """The page behind it is protected all the same."""
+    control("race 1")
+    control("mark")
+    with Session(pool_bytes=POOL), open_image(abi.IMAGE_PATH) as image:
+        control("race 2")
+        for paddr in pages("race"):
+            assert word(image, paddr, 0) == 1
+    report = final()
+    assert report["marks_cleared"] == 1
+    assert report["verdict"] == abi.Verdict.COMPLETE
 
 
 def test_nested_to_the_deepest_level() -> None:

@@ -2,7 +2,8 @@
 /*
  * Provokes what rarely happens by itself, for tests of the fault path: CPUs
  * and NMIs that write the same page at the same time, faults inside faults, a
- * demotion that meets another one or the kernel's own split of the same leaf.
+ * demotion that meets another one or the kernel's own split of the same leaf,
+ * an NMI that goes on while the stop ends, a mark that a release has left.
  * The module under test must be its test build (kmod/test.h).
  *
  * /proc/livedump_race/pages: "KIND NUMBER PADDR", where KIND is race, chain or
@@ -15,6 +16,11 @@
  *   split VALUE  for every block of 2 MiB: CPU 0 writes its first page while
  *                CPU 1 asks the kernel to split what maps it, and then writes
  *                the page behind
+ *   nmi US       at the next snapshot's end of the stop, an NMI on another CPU
+ *                counts in race page 0 and then in page 1, over and over for so
+ *                long; 0: no more
+ *   mark         the entry that maps race page 0 has the mark of one that was
+ *                opened, as a change of its attributes may leave it
  */
 #include <linux/cpu.h>
 #include <linux/kprobes.h>
@@ -25,7 +31,9 @@
 #include <linux/seq_file.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
+#include <asm/apic.h>
 #include <asm/nmi.h>
+#include <asm/tlbflush.h>
 
 #include "test.h"
 
@@ -41,6 +49,9 @@ static struct page *blocks[BLOCKS];
 
 static u64 *nmi_page;		/* written by whatever NMI comes */
 static atomic64_t nmis;
+static unsigned int long_us;	/* the NMI in the stop takes so long */
+static unsigned int next_us;	/* and whichever comes next */
+static bool long_begun;
 static int chain_depth;
 static atomic_t arrived;
 static int (*set_memory_4k_fn)(unsigned long addr, int numpages);
@@ -176,10 +187,51 @@ static int go_down(int depth)
 
 /* ---- NMIs ---- */
 
+static void count_in_pages(unsigned int us)
+{
+	u64 end = rdtsc() + (u64)us * tsc_khz / 1000, value = 0;
+
+	do {
+		value++;
+		WRITE_ONCE(race_pages[0][NMI_WORD], value);
+		WRITE_ONCE(race_pages[1][NMI_WORD], value);
+		WRITE_ONCE(long_begun, true);
+	} while (rdtsc() < end);
+}
+NOKPROBE_SYMBOL(count_in_pages);
+
+/* Runs in the stop, on the CPU that leads it. */
+static void send_nmi(enum ld_point point, unsigned long pfn)
+{
+	int other = cpumask_any_but(cpu_online_mask, smp_processor_id());
+
+	if (point != LD_POINT_SETTLE || other >= nr_cpu_ids)
+		return;
+	WRITE_ONCE(next_us, long_us);
+	apic->send_IPI(other, NMI_VECTOR);
+	while (!READ_ONCE(long_begun))
+		cpu_relax();
+}
+NOKPROBE_SYMBOL(send_nmi);
+
+static int arm_nmi(unsigned int us)
+{
+	WRITE_ONCE(nmi_page, NULL);
+	WRITE_ONCE(long_begun, false);
+	WRITE_ONCE(long_us, us);
+	set_at_points(us ? send_nmi : NULL);
+	return 0;
+}
+
 static int on_nmi(unsigned int type, struct pt_regs *regs)
 {
 	u64 *page = READ_ONCE(nmi_page);
+	unsigned int us = xchg(&next_us, 0);
 
+	if (us) {
+		count_in_pages(us);
+		atomic64_inc(&nmis);
+	}
 	if (page) {
 		page[NMI_WORD + smp_processor_id() % 8]++;
 		atomic64_inc(&nmis);
@@ -188,6 +240,19 @@ static int on_nmi(unsigned int type, struct pt_regs *regs)
 	return NMI_HANDLED;
 }
 NOKPROBE_SYMBOL(on_nmi);
+
+/* ---- what a release has left ---- */
+
+static int mark_opened(void)
+{
+	unsigned int level;
+	pte_t *entry = lookup_address((unsigned long)race_pages[0], &level);
+
+	if (!entry)
+		return -ENOENT;
+	set_bit(_PAGE_BIT_SOFTW2, (unsigned long *)entry);
+	return 0;
+}
 
 /* ---- files ---- */
 
@@ -218,8 +283,13 @@ static int nmis_show(struct seq_file *m, void *unused)
 static int command(const char *words)
 {
 	u64 value;
+	unsigned int us;
 	int depth;
 
+	if (sysfs_streq(words, "mark"))
+		return mark_opened();
+	if (sscanf(words, "nmi %u", &us) == 1)
+		return arm_nmi(us);
 	if (sscanf(words, "race %llu", &value) == 1)
 		return run_on_all_cpus(race_step, RACE_PAGES, value);
 	if (sscanf(words, "split %llu", &value) == 1)
