@@ -70,11 +70,11 @@ test-vm: setup ## Real boots that prove tools.vm's verdicts
 
 .PHONY: test-guest
 test-guest: debug kmod ## Guest tests on 6.1, in full
-	$(VM) run --kernel 6.1 --memory 2G --disk build/test/6.1.img:3G --timeout 2400 -- $(GUEST_TEST)
+	$(VM) run --kernel 6.1 --memory 1536M --disk build/test/6.1.img:3G --timeout 2400 -- $(GUEST_TEST)
 
 .PHONY: test-smoke
 test-smoke: kmod ## Guest tests marked `smoke`, on 6.12
-	$(VM) run --kernel 6.12 --memory 2G --disk build/test/6.12.img:3G --timeout 1200 -- $(GUEST_TEST) -m smoke
+	$(VM) run --kernel 6.12 --memory 1536M --disk build/test/6.12.img:3G --timeout 1200 -- $(GUEST_TEST) -m smoke
 
 .PHONY: test-race
 test-race: setup ## Races, nested faults, NMIs, failing steps: the module's test build, on 6.1

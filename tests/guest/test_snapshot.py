@@ -110,9 +110,9 @@ def test_the_image_reads_the_same_twice(writers: None, load: Load) -> None:
     with fault_events() as events, Session(pool_bytes=POOL) as session:
         with open_image(abi.IMAGE_PATH) as image:
             values = witness.image_values(image)
-            first = read_pages(image, 2 << 20, 16)
+            first = read_pages(image, 2 << 20, 32)
             load.wait(2)
-            second = read_pages(image, 2 << 20, 16)
+            second = read_pages(image, 2 << 20, 32)
             assert witness.image_values(image) == values
             report = session.status().report
     differing = {pfn for pfn, page in first.items() if second[pfn] != page}
