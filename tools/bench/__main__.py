@@ -19,6 +19,7 @@ from tools.vm import VmError
 DOWNTIME = BENCH / "downtime.json"
 FAULT = BENCH / "fault.json"
 HOOKS = BENCH / "hooks.json"
+PREPARATION = BENCH / "preparation.json"
 TRACING = BENCH / "tracing.json"
 INSTRUCTIONS = BENCH / "downtime-instructions.json"  # as DOWNTIME, one CPU, no noise
 CHART = BENCH / "downtime.svg"
@@ -99,6 +100,10 @@ def show(console: Console) -> None:
         found = json.loads(HOOKS.read_text())
         console.print(report.hooks(found))
         checks += summary.hooks_checks(found)
+    if PREPARATION.exists():
+        found = json.loads(PREPARATION.read_text())
+        console.print(report.preparation(found))
+        checks += summary.preparation_checks(found)
     if TRACING.exists():
         found = json.loads(TRACING.read_text())
         console.print(report.tracing(found))
@@ -110,7 +115,9 @@ def show(console: Console) -> None:
 @click.option("--kernel", default="6.1", show_default=True)
 @click.option(
     "--only",
-    type=click.Choice(["downtime", "instructions", "fault", "hooks", "tracing", "show"]),
+    type=click.Choice(
+        ["downtime", "instructions", "preparation", "fault", "hooks", "tracing", "show"]
+    ),
     help="Part of it.",
 )
 @click.option(
@@ -124,8 +131,8 @@ def show(console: Console) -> None:
 @click.option("--samples", default=15, show_default=True, help="Of each stop, in each boot.")
 @click.option("--rounds", default=5, show_default=True, help="Of faults, and of each load.")
 def main(kernel: str, only: str | None, names: tuple[str, ...], samples: int, rounds: int) -> None:
-    """Downtime of both strategies against an empty stop; costs of faults; slowdown while held; what
-    hooks cost while nothing is; what tracing costs.
+    """Downtime of both strategies against an empty stop; how long a snapshot is prepared; costs of
+    faults; slowdown while held; what hooks cost while nothing is; what tracing costs.
 
     Samples are kept in build/bench/, row by row: rows that are not measured again stay. With
     $LIVEDUMP_KO, modules from that folder are measured.
@@ -144,6 +151,8 @@ def main(kernel: str, only: str | None, names: tuple[str, ...], samples: int, ro
         errors += run_rows(
             machine.downtime_instructions, INSTRUCTIONS, kernel, sizes, COUNTED_SAMPLES
         )
+    if only in (None, "preparation"):
+        errors += run_one(machine.preparation, PREPARATION, kernel, rounds)
     if only in (None, "fault"):
         errors += run_one(fault, FAULT, kernel, rounds)
     if only in (None, "hooks"):

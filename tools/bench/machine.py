@@ -15,6 +15,9 @@ from tools.vm import VmConfig, VmError, config, run
 
 BENCH = BUILD / "bench"
 
+#: RAM of the machines on which preparation is measured.
+PREPARED_GIB = (2, 8, 16)
+
 #: One instruction is one cycle of the time stamp counter, 1 ns; needs a single thread of QEMU's.
 ICOUNT_ARGS = ("-icount", "shift=0,sleep=off")
 ICOUNT = "icount"
@@ -114,6 +117,18 @@ def hooks(kernel: str, rounds: int) -> dict[str, Any]:
     """What hooks cost while nothing is held, in instructions of one CPU."""
     vm = VmConfig(kernel=kernel, timeout_s=900, name="bench-hooks", **private_modules())
     return measure(counting(vm), "hooks", str(rounds))
+
+
+def preparation(kernel: str, rounds: int) -> dict[str, Any]:
+    """How long a snapshot is prepared, by the machine's RAM: in time, and in instructions."""
+    found: dict[str, Any] = {"time": [], "instructions": []}
+    for gib in PREPARED_GIB:
+        name = f"bench-preparation-{gib}g"
+        memory = f"{gib}G"
+        vm = VmConfig(kernel=kernel, memory=memory, timeout_s=900, name=name, **private_modules())
+        for unit, machine in (("time", vm), ("instructions", counting(vm))):
+            found[unit].append({**measure(machine, "preparation", str(rounds)), "ram_gib": gib})
+    return found
 
 
 def slowdown(kernel: str, rounds: int) -> dict[str, Any]:

@@ -96,6 +96,17 @@ def hooks(found: dict[str, Any]) -> Table:
     return shown
 
 
+def preparation(found: dict[str, Any]) -> Table:
+    """By RAM: the whole, and its steps."""
+    title = "Preparation of an idle machine, pool of 64 MiB, ms: medians"
+    shown = Table("unit", "GiB", *found["time"][0]["prepare_ns"], title=title)
+    for unit in ("time", "instructions"):
+        for row in found[unit]:
+            steps = (statistics.median(samples) / 1e6 for samples in row["prepare_ns"].values())
+            shown.add_row(unit, str(row["ram_gib"]), *(f"{ms:,.1f}" for ms in steps))
+    return shown
+
+
 def tracing(found: dict[str, Any]) -> Table:
     """What tracers cost."""
     columns = (

@@ -215,6 +215,41 @@ def hooks_checks(found: dict[str, Any]) -> list[Check]:
     return checks
 
 
+# ---- preparation ----
+
+PREPARATION_S = 0.5  # at 16 GiB
+PREPARATION_GROWTH_MS = 10  # for each further GiB
+
+
+def preparation_ms(row: dict[str, Any]) -> float:
+    """Of one machine, ms."""
+    return float(statistics.median(row["prepare_ns"]["whole"])) / 1e6
+
+
+def preparation_growth(rows: Sequence[dict[str, Any]]) -> float:
+    """From the smallest to the largest machine, ms for each GiB."""
+    first, last = rows[0], rows[-1]
+    more_ms = preparation_ms(last) - preparation_ms(first)
+    return more_ms / float(last["ram_gib"] - first["ram_gib"])
+
+
+def preparation_checks(found: dict[str, Any]) -> list[Check]:
+    """The targets of preparation, in time; growth also in instructions, where no noise is."""
+    last = found["time"][-1]
+    seconds = preparation_ms(last) / 1e3
+    name = f"preparation, {last['ram_gib']} GiB, s"
+    checks = [_judged(name, seconds, f"<= {PREPARATION_S}", seconds <= PREPARATION_S, "")]
+    for unit in ("time", "instructions"):
+        growth = preparation_growth(found[unit])
+        doubt = "the clock does not count instructions"
+        if unit == "time" or all(map(counts_instructions, found[unit])):
+            doubt = ""
+        met = growth <= PREPARATION_GROWTH_MS
+        name = f"preparation, ms for each GiB ({unit})"
+        checks.append(_judged(name, growth, f"<= {PREPARATION_GROWTH_MS}", met, doubt))
+    return checks
+
+
 # ---- tracers ----
 
 #: What each load has measured.

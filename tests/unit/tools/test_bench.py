@@ -124,6 +124,29 @@ def test_cycles_of_a_slow_counter() -> None:
     assert cycles["fault_next_handler"] == [100]
 
 
+def found_preparation(last_ms: float, loop_cycles: int = 2005) -> dict[str, Any]:
+    """preparation.json: 300 ms at 2 GiB, so much at 16."""
+    clock = {"tsc_khz": 1_000_000, "empty_cycles": 4, "loop_cycles": loop_cycles}
+    rows = [
+        {"ram_gib": gib, "clock": clock, "prepare_ns": {"whole": [1, ms * 1e6, 9e9]}}
+        for gib, ms in ((2, 300), (16, last_ms))
+    ]
+    return {"time": rows, "instructions": rows}
+
+
+@pytest.mark.parametrize(
+    ("found", "met"),
+    [
+        (found_preparation(440), [True, True, True]),
+        (found_preparation(441), [True, False, False]),
+        (found_preparation(501), [False, False, False]),
+        (found_preparation(440, loop_cycles=900), [True, True, None]),
+    ],
+)
+def test_targets_of_preparation(found: dict[str, Any], met: list[bool | None]) -> None:
+    assert [check.met for check in summary.preparation_checks(found)] == met
+
+
 def found_hooks(armed: float, again: float = 1010, loop_cycles: int = 2005) -> dict[str, Any]:
     """hooks.json: first touches of 990 instructions without the module, before it was loaded."""
     states = {"unloaded": 990, "armed": armed, "released": armed - 1, "unloaded_again": again}
