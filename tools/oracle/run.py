@@ -124,7 +124,7 @@ def take(machine: Machine, job: Job, folder: Path) -> Taken:
             result = run(_config(machine, folder, at), command, *sinks)
         except VmError as error:
             kind = VmError if capture.armed else NotArmed
-            raise kind(f"{_last_words(said, capture)}\n{error}") from error
+            raise kind(f"{error}\n{_last_words(said, capture)}") from error
         thread.join(timeout=5)
     if result.status or not capture.done:
         kind = VmError if capture.armed else NotArmed
