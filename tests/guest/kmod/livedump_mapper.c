@@ -5,7 +5,13 @@
  *   /proc/livedump_mapper/WAY   mmap() of PAGES pages, shared
  *   /proc/livedump_mapper/pages their page frames, a line each
  *   /proc/livedump_mapper/fill  write a character: all of them are filled with it
+ *   /proc/livedump_mapper/pmd   mmap() of 4 MiB: 2 MiB of it are a large page of
+ *                               the kernel's, /proc/livedump_mapper/large its frame
+ *   /proc/livedump_mapper/device write anything: memory of a device comes, with
+ *                               struct pages and in the direct map, and goes
  */
+#include <linux/ioport.h>
+#include <linux/memremap.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/proc_fs.h>
@@ -23,6 +29,7 @@
 #define PAGES (1 << ORDER)
 
 static struct page *pages;
+static struct page *large;		/* HPAGE_PMD_NR of them */
 static struct proc_dir_entry *folder;
 
 static void add_flags(struct vm_area_struct *vma, unsigned long flags)
@@ -102,6 +109,54 @@ BY_FAULT(pfn, VM_PFNMAP)
 BY_FAULT(prot, VM_PFNMAP)
 BY_FAULT(mixed, VM_MIXEDMAP)
 
+static vm_fault_t fault_pmd(struct vm_fault *fault)
+{
+	unsigned long start = fault->address & HPAGE_PMD_MASK;
+
+	if (start < fault->vma->vm_start ||
+	    start + HPAGE_PMD_SIZE > fault->vma->vm_end)
+		return VM_FAULT_SIGBUS;
+	return vmf_insert_pfn_pmd(fault, MIXED(page_to_pfn(large)), true);
+}
+
+BY_FAULT(pmd, VM_PFNMAP)
+
+/* ---- memory of a device ---- */
+
+static int map_device(struct resource *where)
+{
+	struct dev_pagemap map = {
+		.type = MEMORY_DEVICE_GENERIC,
+		.range = { .start = where->start, .end = where->end },
+		.nr_range = 1,
+	};
+	void *addr = memremap_pages(&map, 0);
+
+	if (IS_ERR(addr))
+		return PTR_ERR(addr);
+	memunmap_pages(&map);
+	return 0;
+}
+
+static ssize_t come_and_go(struct file *file, const char __user *from,
+			   size_t count, loff_t *at)
+{
+	struct resource *where = request_free_mem_region(&iomem_resource,
+							 SZ_128M, "livedump_mapper");
+	int err;
+
+	if (IS_ERR(where))
+		return PTR_ERR(where);
+	err = map_device(where);
+	release_mem_region(where->start, resource_size(where));
+	return err ?: count;
+}
+
+static const struct proc_ops device_operations = {
+	.proc_write = come_and_go,
+	.proc_lseek = noop_llseek,
+};
+
 /* ---- files ---- */
 
 static ssize_t fill(struct file *file, const char __user *from, size_t count,
@@ -112,6 +167,7 @@ static ssize_t fill(struct file *file, const char __user *from, size_t count,
 	if (get_user(with, from))
 		return -EFAULT;
 	memset(page_address(pages), with, PAGES * PAGE_SIZE);
+	memset(page_address(large), with, HPAGE_PMD_SIZE);
 	return count;
 }
 
@@ -129,19 +185,26 @@ static int show_pages(struct seq_file *out, void *unused)
 	return 0;
 }
 
+static int show_large(struct seq_file *out, void *unused)
+{
+	seq_printf(out, "%lu\n", page_to_pfn(large));
+	return 0;
+}
+
 #define WAY(way) { #way, { .proc_mmap = map_##way, .proc_lseek = noop_llseek } }
 
 static const struct {
 	const char *name;
 	const struct proc_ops operations;
 } ways[] = {
-	WAY(remap), WAY(page), WAY(apply), WAY(pfn), WAY(prot), WAY(mixed),
+	WAY(remap), WAY(page), WAY(apply), WAY(pfn), WAY(prot), WAY(mixed), WAY(pmd),
 };
 
 static void mapper_exit(void)
 {
 	proc_remove(folder);
 	__free_pages(pages, ORDER);
+	__free_pages(large, HPAGE_PMD_ORDER);
 }
 
 static bool make_files(void)
@@ -151,7 +214,9 @@ static bool make_files(void)
 
 	folder = proc_mkdir("livedump_mapper", NULL);
 	if (!folder || !proc_create_single("pages", 0400, folder, show_pages) ||
-	    !proc_create("fill", 0200, folder, &fill_operations))
+	    !proc_create_single("large", 0400, folder, show_large) ||
+	    !proc_create("fill", 0200, folder, &fill_operations) ||
+	    !proc_create("device", 0200, folder, &device_operations))
 		return false;
 	for (i = 0; i < ARRAY_SIZE(ways); i++) {
 		file = proc_create(ways[i].name, 0600, folder,
@@ -159,7 +224,7 @@ static bool make_files(void)
 		if (!file)
 			return false;
 		/* Python maps no more of a file than there is. */
-		proc_set_size(file, PAGES * PAGE_SIZE);
+		proc_set_size(file, 2 * HPAGE_PMD_SIZE);
 	}
 	return true;
 }
@@ -170,6 +235,11 @@ static int __init mapper_init(void)
 	pages = alloc_pages(GFP_KERNEL | __GFP_ZERO | __GFP_COMP, ORDER);
 	if (!pages)
 		return -ENOMEM;
+	large = alloc_pages(GFP_KERNEL | __GFP_ZERO | __GFP_COMP, HPAGE_PMD_ORDER);
+	if (!large) {
+		__free_pages(pages, ORDER);
+		return -ENOMEM;
+	}
 	if (make_files())
 		return 0;
 	mapper_exit();
