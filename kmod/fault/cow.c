@@ -32,7 +32,8 @@ static struct {
 	int batch;			/* what a CPU takes from the head */
 	bool exhausted;			/* no CPU had any left */
 	int returned;			/* 1 + the first; the next is in pfn_of; 0: none */
-	int returned_pages;
+	bool share_returned;		/* with faults, too */
+	atomic_t returned_pages;
 	u64 own;			/* marked so, by the one worker */
 	atomic_t head;
 	atomic_t tables;
@@ -199,6 +200,35 @@ static __always_inline int take_batch(u64 *mine)
 	return first;
 }
 
+/*
+ * Pages of copies that were forgotten. Up to the snapshot's instant the worker alone
+ * gives and takes them: what faults save in the stop is behind the head. Then nobody
+ * gives any more, so that a first one that is taken never comes back.
+ */
+static int notrace take_returned(void)
+{
+	int first = READ_ONCE(cow.returned), seen;
+
+	while (first) {
+		seen = cmpxchg(&cow.returned, first,
+			       (int)READ_ONCE(cow.pfn_of[first - 1]));
+		if (seen == first) {
+			atomic_dec(&cow.returned_pages);
+			return first - 1;
+		}
+		first = seen;
+	}
+	return -1;
+}
+NOKPROBE_SYMBOL(take_returned);
+
+static void return_page(int page)
+{
+	cow.pfn_of[page] = cow.returned;
+	cow.returned = page + 1;
+	atomic_inc(&cow.returned_pages);
+}
+
 /* The head is at the end: other CPUs may have some left. */
 static int notrace take_from_others(void)
 {
@@ -210,6 +240,8 @@ static int notrace take_from_others(void)
 	for (cpu = 0; page < 0 && cpu < nr_cpu_ids; cpu++)
 		if (cpu_possible(cpu))
 			page = take_from(per_cpu_ptr(&batch, cpu));
+	if (page < 0 && READ_ONCE(cow.share_returned))
+		page = take_returned();
 	if (page < 0)
 		WRITE_ONCE(cow.exhausted, true);
 	return page;
@@ -230,28 +262,6 @@ static int notrace take_page(void)
 }
 NOKPROBE_SYMBOL(take_page);
 
-/*
- * Pages of copies that were forgotten, for the worker's next ones. Not for faults:
- * what they save in the stop is behind the head.
- */
-static int take_returned(void)
-{
-	int page = cow.returned - 1;
-
-	if (page < 0)
-		return -1;
-	cow.returned = cow.pfn_of[page];
-	cow.returned_pages--;
-	return page;
-}
-
-static void return_page(int page)
-{
-	cow.pfn_of[page] = cow.returned;
-	cow.returned = page + 1;
-	cow.returned_pages++;
-}
-
 void ld_cow_forget_taken(void)
 {
 	int cpu;
@@ -267,6 +277,8 @@ void ld_cow_take_batches(void)
 	int share = cow.pool_pages / num_possible_cpus() / MIN_BATCHES;
 
 	WRITE_ONCE(cow.batch, clamp(share, 1, MAX_BATCH));
+	WRITE_ONCE(cow.share_returned, true);
+	WRITE_ONCE(cow.exhausted, false);
 }
 
 /* Pages that CPUs have taken from the head and have not used. */
@@ -379,7 +391,7 @@ static enum ld_save try_save(unsigned long pfn, bool returned, atomic_t *missing
 		gone(pfn, missing);
 	else if (publish(pfn, page))
 		return LD_SAVED;
-	if (returned)
+	if (returned && !cow.share_returned)
 		return_page(page);
 	else
 		keep_page(page);
@@ -420,9 +432,13 @@ NOKPROBE_SYMBOL(ld_cow_lose);
 
 void ld_cow_recopy_since(u64 page)
 {
-	for (; page < ld_cow_pool_head(); page++)
-		if (!(cow.pfn_of[page] & POOL_TABLE))
+	for (; page < ld_cow_pool_head(); page++) {
+		unsigned long pfn = cow.pfn_of[page];
+
+		/* One that was given back has no page's number there. */
+		if (!(pfn & POOL_TABLE) && cow.index[pfn] == page + 1)
 			copy_to_pool(page);
+	}
 }
 
 static bool is_saved(u32 slot)
@@ -554,7 +570,7 @@ u64 ld_cow_pool_used(void)
 	/* Read before the head, which runs on meanwhile: they are behind it. */
 	u64 left = count_left();
 
-	return ld_cow_pool_head() - left - cow.returned_pages;
+	return ld_cow_pool_head() - left - atomic_read(&cow.returned_pages);
 }
 
 u64 ld_cow_tables_saved(void)

@@ -101,7 +101,7 @@ void ld_cow_refresh_page(unsigned long pfn);
 
 /*
  * Before anything is protected: the page need not be saved after all. Its page of
- * the pool is the next that ld_cow_keep() takes; by the end it may be left over.
+ * the pool is the next that ld_cow_keep() takes, or after the stop the last one of all.
  */
 void ld_cow_forget(unsigned long pfn);
 
@@ -118,7 +118,10 @@ const void *ld_cow_page(u32 slot);
 /* Page frames that are ours, page tables among them. */
 u64 ld_cow_pages_own(void);
 
-/* True when the page was saved before the pool's head was there. */
+/*
+ * True when the page was saved before the pool's head was there; and of the last
+ * few that an exhausted pool had.
+ */
 bool ld_cow_is_saved_before(unsigned long pfn, u64 page);
 
 unsigned long ld_cow_max_pfn(void);
