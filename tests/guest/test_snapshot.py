@@ -79,7 +79,6 @@ def test_a_page_is_saved_once() -> None:
     assert 0 <= without_page(report) <= report["faults_already"]
 
 
-@pytest.mark.smoke
 def test_order_holds_in_the_image_and_breaks_in_a_plain_copy(
     writers: None, load: Load, strategy: str
 ) -> None:
