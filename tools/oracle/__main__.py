@@ -14,7 +14,7 @@ from tools.oracle import outcome as outcomes
 from tools.oracle.core import CoreError
 from tools.oracle.guest import Job
 from tools.oracle.outcome import Outcome
-from tools.oracle.plan import KERNELS, STRATEGIES, Case, matrix, mutants
+from tools.oracle.plan import KERNELS, NOT_ZEROED, STRATEGIES, Case, matrix, mutants
 from tools.oracle.run import ORACLE, Machine, NotArmed, Taken, prepare, remove_memory, take
 from tools.vm import VmError
 from tools.vm.config import parse_bytes
@@ -32,6 +32,7 @@ def run_case(case: Case, machine: Machine, keep: bool) -> Outcome:
         parameters=case.parameters(),
         churn_mib=int(parse_bytes(machine.memory) * CHURN_SHARE) >> 20,
         ambush=case.tests,
+        not_zeroed=case.append == NOT_ZEROED,
     )
     folder = prepare(case.name)
     try:
@@ -58,7 +59,7 @@ def _judged(case: Case, taken: Taken, seconds: dict[str, float]) -> Outcome:
     from tools.oracle.judge import Judge  # drgn: only where there is something to judge
 
     begun = time.monotonic()
-    verdict = Judge(taken.folder, case.strategy, taken.guest["lost"]).judge()
+    verdict = Judge(taken.folder, case.strategy, taken.guest).judge()
     seconds["judge"] = round(time.monotonic() - begun, 1)
     return Outcome(case, verdict.to_dict(), taken.guest, seconds)
 

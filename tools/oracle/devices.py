@@ -7,7 +7,7 @@ exact bytes that the guest had handed to a device at the instant, and no others.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,6 +76,12 @@ def writable(queue: Queue, read: ReadMemory) -> Iterator[Bytes]:
     for head in outstanding(queue, read):
         for start, size in buffers(queue, head, read):
             yield Bytes(start, start + size, f"device DMA: buffer of {queue.name}")
+
+
+def given(buffers: Sequence[Sequence[int]]) -> list[Bytes]:
+    """(address, size) of buffers that a device was given after the instant."""
+    why = "device DMA: buffer given after the instant"
+    return [Bytes(start, start + size, why) for start, size in buffers]
 
 
 def outstanding(queue: Queue, read: ReadMemory) -> list[int]:

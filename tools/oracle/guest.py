@@ -40,6 +40,7 @@ class Job:
     pool_bytes: int = 0
     churn_mib: int = 80
     ambush: bool = False  # reads that meet writes; needs the module's test build
+    not_zeroed: bool = False  # a device may be the first to write a page
 
     def loads(self) -> list[list[str]]:
         """The Python modules that run meanwhile, with their arguments."""
@@ -80,6 +81,25 @@ def modules(parameters: list[str]) -> Iterator[None]:
         witness.control("stop")
         witness.remove("livedump_witness")
         witness.remove("livedump")
+
+
+BUFFERS = Path("/proc/livedump_buffers")
+
+
+@contextlib.contextmanager
+def buffers_recorded() -> Iterator[None]:
+    """Of what drivers hand to devices (tests/guest/kmod/livedump_buffers.c)."""
+    witness.insert("livedump_buffers", os.environ["LIVEDUMP_KO"])
+    try:
+        yield
+    finally:
+        witness.remove("livedump_buffers")
+
+
+def buffers_since(text: str, instant_ns: int) -> list[tuple[int, int]]:
+    """(physical address, bytes) of those that a device was given since the instant."""
+    rows = [tuple(map(int, line.split())) for line in text.splitlines()]
+    return sorted({(address, size) for given_ns, address, size in rows if given_ns >= instant_ns})
 
 
 class Program:
@@ -132,7 +152,9 @@ def _snapshot(job: Job, folder: Path, disk: str, trap: Ambush | None) -> dict[st
         size = image.layout.end
     with Control() as control:
         final = control.status()
+    instant_ns = int(final.report["instant_boottime_ns"])
     return {
+        "given": buffers_since(BUFFERS.read_text(), instant_ns) if job.not_zeroed else [],
         "image_bytes": size,
         "verdict": result.verdict,
         "seconds": result.seconds,
@@ -170,6 +192,8 @@ def main() -> None:
     with contextlib.ExitStack() as stack:
         loads = [stack.enter_context(Program(*arguments)) for arguments in job.loads()]
         stack.enter_context(modules(job.parameters))
+        if job.not_zeroed:
+            stack.enter_context(buffers_recorded())
         for load in loads:
             load.await_ready()
         seen = snapshot(job, folder)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tools.oracle.compare import Tables, explain
 from tools.oracle.core import PAGE, Core, differing, differing_bytes
-from tools.oracle.devices import Queue, writable
+from tools.oracle.devices import Queue, given, writable
 from tools.oracle.footprint import footprint
 from tools.oracle.kernel import Kernel
 from tools.oracle.naming import Namer
@@ -100,7 +100,7 @@ class Verdict:
 class Judge:
     """Compares one run's files."""
 
-    def __init__(self, folder: Path, strategy: str, lost: Sequence[int]) -> None:
+    def __init__(self, folder: Path, strategy: str, guest: Mapping[str, Any]) -> None:
         self._instant = Core(folder / "instant.core")
         self._image = Core(folder / "vmcore")
         self._after = Core(folder / "after.core")
@@ -110,11 +110,12 @@ class Judge:
         self._tables = Tables(
             self._instant.page, self._kernel.walk.tables, self._kernel.is_protected_or_image
         )
-        self._lost = frozenset(lost)
+        self._lost = frozenset(guest["lost"])
         queues = [Queue(**queue) for queue in json.loads((folder / "virtio.json").read_text())]
         self._allowed = footprint(self._kernel)
         for queue in queues:
             self._allowed += writable(queue, self._instant.read)
+        self._allowed += given(guest["given"])
         self.verdict = Verdict()
 
     def judge(self) -> Verdict:
