@@ -391,7 +391,7 @@ static enum ld_save try_save(unsigned long pfn, bool returned, atomic_t *missing
 		gone(pfn, missing);
 	else if (publish(pfn, page))
 		return LD_SAVED;
-	if (returned && !cow.share_returned)
+	if (returned)
 		return_page(page);
 	else
 		keep_page(page);
