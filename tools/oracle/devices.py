@@ -1,7 +1,8 @@
 """What devices may write to: virtqueues, as QEMU itself has them, and their buffers at the instant.
 
 A device writes past every page table, so livedump does not see it (docs/limits.md). This names the
-exact bytes that the guest had handed to a device at the instant, and no others.
+exact bytes that the guest had handed to a device at the instant, or hands to one later (where pages
+are not zeroed when they are allocated), and no others.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def writable(queue: Queue, read: ReadMemory) -> Iterator[Bytes]:
             yield Bytes(start, start + size, f"device DMA: buffer of {queue.name}")
 
 
-def given(buffers: Sequence[Sequence[int]]) -> list[Bytes]:
+def given_later(buffers: Sequence[Sequence[int]]) -> list[Bytes]:
     """(address, size) of buffers that a device was given after the instant."""
     why = "device DMA: buffer given after the instant"
     return [Bytes(start, start + size, why) for start, size in buffers]

@@ -25,6 +25,7 @@ from tools.oracle.ambush import Ambush, ambush
 from tools.oracle.capture import GO, MEASURED, Event, await_answer
 
 INSTANT_SYMBOL = "livedump_instant"
+BUFFERS = Path("/proc/livedump_buffers")
 _WARM_UP_S, _ANSWER_S = 1.0, 600.0
 _MAPPED_MIB = 16
 _WITNESSED = 8  # snapshots
@@ -81,9 +82,6 @@ def modules(parameters: list[str]) -> Iterator[None]:
         witness.control("stop")
         witness.remove("livedump_witness")
         witness.remove("livedump")
-
-
-BUFFERS = Path("/proc/livedump_buffers")
 
 
 @contextlib.contextmanager
@@ -145,6 +143,7 @@ def _snapshot(job: Job, folder: Path, disk: str, trap: Ambush | None) -> dict[st
             trap.run(session.fd, disk)
         with Control() as control:
             lost = control.lost()
+        buffers = BUFFERS.read_text() if job.not_zeroed else ""
         say(Event("drained"))
         await_answer(folder, MEASURED, _ANSWER_S)
     with open_image(disk) as image:
@@ -154,7 +153,7 @@ def _snapshot(job: Job, folder: Path, disk: str, trap: Ambush | None) -> dict[st
         final = control.status()
     instant_ns = int(final.report["instant_boottime_ns"])
     return {
-        "given": buffers_since(BUFFERS.read_text(), instant_ns) if job.not_zeroed else [],
+        "given": buffers_since(buffers, instant_ns),
         "image_bytes": size,
         "verdict": result.verdict,
         "seconds": result.seconds,

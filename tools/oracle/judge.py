@@ -11,7 +11,7 @@ from typing import Any
 
 from tools.oracle.compare import Tables, explain
 from tools.oracle.core import PAGE, Core, differing, differing_bytes
-from tools.oracle.devices import Queue, given, writable
+from tools.oracle.devices import Queue, given_later, writable
 from tools.oracle.footprint import footprint
 from tools.oracle.kernel import Kernel
 from tools.oracle.naming import Namer
@@ -115,7 +115,7 @@ class Judge:
         self._allowed = footprint(self._kernel)
         for queue in queues:
             self._allowed += writable(queue, self._instant.read)
-        self._allowed += given(guest["given"])
+        self._allowed += given_later(guest["given"])
         self.verdict = Verdict()
 
     def judge(self) -> Verdict:

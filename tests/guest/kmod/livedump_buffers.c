@@ -64,11 +64,19 @@ static int note_list(struct kprobe *probe, struct pt_regs *regs)
 }
 NOKPROBE_SYMBOL(note_list);
 
-static struct kprobe probes[] = {
-	{ .symbol_name = "virtqueue_add_sgs", .pre_handler = note_lists },
-	{ .symbol_name = "virtqueue_add_inbuf", .pre_handler = note_list },
-	{ .symbol_name = "virtqueue_add_inbuf_ctx", .pre_handler = note_list },
+static struct kprobe sgs = {
+	.symbol_name = "virtqueue_add_sgs",
+	.pre_handler = note_lists,
 };
+static struct kprobe inbuf = {
+	.symbol_name = "virtqueue_add_inbuf",
+	.pre_handler = note_list,
+};
+static struct kprobe inbuf_ctx = {
+	.symbol_name = "virtqueue_add_inbuf_ctx",
+	.pre_handler = note_list,
+};
+static struct kprobe *probes[] = { &sgs, &inbuf, &inbuf_ctx };
 
 static int show_buffers(struct seq_file *out, void *unused)
 {
@@ -84,33 +92,27 @@ static int show_buffers(struct seq_file *out, void *unused)
 
 static int __init buffers_init(void)
 {
-	int err = -ENOMEM, i;
+	int err;
 
 	buffers = vzalloc(array_size(ROOM, sizeof(*buffers)));
 	if (!buffers)
 		return -ENOMEM;
-	for (i = 0; i < ARRAY_SIZE(probes); i++) {
-		err = register_kprobe(&probes[i]);
-		if (err)
-			goto fail;
-	}
-	err = -ENOMEM;
+	err = register_kprobes(probes, ARRAY_SIZE(probes));
+	if (err)
+		goto free;
 	if (proc_create_single("livedump_buffers", 0400, NULL, show_buffers))
 		return 0;
-fail:
-	while (i--)
-		unregister_kprobe(&probes[i]);
+	err = -ENOMEM;
+	unregister_kprobes(probes, ARRAY_SIZE(probes));
+free:
 	vfree(buffers);
 	return err;
 }
 
 static void __exit buffers_exit(void)
 {
-	int i;
-
 	remove_proc_entry("livedump_buffers", NULL);
-	for (i = 0; i < ARRAY_SIZE(probes); i++)
-		unregister_kprobe(&probes[i]);
+	unregister_kprobes(probes, ARRAY_SIZE(probes));
 	vfree(buffers);
 }
 

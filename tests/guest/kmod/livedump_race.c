@@ -33,7 +33,6 @@
 #include <linux/uaccess.h>
 #include <asm/apic.h>
 #include <asm/nmi.h>
-#include <asm/tlbflush.h>
 
 #include "test.h"
 

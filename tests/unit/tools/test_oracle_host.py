@@ -12,7 +12,7 @@ import pytest
 
 from tools.oracle.capture import Event, parse_event
 from tools.oracle.core import PAGE, Core, CoreError, differing, differing_bytes
-from tools.oracle.devices import Bytes, Queue, ask_queues, given, writable
+from tools.oracle.devices import Bytes, Queue, ask_queues, given_later, writable
 from tools.oracle.gdb import Gdb, GdbError, frame, unframe
 from tools.oracle.guest import Job, buffers_since, read_job
 from tools.oracle.judge import Verdict
@@ -124,7 +124,7 @@ def test_only_outstanding_writable_buffers_and_the_used_ring() -> None:
 def test_buffers_that_a_device_was_given_after_the_instant() -> None:
     text = "99 4096 64\n100 8192 35\n101 8192 35\n"
     why = "device DMA: buffer given after the instant"
-    assert given(buffers_since(text, 100)) == [Bytes(8192, 8192 + 35, why)]
+    assert given_later(buffers_since(text, 100)) == [Bytes(8192, 8192 + 35, why)]
 
 
 def test_queues_that_are_not_set_up_are_left_out() -> None:
