@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import sys
 from pathlib import Path
@@ -37,7 +36,6 @@ def main() -> None:
         samples = [preparation() for _ in range(rounds)]
     found: dict[str, Any] = {
         "kernel": platform.release(),
-        "cpus": os.cpu_count(),
         "clock": clock._asdict(),
         "prepare_ns": {name: [sample[name] for sample in samples] for name in samples[0]},
     }

@@ -162,10 +162,16 @@ def counts_instructions(found: dict[str, Any]) -> bool:
     return bool(2000 <= clock["loop_cycles"] <= 2010 + clock["empty_cycles"])
 
 
+def clock_doubt(*found: dict[str, Any]) -> str:
+    """Why runs prove nothing that were to count instructions; empty if they do."""
+    counted = all(map(counts_instructions, found))
+    return "" if counted else "the clock does not count instructions"
+
+
 def fault_check(found: dict[str, Any]) -> Check:
     """The handler's target, from a run that counts instructions."""
     value = fault_costs(found).handler_copy
-    doubt = "" if counts_instructions(found) else "the clock does not count instructions"
+    doubt = clock_doubt(found)
     return _judged("fault handler/copy, instructions", value, "<= 3", value <= HANDLER_COPY, doubt)
 
 
@@ -207,7 +213,7 @@ def hooks_checks(found: dict[str, Any]) -> list[Check]:
     checks = []
     for what in TOUCHED:
         value, drift = hooks_idle(found, what)
-        doubt = "" if counts_instructions(found) else "the clock does not count instructions"
+        doubt = clock_doubt(found)
         if drift > HOOKS_IDLE:
             doubt = f"without the module it drifted by {drift:.2f}"
         name = f"hooks, nothing held: a first touch ({what})"
@@ -239,11 +245,9 @@ def preparation_checks(found: dict[str, Any]) -> list[Check]:
     seconds = preparation_ms(last) / 1e3
     name = f"preparation, {last['ram_gib']} GiB, s"
     checks = [_judged(name, seconds, f"<= {PREPARATION_S}", seconds <= PREPARATION_S, "")]
-    for unit in ("time", "instructions"):
+    doubts = {"time": "", "instructions": clock_doubt(*found["instructions"])}
+    for unit, doubt in doubts.items():
         growth = preparation_growth(found[unit])
-        doubt = "the clock does not count instructions"
-        if unit == "time" or all(map(counts_instructions, found[unit])):
-            doubt = ""
         met = growth <= PREPARATION_GROWTH_MS
         name = f"preparation, ms for each GiB ({unit})"
         checks.append(_judged(name, growth, f"<= {PREPARATION_GROWTH_MS}", met, doubt))
