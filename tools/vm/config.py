@@ -44,8 +44,11 @@ MODULE_BLACKLIST = (
     *("iTCO_wdt", "i6300esb", "lpc_ich", "qemu_fw_cfg"),
 )
 
-#: QEMU's CPU model by accelerator. `max` has 5-level page tables.
-CPU_MODEL = {"kvm": "host", "tcg": "max", "tcg-single": "max"}
+#: QEMU's emulated CPU. `max` has 5-level page tables; without ERMS the kernel clears and copies by
+#: 8 bytes where TCG emulates each step of a string instruction (docs/decisions/026).
+EMULATED_CPU = "max,erms=off"
+#: QEMU's CPU model by accelerator.
+CPU_MODEL = {"kvm": "host", "tcg": EMULATED_CPU, "tcg-single": EMULATED_CPU}
 ACCELERATOR = {"kvm": "kvm", "tcg": "tcg,thread=multi", "tcg-single": "tcg,thread=single"}
 
 #: Options for QEMU beside those of virtme-ng.
