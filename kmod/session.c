@@ -403,8 +403,7 @@ static int survey_ram(void)
 	refusal = ld_machine_refusal(&why);
 	if (refusal)
 		return fail(-EOPNOTSUPP, refusal, "%s", why);
-	ld_ranges_mark_unreadable();
-	return done(0, "the survey");
+	return ld_ranges_mark_unreadable() ?: done(0, "the survey");
 }
 
 static int too_small(int err)
@@ -442,6 +441,8 @@ static int run_stop(void)
 	session.armed = true;
 	err = ld_stop_run(session.strategy, report);
 	report->pages_unreadable = ld_ranges_unreadable() + ld_cow_pages_gone();
+	if (err == -EINTR)
+		return err;
 	if (err == -ENOSPC)
 		return too_small(err);
 	if (err == -EAGAIN || err == -ESTALE)

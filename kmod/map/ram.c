@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
+#include <linux/atomic.h>
 #include <linux/bitmap.h>
 #include <linux/ioport.h>
 #include <linux/memory_hotplug.h>
 #include <linux/mm.h>
+#include <linux/sizes.h>
 #include <linux/slab.h>
 #include <linux/vmalloc.h>
 
@@ -11,6 +13,9 @@
 #include "map/pgwalk.h"
 #include "map/ram.h"
 #include "map/regions.h"
+#include "map/together.h"
+
+#define PART (SZ_128M >> PAGE_SHIFT)	/* pages that one CPU looks at at a time */
 
 static struct {
 	struct ld_range *range;
@@ -192,40 +197,60 @@ static bool is_bad(struct page *page)
 }
 
 /* All of them online: a tight loop, over every page of RAM. */
-static void mark_bad(unsigned long pfn, unsigned long end)
+static u64 mark_bad(unsigned long pfn, unsigned long end)
 {
 	struct page *page = pfn_to_page(pfn);
+	u64 marked = 0;
 
 	for (; pfn < end; pfn++, page++)
 		if (unlikely(PageHWPoison(page) | PageOffline(page)))
-			mark_unreadable(pfn);
+			marked += ld_cow_mark(pfn, LD_SLOT_UNREADABLE);
+	return marked;
+}
+
+static u64 mark_offline(unsigned long pfn, unsigned long end)
+{
+	u64 marked = 0;
+
+	for (; pfn < end; pfn++)
+		marked += ld_cow_mark(pfn, LD_SLOT_UNREADABLE);
+	return marked;
 }
 
 /* Whether memory is online is the same for all of a subsection. */
-static void mark_bad_pages(void)
+static int mark_part(unsigned long start, unsigned long last, void *data)
 {
-	unsigned long pfn = ld_ranges_next(0), end;
+	unsigned long pfn = ld_ranges_next(start), end;
+	u64 marked = 0;
 
-	for (; pfn < ram.max_pfn; pfn = ld_ranges_next(end)) {
-		end = min(round_up(pfn + 1, PAGES_PER_SUBSECTION),
-			  range_end(pfn));
-		if (pfn_to_online_page(pfn))
-			mark_bad(pfn, end);
-		else
-			for (; pfn < end; pfn++)
-				mark_unreadable(pfn);
-		cond_resched();
+	for (; pfn < last; pfn = ld_ranges_next(end)) {
+		end = min3(round_up(pfn + 1, PAGES_PER_SUBSECTION),
+			   range_end(pfn), last);
+		marked += pfn_to_online_page(pfn) ? mark_bad(pfn, end) :
+						    mark_offline(pfn, end);
 	}
+	atomic64_add(marked, data);
+	return 0;
 }
 
-void ld_ranges_mark_unreadable(void)
+/* The struct pages are 1/64 of RAM: several CPUs read them. */
+static int mark_bad_pages(void)
+{
+	atomic64_t marked = ATOMIC64_INIT(0);
+	int err = ld_together(ram.max_pfn, PART, mark_part, &marked);
+
+	ram.unreadable += atomic64_read(&marked);
+	return err;
+}
+
+int ld_ranges_mark_unreadable(void)
 {
 	mark_holes();
 	mark_unmapped();
-	mark_bad_pages();
+	return mark_bad_pages();
 }
 
-void ld_ranges_mark_again(void)
+int ld_ranges_mark_again(void)
 {
 	unsigned long pfn = ld_ranges_next(0);
 
@@ -237,7 +262,7 @@ void ld_ranges_mark_again(void)
 	ram.unreadable = 0;
 	ld_cow_forget_gone();
 	mark_unmapped();
-	mark_bad_pages();
+	return mark_bad_pages();
 }
 
 bool ld_ranges_is_there(unsigned long pfn)

@@ -29,10 +29,15 @@ unsigned long ld_ranges_next(unsigned long pfn);
 /* True when the direct map has the page, and as ordinary cached memory. */
 bool ld_is_readable(unsigned long pfn);
 
-/* Mark page frames that must not be read: offline, poisoned, not mapped. */
-void ld_ranges_mark_unreadable(void);
+/**
+ * ld_ranges_mark_unreadable() - mark what must not be read: offline, poisoned,
+ * not mapped
+ *
+ * Return: 0; -EINTR when nobody wants the snapshot any more: some are not marked.
+ */
+int ld_ranges_mark_unreadable(void);
 /* The same once more, for what may have changed since. */
-void ld_ranges_mark_again(void);
+int ld_ranges_mark_again(void);
 /* The same for one page frame, in the stop. */
 void ld_ranges_look_again(unsigned long pfn);
 /* May it be read now? */

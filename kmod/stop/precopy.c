@@ -305,8 +305,7 @@ int ld_precopy_mark_again(void)
 	ld_log_restart_pages();
 	if (!ld_hooks_wait())
 		return -EAGAIN;
-	ld_ranges_mark_again();
-	return 0;
+	return ld_ranges_mark_again();
 }
 
 int ld_precopy_update(void)

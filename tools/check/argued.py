@@ -35,6 +35,7 @@ _PARTS = "const parts[] of main.c: its members are functions of the module"
 _STEPS = "const steps[] of session.c: its members are functions of the module"
 _HOOKS = "ld_hook_table[] of hooks/table.c, where alone these are set: to functions of the module"
 _PAGES = "ld_page_fn: every caller passes a function of the module"
+_TOGETHER = "ld_part_fn: every caller passes a function of the module"
 _WALK = "struct ld_walk: every walk's callbacks are functions of the module"
 
 BRANCHES = (
@@ -66,6 +67,7 @@ BRANCHES = (
     Argued("ld_stop_run", "stop.c", "strategy->again()", _STRATEGY),
     Argued("each_page", "sensitive.c", "fn(", _PAGES),
     Argued("ld_each_data_page", "sensitive.c", "fn(", _PAGES),
+    Argued("take_parts", "together.c", "all->fn(", _TOGETHER),
     Argued("walk_entries", "pgwalk.c", "walk->leaf(", _WALK),
     Argued("walk_entries", "pgwalk.c", "walk->table(", _WALK),
     Argued("ld_walk_kernel", "pgwalk.c", "walk->table(", _WALK),
