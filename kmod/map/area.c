@@ -7,14 +7,19 @@
 
 #define PART 256		/* pages that one CPU takes at a time */
 
+/*
+ * As hard as is possible without killing anybody: what is "available" is page
+ * cache for the most part, and a single try at that may lose to another CPU's.
+ */
+#define HOW (GFP_KERNEL | __GFP_NOWARN | __GFP_RETRY_MAYFAIL)
+
 /* Zeroing is what takes time, and it is done wherever the page is allocated. */
 static int fill(unsigned long start, unsigned long end, void *data)
 {
 	struct page **pages = data;
 
 	for (; start < end; start++) {
-		pages[start] = alloc_page(GFP_KERNEL | __GFP_NOWARN |
-					  __GFP_NORETRY);
+		pages[start] = alloc_page(HOW);
 		if (!pages[start])
 			return -ENOMEM;
 	}

@@ -332,7 +332,7 @@ def largest_pool() -> int:
     """Most of the memory that is free: so that preparation takes long."""
     text = Path("/proc/meminfo").read_text()
     available = next(int(line.split()[1]) << 10 for line in text.splitlines() if "MemAv" in line)
-    return int(available * 0.8) - (80 << 20)
+    return int(available * 0.7) - (80 << 20)
 
 
 def family_during_preparation(times: list[float]) -> bool:
