@@ -614,6 +614,8 @@ static void begin(const struct ld_request *request)
 	report->size = sizeof(*report);
 	report->strategy = session.strategy->id;
 	report->flags = request->flags;
+	if (!want_init_on_alloc(GFP_KERNEL))
+		report->flags |= LIVEDUMP_F_NOT_ZEROED;
 	WRITE_ONCE(session.round, session.round + 1);
 	set_state(LIVEDUMP_STATE_PREPARED);
 	mod_delayed_work(session.workqueue, &session.work, 0);

@@ -25,6 +25,7 @@ NOTE_NAME = "LIVEDUMP"
 NOTE_TYPE = 0x4C44
 
 F_PERSIST = 1
+F_NOT_ZEROED = 2
 
 
 class Cmd(IntEnum):

@@ -120,6 +120,8 @@ def verdict_line(report: abi.ReportDict) -> str:
     }
     value = int(report["verdict"])
     reason = why[abi.Verdict(value)] if value in list(abi.Verdict) else "an unknown verdict"
+    if report["flags"] & abi.F_NOT_ZEROED and value == abi.Verdict.COMPLETE:
+        reason += ", but for those that a device was handed since, to write (init_on_alloc=0)"
     return f"verdict {verdict_name(report)}: {reason}"
 
 

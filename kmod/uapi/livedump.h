@@ -128,6 +128,12 @@ enum livedump_strategy {
 
 /* Keep the snapshot when its owner goes away; only RELEASE ends it then. */
 #define LIVEDUMP_F_PERSIST 1
+/*
+ * Set by the module, never asked for: pages are not zeroed when they are
+ * allocated (init_on_alloc=0). One that a device is handed while the snapshot is
+ * held and writes first is not saved, nor counted.
+ */
+#define LIVEDUMP_F_NOT_ZEROED 2
 
 enum livedump_event {
 	LIVEDUMP_EVENT_SNAPSHOT,	/* the stop is over, state is holding */

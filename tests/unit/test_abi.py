@@ -167,7 +167,7 @@ def test_header_is_understood() -> None:
         ("\tLIVEDUMP_STATE_HOLDING,", "\tLIVEDUMP_STATE_DRAINING,\n\tLIVEDUMP_STATE_HOLDING,"),
         ("\tLIVEDUMP_VERDICT_UNPROVEN,", "\tLIVEDUMP_VERDICT_UNPROVEN,\n\tLIVEDUMP_VERDICT_NEW,"),
         ("#define LIVEDUMP_F_PERSIST 1", "#define LIVEDUMP_F_PERSIST 2"),
-        ("#define LIVEDUMP_F_PERSIST 1", "#define LIVEDUMP_F_PERSIST 1\n#define LIVEDUMP_F_NEW 2"),
+        ("#define LIVEDUMP_F_PERSIST 1", "#define LIVEDUMP_F_PERSIST 1\n#define LIVEDUMP_F_NEW 4"),
         ("#define LIVEDUMP_F_PERSIST 1", ""),
         ('"/proc/livedump"', '"/dev/livedump"'),
         ("enum livedump_reason {", "enum livedump_new { LIVEDUMP_NEW_A };\nenum livedump_reason {"),

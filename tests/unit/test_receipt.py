@@ -154,6 +154,14 @@ def test_verdict_line(verdict: int) -> None:
     assert ("7 pages" in line) == (verdict == abi.Verdict.LOST)
 
 
+def test_complete_says_what_it_cannot_know() -> None:
+    report = images.report(verdict=int(abi.Verdict.COMPLETE), flags=abi.F_NOT_ZEROED)
+    assert receipt.verdict_line(report) == (
+        "verdict complete: every covered page is as it was at the instant, but for those that a "
+        "device was handed since, to write (init_on_alloc=0)"
+    )
+
+
 def test_the_verdict_names_what_it_is_from_and_nothing_else() -> None:
     lost = images.report(verdict=2, pages_vanished=3, hooks_missed=9)
     assert receipt.verdict_line(lost) == (
