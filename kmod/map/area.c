@@ -2,6 +2,7 @@
 #include <linux/mm.h>
 #include <linux/vmalloc.h>
 
+#include "ending.h"
 #include "map/area.h"
 #include "map/together.h"
 
@@ -18,7 +19,7 @@ static int fill(unsigned long start, unsigned long end, void *data)
 {
 	struct page **pages = data;
 
-	for (; start < end; start++) {
+	for (; start < end && !ld_is_ending(); start++) {
 		pages[start] = alloc_page(HOW);
 		if (!pages[start])
 			return -ENOMEM;

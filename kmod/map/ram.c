@@ -15,7 +15,7 @@
 #include "map/regions.h"
 #include "map/together.h"
 
-#define PART (SZ_128M >> PAGE_SHIFT)	/* pages that one CPU looks at at a time */
+#define PART (SZ_128M >> PAGE_SHIFT)	/* pages for one CPU to look at */
 
 static struct {
 	struct ld_range *range;
