@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 
@@ -11,7 +12,8 @@ from tests.guest.test_trace import KPROBE_EVENTS, command
 
 PAGES = 2000
 
-#: QEMU may execute a breakpoint that is gone (docs/decisions/009): nobody faults while probes come.
+#: QEMU may execute a breakpoint that is gone (docs/decisions/009): nobody faults while probes come
+#: or go.
 TOUCH_WHEN_PROBED = f"""
 import time
 from tests.guest.faults import touch
@@ -26,18 +28,16 @@ while True:
 def test_faults_are_seen_as_they_happen_and_nothing_stays_attached() -> None:
     with subprocess.Popen([sys.executable, "-c", TOUCH_WHEN_PROBED]) as toucher:
         try:
-            done = subprocess.run(
-                command("top", "-n", "2", "--json", "--kind", "user", "-p", str(toucher.pid)),
-                capture_output=True,
-                text=True,
-                timeout=300,
-            )
+            asked = command("top", "-n", "3", "--json", "--kind", "user", "-p", str(toucher.pid))
+            with subprocess.Popen(asked, stdout=subprocess.PIPE, text=True) as top:
+                assert top.stdout
+                views = [json.loads(top.stdout.readline()) for _ in range(2)]
+                toucher.send_signal(signal.SIGSTOP)
+                json.loads(top.stdout.read())
+                assert top.wait(60) == 0
             assert toucher.poll() is None, "it has ended too early"
         finally:
             toucher.kill()
-    assert done.returncode == 0, done.stderr
-    views = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(views) == 2
     for view in views:
         rates = {row["kind"]: row["rate"] for row in view["kinds"]}
         assert rates["user"] > 0, view
