@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import mmap
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from livedump import abi
+from livedump import abi, receipt
 from livedump.dump import open_image
 from livedump.session import Session
 from tools import witness
@@ -58,7 +60,8 @@ def test_pages_are_saved_before_user_space_has_them(way: str) -> None:
     assert final.verdict == "complete"
 
 
-def store_in_large_page() -> None:
+@contextlib.contextmanager
+def large_page_mapped() -> Iterator[None]:
     """User space maps a large page, somewhere in an area of twice its size, and fills it."""
     with (FOLDER / "pmd").open("r+b", buffering=0) as file:
         with mmap.mmap(file.fileno(), 2 * LARGE) as mapped:
@@ -66,6 +69,7 @@ def store_in_large_page() -> None:
             start = -ctypes.addressof(first) % LARGE
             del first
             mapped[start : start + LARGE] = AFTER[:1] * LARGE
+            yield
 
 
 @pytest.mark.smoke
@@ -73,13 +77,35 @@ def test_a_large_page_is_saved_before_user_space_has_it() -> None:
     (FOLDER / "fill").write_bytes(BEFORE[:1])
     pfn = int((FOLDER / "large").read_text())
     with Session(pool_bytes=POOL) as session:
-        store_in_large_page()
+        with large_page_mapped():
+            pass
         with open_image(abi.IMAGE_PATH) as image:
             held = image.read(pfn * witness.PAGE, LARGE)
         final = session.release()
     assert held == BEFORE[:1] * LARGE
     assert final.report["pages_saved_hook"] >= LARGE // witness.PAGE
     assert final.verdict == "complete"
+
+
+def unguarded() -> int:
+    """Pages counted so, when all have been looked at."""
+    with Session(pool_bytes=POOL) as session:
+        for _ in range(300):
+            report = session.status().report
+            assert report
+            if receipt.is_counted(report):
+                return int(report["pages_unguarded"])
+            time.sleep(0.1)
+    raise AssertionError("not counted within 30 s")
+
+
+@pytest.mark.smoke
+def test_what_user_space_has_at_the_instant_is_unguarded() -> None:
+    """Though nobody counts mappings in such an area (VM_PFNMAP)."""
+    usual = unguarded()
+    with large_page_mapped():
+        with_it = unguarded()
+    assert with_it > max(usual, unguarded()) + LARGE // witness.PAGE // 2
 
 
 def map_by_a_function() -> None:
