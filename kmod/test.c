@@ -9,11 +9,11 @@
 
 static char *mutant = "none";
 module_param(mutant, charp, 0600);
-MODULE_PARM_DESC(mutant, "none, flush, publish, recopy, neighbours or recheck");
+MODULE_PARM_DESC(mutant, "none, flush, publish, recopy, neighbours, recheck or changes");
 
 static unsigned int delay_us[__LD_POINT_MAX];
 module_param_array(delay_us, uint, NULL, 0600);
-MODULE_PARM_DESC(delay_us, "busy wait at copied, published, read, demote, settle");
+MODULE_PARM_DESC(delay_us, "busy wait at copied, published, read, demote, settle, planned");
 
 static unsigned long delay_pfn;
 module_param(delay_pfn, ulong, 0600);
@@ -32,6 +32,7 @@ static const char *const names[] = {
 	[LD_MUTANT_RECOPY] = "recopy",
 	[LD_MUTANT_NEIGHBOURS] = "neighbours",
 	[LD_MUTANT_RECHECK] = "recheck",
+	[LD_MUTANT_CHANGES] = "changes",
 };
 
 bool notrace ld_is_mutant(enum ld_mutant asked)

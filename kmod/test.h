@@ -16,6 +16,7 @@ enum ld_mutant {
 	LD_MUTANT_RECOPY,	/* written pages are not copied again */
 	LD_MUTANT_NEIGHBOURS,	/* of fixed pages, are not protected */
 	LD_MUTANT_RECHECK,	/* an in-place read does not look again */
+	LD_MUTANT_CHANGES,	/* the stop does not look at what was logged */
 };
 
 enum ld_point {
@@ -24,6 +25,7 @@ enum ld_point {
 	LD_POINT_READ,		/* slot seen empty, not yet read in place */
 	LD_POINT_DEMOTE,	/* table filled, not yet in place */
 	LD_POINT_SETTLE,	/* in the stop: all is copied, NMIs not yet looked for */
+	LD_POINT_PLANNED,	/* before an attempt to stop; may sleep */
 	__LD_POINT_MAX,
 };
 

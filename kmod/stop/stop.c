@@ -358,6 +358,7 @@ int ld_stop_run(const struct ld_strategy *strategy,
 	int err;
 
 	do {
+		ld_point(LD_POINT_PLANNED, 0);
 		/* Else the stop would be in vain, most likely. */
 		ld_hooks_wait();
 		err = try_stop(strategy, report);

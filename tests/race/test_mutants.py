@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from livedump import abi
+from livedump.control import Control
 from livedump.dump import open_image
 from livedump.session import Session
 from tests.race.conftest import PARAMETERS, set_delays
@@ -90,6 +91,20 @@ def writable_beside_fixed_pages(_value: int) -> int:
     return max(0, unseen - FEW)
 
 
+def vanished_before_the_stop(_value: int) -> int:
+    """Pages that are believed to be there, and have left the direct map before the stop."""
+    control("change gone")
+    try:
+        with Session(pool_bytes=POOL, strategy="lazy"), open_image(abi.IMAGE_PATH) as image:
+            image.read(pages("changing")[0], PAGE)
+    finally:
+        control("change none")
+    with Control() as client:
+        report = client.status().report
+    assert report
+    return int(report["pages_vanished"])
+
+
 @pytest.mark.parametrize(
     ("name", "judge"),
     [
@@ -97,6 +112,7 @@ def writable_beside_fixed_pages(_value: int) -> int:
         ("publish", changed_by_savers),
         ("neighbours", writable_beside_fixed_pages),
         ("recheck", changed_by_readers),
+        ("changes", vanished_before_the_stop),
     ],
 )
 def test_mutant_is_caught(name: str, judge: Callable[[int], int]) -> None:

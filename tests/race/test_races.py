@@ -90,6 +90,61 @@ def test_a_mark_that_a_release_has_left() -> None:
     assert report["verdict"] == abi.Verdict.COMPLETE
 
 
+def held_after(change: str, strategy: str) -> tuple[bytes, dict[str, int]]:
+    """The changing page of a snapshot that *change* comes before, once it is written; its report.
+
+    Not :func:`final`: the kernel splits a leaf in between, and keeps it so.
+    """
+    (paddr,) = pages("changing")
+    control("write 7")
+    control(f"change {change}")
+    try:
+        with Session(pool_bytes=POOL, strategy=strategy), open_image(abi.IMAGE_PATH) as image:
+            if change != "gone":
+                control("write 8")
+            held = image.read(paddr, 2 * PAGE)
+    finally:
+        control("change none")
+    with Control() as client:
+        report = client.status().report
+    assert report and report["changes_logged"] > 0 and report["entries_late"] == 0
+    return held, report
+
+
+SEVEN = (7).to_bytes(8, "little") + bytes(PAGE - 8)
+BEFORE_THE_STOP = {"split": SEVEN * 2, "back": SEVEN * 2, "gone": bytes(PAGE) + SEVEN}
+
+
+@pytest.mark.parametrize("strategy", ["lazy", "eager"])
+@pytest.mark.parametrize("change", BEFORE_THE_STOP)
+def test_a_mapping_changes_between_the_plan_and_the_stop(change: str, strategy: str) -> None:
+    held, report = held_after(change, strategy)
+    assert held == BEFORE_THE_STOP[change]
+    assert report["verdict"] == abi.Verdict.COMPLETE
+
+
+def test_more_changes_than_are_logged_void_an_attempt() -> None:
+    control("flood 1")
+    with Session(pool_bytes=POOL) as session:
+        assert session.taken and session.taken.report
+        assert session.taken.report["attempts"] == 2
+        assert session.taken.report["stops_ns"] > session.taken.report["stop_ns"]
+    control("flood 0")
+    assert final()["verdict"] == abi.Verdict.COMPLETE
+
+
+def test_changes_that_do_not_end_are_a_refusal() -> None:
+    """MIN_ATTEMPTS, MAX_ATTEMPTS of kmod/stop/stop.c."""
+    control("flood 1000")
+    with pytest.raises(ControlError) as refused:
+        Session(pool_bytes=POOL).__enter__()
+    control("flood 0")
+    assert refused.value.refusal == "changing"
+    with Control() as client:
+        report = client.status().report
+    assert report and 3 <= report["attempts"] <= 20
+
+
 def test_nested_to_the_deepest_level() -> None:
     chain = pages("chain")
     with Session(pool_bytes=POOL, strategy="lazy"):

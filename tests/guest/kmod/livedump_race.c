@@ -3,11 +3,12 @@
  * Provokes what rarely happens by itself, for tests of the fault path: CPUs
  * and NMIs that write the same page at the same time, faults inside faults, a
  * demotion that meets another one or the kernel's own split of the same leaf,
- * an NMI that goes on while the stop ends, a mark that a release has left.
+ * an NMI that goes on while the stop ends, a mark that a release has left,
+ * mappings that change between the plan and the stop.
  * The module under test must be its test build (kmod/test.h).
  *
- * /proc/livedump_race/pages: "KIND NUMBER PADDR", where KIND is race, chain or
- * block. /proc/livedump_race/nmis: how many NMIs wrote a page. Commands for
+ * /proc/livedump_race/pages: "KIND NUMBER PADDR", where KIND is race, chain,
+ * block or changing. /proc/livedump_race/nmis: how many NMIs wrote a page. Commands for
  * /proc/livedump_race/control:
  *   race VALUE   every CPU writes VALUE to its word of every race page, all at
  *                the same moment; NMIs write to the page of that moment, too
@@ -21,6 +22,12 @@
  *                long; 0: no more
  *   mark         the entry that maps race page 0 has the mark of one that was
  *                opened, as a change of its attributes may leave it
+ *   change KIND  before the next stop the changing page leaves the direct map
+ *                (gone), or comes back, having left it at once (back), or its
+ *                block is split (split); none: no more, and the page is there
+ *   flood TIMES  before each of so many stops there are more changes than the
+ *                module's log has room for
+ *   write VALUE  to the changing page and to the page behind it
  */
 #include <linux/cpu.h>
 #include <linux/kprobes.h>
@@ -46,6 +53,10 @@ static u64 *race_pages[RACE_PAGES];
 static u64 *chain_pages[CHAIN_PAGES];
 static struct page *blocks[BLOCKS];
 
+static struct page *changing;	/* a block that only we split */
+static bool hidden;
+static unsigned int floods;
+
 static u64 *nmi_page;		/* written by whatever NMI comes */
 static atomic64_t nmis;
 static unsigned int long_us;	/* the NMI in the stop takes so long */
@@ -54,6 +65,8 @@ static bool long_begun;
 static int chain_depth;
 static atomic_t arrived;
 static int (*set_memory_4k_fn)(unsigned long addr, int numpages);
+static int (*set_invalid_fn)(struct page *page);
+static int (*set_default_fn)(struct page *page);
 static void (*set_at_points)(ld_point_fn fn);
 static struct proc_dir_entry *folder;
 static DEFINE_MUTEX(control_lock);
@@ -253,6 +266,97 @@ static int mark_opened(void)
 	return 0;
 }
 
+/* ---- mappings that change before the stop ---- */
+
+/* More than kmod/hooks/log.c has room for. */
+#define FLOOD (4096 + 512 * num_possible_cpus() + 1)
+
+static int hide(bool wanted)
+{
+	int err;
+
+	if (hidden == wanted)
+		return 0;
+	err = wanted ? set_invalid_fn(changing) : set_default_fn(changing);
+	if (!err)
+		hidden = wanted;
+	return err;
+}
+
+static int split_block(void)
+{
+	return set_memory_4k_fn((unsigned long)page_address(changing), 1);
+}
+
+static void go(enum ld_point point, unsigned long pfn)
+{
+	if (point == LD_POINT_PLANNED)
+		hide(true);
+}
+
+static void come_back(enum ld_point point, unsigned long pfn)
+{
+	if (point == LD_POINT_PLANNED)
+		hide(false);
+}
+
+static void split_late(enum ld_point point, unsigned long pfn)
+{
+	if (point == LD_POINT_PLANNED)
+		split_block();
+}
+
+static void flood(enum ld_point point, unsigned long pfn)
+{
+	unsigned int i;
+
+	if (point != LD_POINT_PLANNED || !floods)
+		return;
+	floods--;
+	for (i = 0; i < FLOOD; i++) {
+		split_block();
+		cond_resched();
+	}
+}
+
+static int arm_change(const char *kind)
+{
+	bool back = sysfs_streq(kind, "back");
+	int err;
+
+	set_at_points(NULL);
+	err = hide(back);
+	if (err)
+		return err;
+	if (back)
+		set_at_points(come_back);
+	else if (sysfs_streq(kind, "gone"))
+		set_at_points(go);
+	else if (sysfs_streq(kind, "split"))
+		set_at_points(split_late);
+	else if (!sysfs_streq(kind, "none"))
+		return -EINVAL;
+	return 0;
+}
+
+static int arm_floods(unsigned int times)
+{
+	floods = times;
+	set_at_points(times ? flood : NULL);
+	return 0;
+}
+
+static int write_changing(u64 value)
+{
+	u64 *words = page_address(changing);
+
+	if (hidden)
+		return -EFAULT;
+	WRITE_ONCE(words[0], value);
+	WRITE_ONCE(words[PAGE_SIZE / sizeof(u64)], value);
+	return 0;
+}
+
 /* ---- files ---- */
 
 static void show_page(struct seq_file *m, const char *kind, int i, void *page)
@@ -270,6 +374,7 @@ static int pages_show(struct seq_file *m, void *unused)
 		show_page(m, "chain", i, chain_pages[i]);
 	for (i = 0; i < BLOCKS; i++)
 		show_page(m, "block", i, page_address(blocks[i]));
+	show_page(m, "changing", 0, page_address(changing));
 	return 0;
 }
 
@@ -287,6 +392,12 @@ static int command(const char *words)
 
 	if (sysfs_streq(words, "mark"))
 		return mark_opened();
+	if (str_has_prefix(words, "change "))
+		return arm_change(words + strlen("change "));
+	if (sscanf(words, "flood %u", &us) == 1)
+		return arm_floods(us);
+	if (sscanf(words, "write %llu", &value) == 1)
+		return write_changing(value);
 	if (sscanf(words, "nmi %u", &us) == 1)
 		return arm_nmi(us);
 	if (sscanf(words, "race %llu", &value) == 1)
@@ -340,7 +451,8 @@ static int make_pages(void)
 		if (!blocks[i])
 			return -ENOMEM;
 	}
-	return 0;
+	changing = alloc_pages(GFP_KERNEL | __GFP_ZERO, BLOCK_ORDER);
+	return changing ? 0 : -ENOMEM;
 }
 
 static void free_all_pages(void)
@@ -354,17 +466,29 @@ static void free_all_pages(void)
 	for (i = 0; i < BLOCKS; i++)
 		if (blocks[i])
 			__free_pages(blocks[i], BLOCK_ORDER);
+	if (changing)
+		__free_pages(changing, BLOCK_ORDER);
+}
+
+static void *find(const char *name)
+{
+	struct kprobe probe = { .symbol_name = name };
+	void *addr;
+
+	if (register_kprobe(&probe))
+		return NULL;
+	addr = probe.addr;
+	unregister_kprobe(&probe);
+	return addr;
 }
 
 static int find_functions(void)
 {
-	struct kprobe probe = { .symbol_name = "set_memory_4k" };
-	int err = register_kprobe(&probe);
-
-	if (err)
-		return err;
-	set_memory_4k_fn = (void *)probe.addr;
-	unregister_kprobe(&probe);
+	set_memory_4k_fn = find("set_memory_4k");
+	set_invalid_fn = find("set_direct_map_invalid_noflush");
+	set_default_fn = find("set_direct_map_default_noflush");
+	if (!set_memory_4k_fn || !set_invalid_fn || !set_default_fn)
+		return -ENOENT;
 	set_at_points = symbol_get(livedump_test_at_points);
 	return set_at_points ? 0 : -ENOENT;
 }
@@ -372,6 +496,8 @@ static int find_functions(void)
 static void race_exit(void)
 {
 	proc_remove(folder);
+	if (set_at_points)
+		arm_change("none");
 	unregister_nmi_handler(NMI_UNKNOWN, "livedump_race");
 	if (set_at_points)
 		symbol_put(livedump_test_at_points);
