@@ -137,21 +137,38 @@ def test_a_traced_fault_path_after_the_snapshot() -> None:
         assert_complete(session.release())
 
 
+#: Of dynamic_events: a probe by breakpoint or ftrace, and by fprobe at entry and return.
+PROBES = {
+    "kprobe": ("p:kprobes/hazard_{0} {0}", ("vfs_statx", "vfs_unlink")),
+    "fprobe": ("f:fprobes/hazard_{0} {0}", TRACED),
+    "fexit": ("f:fprobes/hazard_{0} {0}%return", TRACED),
+}
+
+
+def kinds_of_probes() -> list[str]:
+    """What this kernel has: 6.1 no events by fprobe."""
+    readme = TRACING / "README"
+    has_fprobe = readme.exists() and "f[:[" in readme.read_text()
+    return [kind for kind in PROBES if kind == "kprobe" or has_fprobe]
+
+
 @pytest.mark.smoke
-def test_kprobes_that_fault() -> None:
-    probes = TRACING / "kprobe_events"
-    enable = TRACING / "events/kprobes/enable"
-    names = ("vfs_statx", "vfs_unlink")
+@pytest.mark.parametrize("kind", kinds_of_probes())
+def test_probes_that_fault(kind: str) -> None:
+    line, names = PROBES[kind]
+    group = line.split(":")[1].split("/")[0]
     with Session(pool_bytes=POOL) as session:
         for name in names:
-            append(probes, f"p:hazard_{name} {name}\n")
+            append(TRACING / "dynamic_events", line.format(name) + "\n")
+        enable = TRACING / f"events/{group}/enable"
         enable.write_text("1")
         try:
             with second_probe():
                 fault_a_lot()
         finally:
             enable.write_text("0")
-            probes.write_text("")
+            for name in names:
+                append(TRACING / "dynamic_events", f"-:{group}/hazard_{name}\n")
         assert_complete(session.release())
 
 
