@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 
 from tools.vm import VmConfig, run
+from tools.vm.config import BALLOON
 
 CONFIG = VmConfig(
     memory="1G",
-    qemu_args=("-device", "virtio-balloon-pci,free-page-reporting=on"),
+    qemu_args=BALLOON,
     timeout_s=300,
     name="test-balloon",
 )

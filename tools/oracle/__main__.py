@@ -33,11 +33,17 @@ def run_case(case: Case, machine: Machine, keep: bool) -> Outcome:
         churn_mib=int(parse_bytes(machine.memory) * CHURN_SHARE) >> 20,
         ambush=case.tests,
         not_zeroed=case.append == NOT_ZEROED,
+        balloon=case.balloon,
     )
     folder = prepare(case.name)
     try:
         machine = replace(
-            machine, kernel=case.kernel, la57=case.la57, append=case.append, test=case.tests
+            machine,
+            kernel=case.kernel,
+            la57=case.la57,
+            append=case.append,
+            test=case.tests,
+            balloon=case.balloon,
         )
         try:
             taken = take(machine, job, folder)

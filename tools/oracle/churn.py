@@ -13,11 +13,16 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 
+from livedump.control import Control
+from livedump.errors import ControlError
+
 FILE_BYTES = 1 << 20
 PAUSE_S = 0.01
+LOOK_S = 0.2
 
 
 def fill(number: int) -> bytes:
@@ -48,10 +53,53 @@ def rewrite_mapped(path: Path, number: int) -> None:
         os.close(fd)
 
 
+def is_held() -> bool:
+    """A snapshot is; without the module there is none."""
+    try:
+        with Control() as control:
+            return control.status().state == "holding"
+    except ControlError:
+        return False
+
+
+def free_while_held(paths: list[Path], number: int) -> None:
+    """Remove all files and drop the page cache when a snapshot is held; else have them.
+
+    The kernel tells the host of pages that stay free for two seconds.
+    """
+    held = is_held()
+    if held and paths[0].exists():
+        for path in paths:
+            path.unlink()
+        Path("/proc/sys/vm/drop_caches").write_text("3")
+    elif not held and not paths[0].exists():
+        for index, path in enumerate(paths):
+            rewrite(path, number + index)
+    time.sleep(LOOK_S)
+
+
+def rewrite_next(paths: list[Path], number: int) -> None:
+    """One of them, in turn."""
+    rewrite(paths[number % len(paths)], number)
+    time.sleep(PAUSE_S)
+
+
+def rewrite_next_mapped(paths: list[Path], number: int) -> None:
+    """The same through a mapping."""
+    rewrite_mapped(paths[number % len(paths)], number)
+    time.sleep(PAUSE_S)
+
+
+STEPS: dict[str, Callable[[list[Path], int], None]] = {
+    "": rewrite_next,
+    "maps": rewrite_next_mapped,
+    "frees": free_while_held,
+}
+
+
 def main() -> None:
-    """``churn MIB [maps]``: write so many files, say `ready`, and rewrite them until SIGTERM."""
-    rewriter = rewrite_mapped if sys.argv[2:] == ["maps"] else rewrite
-    files = int(sys.argv[1])
+    """``churn MIB [maps|frees]``: write so many files, say `ready`, do one step after another."""
+    files, step = int(sys.argv[1]), STEPS["".join(sys.argv[2:])]
     stop: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _frame: stop.append(number))
     with tempfile.TemporaryDirectory(prefix="oracle-churn-", dir="/tmp") as folder:
@@ -62,8 +110,7 @@ def main() -> None:
         for number in count(files + 1):
             if stop:
                 break
-            rewriter(paths[number % files], number)
-            time.sleep(PAUSE_S)
+            step(paths, number)
 
 
 if __name__ == "__main__":

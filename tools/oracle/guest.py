@@ -28,6 +28,8 @@ INSTANT_SYMBOL = "livedump_instant"
 BUFFERS = Path("/proc/livedump_buffers")
 _WARM_UP_S, _ANSWER_S = 1.0, 600.0
 _MAPPED_MIB = 16
+_FREED_MIB = 96
+_TAKEN_S = 12  # for a host to take what is free
 _WITNESSED = 8  # snapshots
 _PAUSE_S = 0.02  # between two steps of the load: the drain needs a CPU, too
 
@@ -42,12 +44,15 @@ class Job:
     churn_mib: int = 80
     ambush: bool = False  # reads that meet writes; needs the module's test build
     not_zeroed: bool = False  # a device may be the first to write a page
+    balloon: bool = False  # the host takes pages that are free for some seconds
 
     def loads(self) -> list[list[str]]:
         """The Python modules that run meanwhile, with their arguments."""
         found = [["tools.load", "--pause", str(_PAUSE_S)]]
         found.append(["tools.oracle.churn", str(self.churn_mib)])
         found.append(["tools.oracle.churn", str(_MAPPED_MIB), "maps"])
+        if self.balloon:
+            found.append(["tools.oracle.churn", str(_FREED_MIB), "frees"])
         return found
 
     def write(self, folder: Path) -> None:
@@ -138,6 +143,8 @@ def _snapshot(job: Job, folder: Path, disk: str, trap: Ambush | None) -> dict[st
     say(Event("armed", symbol_address(INSTANT_SYMBOL, "livedump")))
     await_answer(folder, GO, _ANSWER_S)
     with Session(strategy=job.strategy, pool_bytes=job.pool_bytes) as session:
+        if job.balloon:
+            time.sleep(_TAKEN_S)
         result = session.dump(disk)
         if trap:
             trap.run(session.fd, disk)
@@ -189,6 +196,8 @@ def main() -> None:
     folder = Path(sys.argv[1])
     job = read_job(folder)
     with contextlib.ExitStack() as stack:
+        if job.balloon:
+            subprocess.run(["modprobe", "virtio_balloon"], check=True)
         loads = [stack.enter_context(Program(*arguments)) for arguments in job.loads()]
         stack.enter_context(modules(job.parameters))
         if job.not_zeroed:

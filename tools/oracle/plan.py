@@ -44,11 +44,15 @@ class Case:
     delays_us: tuple[int, int, int, int] = NO_DELAY
     #: Kernel arguments.
     append: tuple[str, ...] = ()
+    #: The host takes free pages, and memory is freed while the snapshot is held.
+    balloon: bool = False
 
     @property
     def name(self) -> str:
         """A folder's name."""
-        parts = [self.kernel, f"{self.levels}level", *self.append, self.strategy, self.mutant]
+        parts = [self.kernel, f"{self.levels}level", *self.append]
+        parts += ["balloon"] if self.balloon else []
+        parts += [self.strategy, self.mutant]
         parts += ["delays"] if self.delays_us != NO_DELAY and not self.mutant else []
         return "-".join(part for part in parts if part)
 
@@ -71,12 +75,13 @@ class Case:
 
 
 def matrix(kernels: Sequence[str], strategies: Sequence[str]) -> Iterator[Case]:
-    """Every kernel with both kinds of page tables, and with pages that come unwritten."""
+    """Every kernel with both kinds of page tables, with pages that come unwritten, or go."""
     for strategy in strategies:
         for kernel in kernels:
             for la57 in (True, False):
                 yield Case(kernel, la57, strategy)
             yield Case(kernel, strategy=strategy, append=NOT_ZEROED)
+            yield Case(kernel, strategy=strategy, balloon=True)
 
 
 def mutants(kernel: str, strategies: Sequence[str]) -> Iterator[Case]:

@@ -17,7 +17,7 @@ from tools.oracle.capture import AFTER, INSTANT, Capture, Sockets, Timing
 from tools.oracle.guest import Job
 from tools.paths import BUILD, PYTHON
 from tools.vm import VmConfig, VmError, run
-from tools.vm.config import Disk, parse_bytes
+from tools.vm.config import BALLOON, Disk, parse_bytes
 from tools.vm.kernels import resolve
 
 ORACLE = BUILD / "oracle"
@@ -37,6 +37,7 @@ class Machine:
 
     :ivar append: kernel arguments
     :ivar test: the module's test build; else the one that users have
+    :ivar balloon: the host takes free pages
     :ivar modules: builds made beforehand, in folders named by release; None: build the tree's
     """
 
@@ -45,6 +46,7 @@ class Machine:
     la57: bool = True
     append: tuple[str, ...] = ()
     test: bool = False
+    balloon: bool = False
     modules: Path | None = None
 
 
@@ -95,7 +97,7 @@ def _config(machine: Machine, folder: Path, at: Sockets) -> VmConfig:
         disks=(Disk(folder / IMAGE, size),),
         timeout_s=_TIMEOUT_S,
         name="oracle",
-        qemu_args=at.qemu_args(),
+        qemu_args=(*at.qemu_args(), *(BALLOON if machine.balloon else ())),
         env=_environment(machine),
         build_kmod=machine.modules is None,
         test_kmod=machine.test,

@@ -54,6 +54,9 @@ ACCELERATOR = {"kvm": "kvm", "tcg": "tcg,thread=multi", "tcg-single": "tcg,threa
 #: Options for QEMU beside those of virtme-ng.
 QEMU_ARGS = ("-nodefaults", "-no-user-config")
 
+#: A host that takes free pages, and empties them.
+BALLOON = ("-device", "virtio-balloon-pci,free-page-reporting=on")
+
 #: Seconds after which a guest that has not started CMD never will.
 NOT_READY_SECONDS = 150.0
 
