@@ -147,6 +147,7 @@ int ld_compat_init(void)
 	    required("idle_task", &ld_syms.idle_task) ||
 	    required("get_online_mems", &ld_syms.get_online_mems) ||
 	    required("put_online_mems", &ld_syms.put_online_mems) ||
+	    required("put_task_stack", &ld_syms.put_task_stack) ||
 	    resolve_variables())
 		return -ENOENT;
 	ld_syms.init_mm = (struct mm_struct *)init_mm;
@@ -180,6 +181,11 @@ void ld_get_online_mems(void)
 void ld_put_online_mems(void)
 {
 	ld_call(ld_syms.put_online_mems, 0, 0);
+}
+
+void ld_put_task_stack(struct task_struct *task)
+{
+	ld_call(ld_syms.put_task_stack, (unsigned long)task, 0);
 }
 
 /*

@@ -24,6 +24,7 @@ struct ld_syms {
 	unsigned long idle_task;
 	unsigned long get_online_mems;
 	unsigned long put_online_mems;
+	unsigned long put_task_stack;
 	unsigned long nohz_full_running;
 	unsigned long hugetlb_optimize;	/* bool; 0 where there is none */
 	unsigned long page_reporting;	/* pointer to a pointer; 0: as above */
@@ -52,6 +53,9 @@ void ld_put_online_mems(void);
 
 int ld_set_memory_4k(unsigned long addr, int numpages);
 struct task_struct *ld_idle_task(int cpu);
+
+/* Give back what try_get_task_stack() got. */
+void ld_put_task_stack(struct task_struct *task);
 
 /**
  * ld_call() - call an unexported kernel function

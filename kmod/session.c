@@ -371,6 +371,12 @@ static int arm_hooks(void)
 
 	if (err == -ENOMEM)
 		return no_memory("the hooks");
+	if (err == -EINTR)
+		return err;
+	if (err == -EBUSY)
+		return fail(-EAGAIN, LIVEDUMP_REFUSAL_CHANGING,
+			    "somebody is in %s(), since before it was probed",
+			    name);
 	if (err)
 		return fail(err, LIVEDUMP_REFUSAL_HOOK,
 			    "cannot probe the kernel's %s() (%d)", name, err);

@@ -12,6 +12,7 @@
 
 #include "compat.h"
 #include "ending.h"
+#include "hooks/asleep.h"
 #include "hooks/hook.h"
 #include "hooks/hooks.h"
 #include "hooks/log.h"
@@ -224,6 +225,21 @@ static void start_counting(void)
 		hook->missed_before = probe_missed(hook);
 }
 
+/* Calls from before they were armed, which are not followed. */
+static int wait_for_old_calls(const char **name)
+{
+	int err = 0;
+
+	if (!hooks.ready) {
+		/* Who was preempted in one has left it after this, or sleeps. */
+		synchronize_rcu_tasks();
+		err = ld_asleep_wait(name);
+	}
+	if (!err)
+		hooks.ready = true;
+	return err;
+}
+
 int ld_hooks_arm(const char **name)
 {
 	int err;
@@ -235,13 +251,9 @@ int ld_hooks_arm(const char **name)
 	mutex_unlock(&hooks.lock);
 	if (err)
 		return err;
-	/*
-	 * Who was preempted inside a hooked call before it was armed has left
-	 * it after this. Who sleeps in one, waiting for memory, we cannot see.
-	 */
-	if (!hooks.ready)
-		synchronize_rcu_tasks();
-	hooks.ready = true;
+	err = wait_for_old_calls(name);
+	if (err)
+		return err;
 	*name = "log";
 	err = ld_log_prepare();
 	if (!err)

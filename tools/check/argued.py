@@ -121,6 +121,7 @@ KERNEL_FUNCTIONS = {
     "idle_task": "ld_syms.idle_task",
     "get_online_mems": "ld_syms.get_online_mems",
     "put_online_mems": "ld_syms.put_online_mems",
+    "put_task_stack": "ld_syms.put_task_stack",
 }
 
 #: Names that are looked up and never called: variables and marks of the linker.

@@ -9,8 +9,12 @@
  *                               the kernel's, /proc/livedump_mapper/large its frame
  *   /proc/livedump_mapper/device write anything: memory of a device comes, with
  *                               struct pages and in the direct map, and goes
+ *   /proc/livedump_mapper/asleep write 1: the same sleeps in memremap_pages()
+ *                               until somebody writes 0, and fails
  */
+#include <linux/completion.h>
 #include <linux/ioport.h>
+#include <linux/kprobes.h>
 #include <linux/memremap.h>
 #include <linux/mm.h>
 #include <linux/module.h>
@@ -152,6 +156,61 @@ static ssize_t come_and_go(struct file *file, const char __user *from,
 	return err ?: count;
 }
 
+/* ---- the same, slowly ---- */
+
+static struct task_struct *sleeper;
+static DECLARE_COMPLETION(awake);
+
+/* Called by memremap_pages() as if it were percpu_ref_init(). */
+static noinline int sleep_instead(void)
+{
+	wait_for_completion_killable(&awake);
+	return -ENOMEM;
+}
+
+static int on_ref_init(struct kprobe *probe, struct pt_regs *regs)
+{
+	if (current != sleeper)
+		return 0;
+	regs->ip = (unsigned long)sleep_instead;
+	return 1;
+}
+
+static ssize_t sleep_in_it(struct file *file, const char __user *from,
+			   size_t count, loff_t *at)
+{
+	struct kprobe probe = { .symbol_name = "percpu_ref_init",
+				.pre_handler = on_ref_init };
+	ssize_t done = register_kprobe(&probe);
+
+	if (done)
+		return done;
+	reinit_completion(&awake);
+	sleeper = current;
+	done = come_and_go(file, from, count, at);
+	sleeper = NULL;
+	unregister_kprobe(&probe);
+	return done;
+}
+
+static ssize_t sleep_or_wake(struct file *file, const char __user *from,
+			     size_t count, loff_t *at)
+{
+	char what;
+
+	if (get_user(what, from))
+		return -EFAULT;
+	if (what == '1')
+		return sleep_in_it(file, from, count, at);
+	complete_all(&awake);
+	return count;
+}
+
+static const struct proc_ops asleep_operations = {
+	.proc_write = sleep_or_wake,
+	.proc_lseek = noop_llseek,
+};
+
 static const struct proc_ops device_operations = {
 	.proc_write = come_and_go,
 	.proc_lseek = noop_llseek,
@@ -216,7 +275,8 @@ static bool make_files(void)
 	if (!folder || !proc_create_single("pages", 0400, folder, show_pages) ||
 	    !proc_create_single("large", 0400, folder, show_large) ||
 	    !proc_create("fill", 0200, folder, &fill_operations) ||
-	    !proc_create("device", 0200, folder, &device_operations))
+	    !proc_create("device", 0200, folder, &device_operations) ||
+	    !proc_create("asleep", 0200, folder, &asleep_operations))
 		return false;
 	for (i = 0; i < ARRAY_SIZE(ways); i++) {
 		file = proc_create(ways[i].name, 0600, folder,
