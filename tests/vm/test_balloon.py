@@ -1,9 +1,18 @@
-"""A host that takes free pages and empties them: a machine with virtio-balloon, of its own."""
+"""A host that takes pages and empties them: machines with virtio-balloon, of their own."""
 
 from __future__ import annotations
 
 import io
+import json
+from dataclasses import replace
 
+from qemu.qmp.legacy import QEMUMonitorProtocol
+
+from tests.vm import inflate
+from tools.demo.steps import LineSink
+from tools.oracle.capture import Sockets
+from tools.oracle.run import sockets
+from tools.paths import PYTHON
 from tools.vm import VmConfig, run
 from tools.vm.config import BALLOON
 
@@ -45,3 +54,40 @@ def test_free_pages_are_not_reported_while_a_snapshot_is_held() -> None:
     assert reports["before"] > 0, "the host takes no free pages: proves nothing"
     assert reports["held"] == 0
     assert reports["after"] > 0, "reporting did not go on"
+
+
+def take_pages(monitor: Sockets) -> None:
+    """The host makes the guest give up some of its memory."""
+    client = QEMUMonitorProtocol(str(monitor.qmp))
+    client.connect()
+    client.cmd("balloon", value=MEMORY - TAKEN)
+    client.close()
+
+
+MEMORY, TAKEN = 1 << 30, 128 << 20
+_INFLATE = "set -e; modprobe virtio_balloon; livedump load > /dev/null; {} -m tests.vm.inflate"
+
+
+def test_pages_that_the_balloon_takes_are_saved_first() -> None:
+    """Where allocation zeroes pages it is a fault that saves them."""
+    with sockets() as monitor:
+        config = replace(
+            CONFIG,
+            append=("init_on_alloc=0",),
+            qemu_args=(*BALLOON, *monitor.qemu_args()),
+            name="test-inflate",
+        )
+        said: list[str] = []
+
+        def on_line(line: str) -> None:
+            said.append(line)
+            if line == "inflate":
+                take_pages(monitor)
+
+        result = run(config, ["bash", "-c", _INFLATE.format(PYTHON)], stdout=LineSink(on_line))
+    assert result.status == 0
+    found = json.loads(said[-1])
+    assert found["before"] >= inflate.STAMPED // inflate.PAGE
+    assert found["after"] == found["before"], found
+    assert found["saved"] >= inflate.ENOUGH, "the host took no pages: proves nothing"
+    assert found["verdict"] == "complete"
