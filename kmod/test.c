@@ -5,6 +5,7 @@
 #include <linux/string.h>
 #include <asm/tsc.h>
 
+#include "hooks/hook.h"
 #include "test.h"
 
 static char *mutant = "none";
@@ -22,6 +23,63 @@ MODULE_PARM_DESC(delay_pfn, "wait at this page frame only; 0: at all");
 static int fail_at;
 module_param(fail_at, int, 0600);
 MODULE_PARM_DESC(fail_at, "let this step of a snapshot fail, once; 1 is the first");
+
+/* ---- one hook that is not called any more ---- */
+
+static struct ld_hook *blind;
+
+static bool is_cold(const struct ld_hook *hook)
+{
+	return hook->armed &&
+	       (hook->followed || strstr(hook->symbol, "rmap") == NULL);
+}
+
+static int set_blind(struct ld_hook *hook, bool is_blind)
+{
+	if (hook->entry.pre_handler)
+		return is_blind ? disable_kprobe(&hook->entry) :
+				  enable_kprobe(&hook->entry);
+	if (hook->followed)
+		return is_blind ? disable_kretprobe(&hook->call) :
+				  enable_kretprobe(&hook->call);
+	return is_blind ? unregister_ftrace_function(&hook->function) :
+			  register_ftrace_function(&hook->function);
+}
+
+static int blind_one(const char *name, const struct kernel_param *unused)
+{
+	struct ld_hook *hook;
+	int err = blind ? set_blind(blind, false) : 0;
+
+	blind = NULL;
+	for (hook = ld_hook_table; hook->symbol && !err && !blind; hook++) {
+		if (!is_cold(hook) || !sysfs_streq(name, hook->symbol))
+			continue;
+		err = set_blind(hook, true);
+		if (!err)
+			blind = hook;
+	}
+	return err;
+}
+
+static int list_cold(char *text, const struct kernel_param *unused)
+{
+	struct ld_hook *hook;
+	int at = 0;
+
+	for (hook = ld_hook_table; hook->symbol; hook++)
+		if (is_cold(hook))
+			at += sysfs_emit_at(text, at, "%s\n", hook->symbol);
+	return at;
+}
+
+static const struct kernel_param_ops blind_ops = {
+	.set = blind_one,
+	.get = list_cold,
+};
+
+module_param_cb(blind, &blind_ops, NULL, 0600);
+MODULE_PARM_DESC(blind, "one hook to switch off; read: those that are not hot");
 
 static ld_point_fn at_points;
 

@@ -22,6 +22,7 @@ from tests.race.provoke import PAGE, control, nmis, pages, word
 from tools import witness
 
 POOL = 192 << 20
+SMALL_POOL = 64 << 20
 #: kmod/fault/tables.h
 MAX_DEPTH = 6
 #: NMI_WORD of livedump_race.c
@@ -262,3 +263,20 @@ def test_owner_is_killed_under_load(load: Load) -> None:
             while client.status().state != "idle":
                 assert time.monotonic() < deadline
                 time.sleep(0.1)
+
+
+def test_each_hook_that_is_blind_is_missed() -> None:
+    """Only those that hardly anybody calls: QEMU may go on executing what was patched away (docs/
+    decisions/009). The others, of rmap, are looked at in the same way as that of the balloon."""
+    with Session(pool_bytes=SMALL_POOL, strategy="lazy"):
+        pass  # armed from here on
+    blind = PARAMETERS / "blind"
+    names = blind.read_text().split()
+    assert {"__text_poke", "vmap_range_noflush", "page_reporting_process"} < {*names}, names
+    missed = {}
+    for name in (*names, "none"):
+        with Session(pool_bytes=SMALL_POOL, strategy="lazy") as session:
+            blind.write_text(name)
+            missed[name] = session.release().report["hooks_missed"]
+            blind.write_text("none")
+    assert missed == {**dict.fromkeys(names, 1), "none": 0}
