@@ -29,6 +29,7 @@ from tests.guest.pool import without_page
 POOL = int(os.environ.get("LIVEDUMP_POOL_MIB", "128")) << 20  # 0: the module's default
 PAGE = 4096
 TRACING = Path("/sys/kernel/tracing")
+KPROBES = Path("/sys/kernel/debug/kprobes")
 EVENT = TRACING / "events/exceptions/page_fault_kernel/enable"
 NOBODY = 65534
 ROUNDS = int(os.environ.get("LIVEDUMP_ROUNDS", "8"))
@@ -199,13 +200,15 @@ def wait_for(condition: Callable[[], bool], seconds: float) -> None:
 
 @pytest.mark.smoke
 def test_a_snapshot_patches_no_kernel_text() -> None:
-    hooked = TRACING / "enabled_functions"
-    before = hooked.read_text()
+    def hooked() -> list[str]:
+        return [path.read_text() for path in (TRACING / "enabled_functions", KPROBES / "list")]
+
+    before = hooked()
     with Session(pool_bytes=POOL):
-        held = hooked.read_text()
-    assert before.count("\n") > 10, "nothing is hooked: proves nothing"
+        held = hooked()
+    assert all(text.count("\n") > 10 for text in before), "nothing is hooked: proves nothing"
     assert held == before
-    assert hooked.read_text() == before
+    assert hooked() == before
 
 
 def has_secret_memory(churn: Path) -> bool:
@@ -413,11 +416,10 @@ def test_no_virtual_machine_begins_while_a_snapshot_is_held() -> None:
 
 @pytest.mark.smoke
 @pytest.mark.parametrize(
-    "switch", ["/sys/kernel/debug/kprobes/enabled", "/proc/sys/kernel/ftrace_enabled"]
+    "enabled", [KPROBES / "enabled", Path("/proc/sys/kernel/ftrace_enabled")], ids=str
 )
-def test_a_hook_that_is_disarmed_is_missed(switch: str) -> None:
+def test_a_hook_that_is_disarmed_is_missed(enabled: Path) -> None:
     """Hooks that somebody has switched off see nothing: the verdict must say so."""
-    enabled = Path(switch)
     with Session(pool_bytes=POOL) as session:
         enabled.write_text("0")
         try:
