@@ -9,7 +9,7 @@
  * TRACEPOINT_PROBE), but for page_fault_user, which cannot nest. What the guard
  * skips is counted by the kernel for each program and read by the recorder.
  *
- * The enums below are mirrored by livedump/trace/layout.py; a test compares.
+ * The enums below are mirrored by livedump/recording/layout.py; a test compares.
  */
 #include <linux/errno.h>
 #include <uapi/linux/ptrace.h>

@@ -4,7 +4,7 @@
  * 1/16 (6.25 %) as wide as its lower bound and its middle is at most 3.2 %
  * away from any value in it. Values below 32 have a bucket of their own.
  * Plain C: the tests compile it for the host and compare it with
- * livedump/trace/buckets.py.
+ * livedump/recording/buckets.py.
  */
 #ifndef LIVEDUMP_LOGLINEAR_H
 #define LIVEDUMP_LOGLINEAR_H

@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from livedump.trace.layout import QUESTION_OF, kind_name
-from livedump.trace.meta import filter_text
-from livedump.trace.recording import Recording
+from livedump.recording.layout import QUESTION_OF, kind_name
+from livedump.recording.meta import filter_text
+from livedump.recording.store import Recording
 
 #: Kind -> the question that records it.
 QUESTIONS = {kind_name(kind): question for kind, question in QUESTION_OF.items()}

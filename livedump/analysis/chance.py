@@ -18,7 +18,7 @@ from statistics import NormalDist
 from typing import Any
 
 from livedump.conditions import SUMS, quantile
-from livedump.trace.recording import Recording
+from livedump.recording.store import Recording
 
 #: A change counts as one when chance would show it this rarely.
 ALPHA = 0.01

@@ -16,8 +16,8 @@ from livedump.analysis import stacks
 from livedump.analysis.files import ExportError, opened, refuse_recording, write_file
 from livedump.analysis.latency import Latency, kind_order, latencies
 from livedump.analysis.perfetto import perfetto
-from livedump.trace import recording
-from livedump.trace.recording import Recording
+from livedump.recording import store
+from livedump.recording.store import Recording
 
 STEP = "export"
 
@@ -146,12 +146,12 @@ def parquet(folder: Path, target: Path) -> list[Path]:
     :returns: the files
     :raises ExportError: a file could not be written
     """
-    meta = recording.read(folder).meta
+    meta = store.read(folder).meta
     refuse_recording(target, target, step=STEP)
     start = meta["clocks"]["start"]["monotonic_ns"]
     name = f"{_file_name(meta['host'])}-{_file_name(meta['boot_id'])}-{start}.parquet"
     written = []
-    for table in recording.TABLES:
+    for table in store.TABLES:
         file = target / table / name
         try:
             file.parent.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from livedump.errors import LivedumpError
-from livedump.trace import recording
+from livedump.recording import store
 
 
 class ExportError(LivedumpError):
@@ -57,7 +57,7 @@ def refuse_recording(folder: Path, file: Path, *, step: str) -> None:
 
     :raises ExportError: it is
     """
-    if recording.looks_like_one(folder):
+    if store.looks_like_one(folder):
         raise ExportError(
             f"{file} would be written into the recording {folder}",
             step=step,

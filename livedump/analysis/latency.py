@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from livedump.trace.recording import Recording
+from livedump.recording.store import Recording
 
 #: Quantiles by their usual name.
 QUANTILES = {

@@ -10,8 +10,8 @@ from typing import Any
 
 from livedump.analysis import stacks
 from livedump.analysis.latency import kind_order
+from livedump.recording.store import Recording, Row
 from livedump.sums import add_up
-from livedump.trace.recording import Recording, Row
 
 #: Steps of time on the page.
 STEPS = 600

@@ -14,8 +14,8 @@ from typing import Any
 from livedump.analysis.files import ExportError
 from livedump.analysis.latency import kind_order
 from livedump.analysis.receipt import receipts
+from livedump.recording.store import Recording
 from livedump.sums import add_up
-from livedump.trace.recording import Recording
 
 #: Events that are turned into one part.
 PART = 20_000

@@ -1,6 +1,6 @@
 """SQL over one or many recordings, by DuckDB.
 
-Every table of :data:`livedump.trace.recording.TABLES` is a view over all recordings given, with
+Every table of :data:`livedump.recording.store.TABLES` is a view over all recordings given, with
 their folder as column ``recording``; the view ``recordings`` has what each meta.json says.
 """
 
@@ -14,12 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from livedump.errors import LivedumpError
-from livedump.trace import recording
+from livedump.recording import store
 
 STEP = "query"
-REMEDY = (
-    f"Tables: recordings, {', '.join(recording.TABLES)}; DESCRIBE TABLE shows the columns of one"
-)
+REMEDY = f"Tables: recordings, {', '.join(store.TABLES)}; DESCRIBE TABLE shows the columns of one"
 
 #: Columns of the view ``recordings``.
 META_COLUMNS = {
@@ -74,7 +72,7 @@ def expand(names: Iterable[str]) -> list[Path]:
             found.append(Path(name))
             continue
         matches = [Path(match) for match in sorted(glob.glob(name))]
-        matches = [match for match in matches if (match / recording.META).is_file()]
+        matches = [match for match in matches if (match / store.META).is_file()]
         if not matches:
             raise QueryError(f"no recording matches {name}", step=STEP)
         found += matches
@@ -89,13 +87,13 @@ def query(sql: str, folders: Sequence[Path]) -> Result:
     """
     import duckdb
 
-    metas = {folder: recording.check(folder) for folder in folders}
+    metas = {folder: store.check(folder) for folder in folders}
     if not sql.strip():
         raise QueryError("no SQL", step=STEP, remedy=REMEDY)
     with duckdb.connect() as database:
         try:
             _add_recordings(database, metas)
-            for table in recording.TABLES:
+            for table in store.TABLES:
                 _add_view(database, table, folders)
             database.execute(sql)
             columns = tuple(column[0] for column in database.description or ())
@@ -104,7 +102,7 @@ def query(sql: str, folders: Sequence[Path]) -> Result:
             raise QueryError(str(error), step=STEP, remedy=REMEDY) from error
         except (duckdb.Error, UnicodeError) as error:
             for folder in folders:  # DuckDB does not always say which file is damaged
-                recording.check(folder, whole=True)
+                store.check(folder, whole=True)
             raise QueryError(str(error), step=STEP, remedy=REMEDY) from error
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from livedump.receipt import phases_ns
-from livedump.trace.recording import Recording, Row
+from livedump.recording.store import Recording, Row
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from livedump.recording.store import Recording, Row
 from livedump.sums import add_up
-from livedump.trace.recording import Recording, Row
 
 #: How stacks can be weighed: command line name -> column of the table ``stacks``.
 WEIGHTS = {"count": "count", "stalled": "stalled_ns"}

@@ -13,7 +13,7 @@ from livedump.analysis.overtime import OverTime, over_time
 from livedump.analysis.receipt import Receipt, fault_check, receipts
 from livedump.conditions import UNTIMED
 from livedump.errors import LivedumpError
-from livedump.trace.recording import Recording, Row, count_losses, losses_text
+from livedump.recording.store import Recording, Row, count_losses, losses_text
 
 TOP = 10
 
@@ -63,7 +63,7 @@ class Summary:
 
     @property
     def loss_counts(self) -> dict[str, int]:
-        """See :func:`livedump.trace.recording.count_losses`."""
+        """See :func:`livedump.recording.store.count_losses`."""
         return count_losses(self.losses)
 
     @property
@@ -78,7 +78,7 @@ class Summary:
 
     @property
     def absent(self) -> list[dict[str, str]]:
-        """What was not recorded, see :class:`livedump.trace.probes.Absent`."""
+        """What was not recorded, see :class:`livedump.trace.probe.points.Absent`."""
         return list(self.meta["absent"])
 
     @property

@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from livedump.trace import journal, recording
+from livedump.recording import journal, store
+from livedump.recording.journal import Journal
+from livedump.recording.store import Row
 from livedump.trace.errors import RecordingError
-from livedump.trace.journal import Journal
-from livedump.trace.recording import Row
 from livedump.trace.tables import Names, journal_tables
 from livedump.trace.timeline import Timeline
 
@@ -219,5 +219,5 @@ def _finish(path: Path, folder: Path, *, force: bool) -> None:
     end_ns = clocks["start"]["monotonic_ns"] + (journal.last_slice(folder) + 1) * slice_ns
     clocks["end"]["monotonic_ns"] = max(clocks["end"]["monotonic_ns"], end_ns)
     rows = {**tables, **journal_tables(folder, slice_ns, names)}
-    recording.write(path, meta, rows, force=force)
+    store.write(path, meta, rows, force=force)
     shutil.rmtree(folder, ignore_errors=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import livedump
-from livedump.trace import bpf
+from livedump.trace.probe import loader
 
 
 def clocks() -> dict[str, int]:
@@ -44,7 +44,7 @@ def versions() -> dict[str, str]:
     return {
         "livedump": livedump.__version__,
         "python": platform.python_version(),
-        "bcc": bpf.bcc_version(),
+        "bcc": loader.bcc_version(),
         "pyarrow": version("pyarrow"),
     }
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
-from livedump.trace.data import Drained, LossRow
-from livedump.trace.maps import Programs
+from livedump.recording.rows import Drained, LossRow
+from livedump.trace.probe.programs import Programs
 from livedump.trace.timeline import Timeline
 
 #: How often, seconds.
@@ -20,7 +20,7 @@ Watcher = Callable[[Timeline], None]
 
 
 class Keeper(Protocol):
-    """Where goes what was taken out, see :class:`livedump.trace.journal.Journal`."""
+    """Where goes what was taken out, see :class:`livedump.recording.journal.Journal`."""
 
     def add(self, drained: Drained) -> None:
         """Time slices that are over."""

@@ -12,15 +12,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from livedump.trace import bpf, checkpoint, recording, stale
+from livedump.recording import store
+from livedump.recording.layout import BATCH, QUESTIONS
+from livedump.recording.rows import RawData, as_row
+from livedump.trace import checkpoint
 from livedump.trace.checkpoint import Checkpoints, Content
-from livedump.trace.data import RawData, as_row
 from livedump.trace.errors import CommandError, RecordingError, TraceError
-from livedump.trace.layout import BATCH, QUESTIONS
 from livedump.trace.machine import clocks, machine, versions
-from livedump.trace.maps import Programs
-from livedump.trace.options import Options
-from livedump.trace.probes import Plan, resolve
+from livedump.trace.probe import loader, stale
+from livedump.trace.probe.options import Options
+from livedump.trace.probe.points import Plan, resolve
+from livedump.trace.probe.programs import Programs
 from livedump.trace.pump import Pump, Watcher
 from livedump.trace.symbols import Symbols
 from livedump.trace.tables import Names, journal_tables, tables
@@ -36,7 +38,7 @@ class RecordConfig:
     """What to record.
 
     :param output: folder to be made
-    :param questions: of :data:`livedump.trace.layout.QUESTIONS`
+    :param questions: of :data:`livedump.recording.layout.QUESTIONS`
     :param explicit: questions that must not be left out
     :param command: to run; the recording ends with it
     :param duration_s: how long to record without a command; None: until told to stop
@@ -83,7 +85,7 @@ class Recorder:
         self,
         config: RecordConfig,
         *,
-        load: Callable[[Plan, Options], Programs] = bpf.load,
+        load: Callable[[Plan, Options], Programs] = loader.load,
         plan: Plan | None = None,
         watchers: tuple[Watcher, ...] = (),
         trigger: Trigger | None = None,
@@ -132,7 +134,7 @@ class Recorder:
         self._remove_ready_file()
         check_command(self.config.command)
         self.config.options.chosen.check()
-        recording.check_output(self.config.output, force=self.config.force)
+        store.check_output(self.config.output, force=self.config.force)
         checkpoint.check_output(self.config.output, force=self.config.force)
         stale.remove_partials(self.config.output.parent)
         self._programs = self._load(self.plan, self.config.options)
@@ -175,7 +177,7 @@ class Recorder:
         content = meta, rows, names = self._content(ended_by, command_status)
         self._detach()
         try:
-            recording.write(
+            store.write(
                 self.config.output,
                 meta,
                 {**rows, **journal_tables(kept.folder, self.config.options.slice_ns, names)},
@@ -238,7 +240,7 @@ class Recorder:
                 batches_lost=ended_by == "killed" and self.config.options.events,
             ),
             "slice_ns": self.config.options.slice_ns,
-            **recording.count_losses([as_row(row) for row in data.losses]),
+            **store.count_losses([as_row(row) for row in data.losses]),
             "options": {
                 "questions": list(self.config.questions),
                 "duration_s": self.config.duration_s,

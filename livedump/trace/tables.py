@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
-from livedump.trace import journal
-from livedump.trace.buckets import bounds
-from livedump.trace.data import PageRow, RawData, ReleaseEvent, SnapshotEvent, as_row
-from livedump.trace.recording import Row, Table
+from livedump.recording import journal
+from livedump.recording.buckets import bounds
+from livedump.recording.rows import PageRow, RawData, ReleaseEvent, SnapshotEvent, as_row
+from livedump.recording.store import Row, Table
 from livedump.trace.symbols import Symbols
 from livedump.trace.timeline import Place
 
@@ -34,9 +34,9 @@ def journal_tables(
 def tables(
     data: RawData, stacks: Mapping[tuple[str, str, str], list[int]], names: Names
 ) -> dict[str, list[Row]]:
-    """The other tables of :data:`livedump.trace.recording.TABLES`.
+    """The other tables of :data:`livedump.recording.store.TABLES`.
 
-    :param stacks: see :attr:`livedump.trace.journal.Journal.stacks`
+    :param stacks: see :attr:`livedump.recording.journal.Journal.stacks`
     """
     symbols = names.symbols
     histograms = []

@@ -9,8 +9,8 @@ from typing import Any
 
 from livedump.conditions import METRICS, Condition, format_value, quantile
 from livedump.errors import LivedumpError
-from livedump.trace.buckets import bounds, value_at
-from livedump.trace.layout import Kind
+from livedump.recording.buckets import bounds, value_at
+from livedump.recording.layout import Kind
 from livedump.trace.timeline import Timeline, Window
 
 #: A condition is judged by the faults of so many seconds, or of more where the recorder was busy:

@@ -17,7 +17,7 @@ from typing import Any
 from livedump import trace
 from livedump.conditions import format_value
 from livedump.dump import open_image
-from livedump.trace.layout import BATCH
+from livedump.recording.layout import BATCH
 from tests.guest.test_trace import command
 from tools.load.requests import NAME
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from livedump import trace
-from livedump.trace.recording import Recording
+from livedump.recording.store import Recording
 from tests.guest.test_trace import command
 
 PAGES = 1500

@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from livedump import analysis, trace
-from livedump.trace import missed
-from livedump.trace.options import Options, Stacks
-from livedump.trace.recording import Recording
+from livedump.recording.store import Recording
+from livedump.trace.probe import missed
+from livedump.trace.probe.options import Options, Stacks
 from tests.guest.faults import TOUCHER
 from tools.vm.kernels import series_of
 
@@ -52,7 +52,7 @@ class Run:
 
 def command(*arguments: str) -> list[str]:
     """livedump-trace, whether it is installed or not."""
-    return [sys.executable, "-c", "from livedump.cli.trace import main; main()", *arguments]
+    return [sys.executable, "-c", "from livedump.cli.trace.main import main; main()", *arguments]
 
 
 def leave_behind() -> None:

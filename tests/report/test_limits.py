@@ -13,8 +13,8 @@ import numpy
 import pyarrow
 import pytest
 
-from livedump.trace import journal, recording
-from livedump.trace.layout import Kind
+from livedump.recording import journal, store
+from livedump.recording.layout import Kind
 from tests.unit import samples
 
 EVENTS = 10_000_000
@@ -30,7 +30,7 @@ STACKS, STACKS_IN_SLICE = 3000, 12
 #: livedump-trace; at its end it says how much memory it has had.
 REPORT = """
 import sys
-from livedump.cli.trace import main
+from livedump.cli.trace.main import main
 try:
     main()
 finally:
@@ -115,12 +115,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     meta["clocks"]["end"]["monotonic_ns"] = start_ns + SLICES * samples.SLICE_NS
     names = {number: stack(number) for number in range(STACKS)}
     found = {**tables(), "events": lambda: journal.events(made, names)}
-    recording.write(made / "recording", meta, found)
+    store.write(made / "recording", meta, found)
     return made / "recording"
 
 
 def test_report_of_ten_million_events(folder: Path, tmp_path: Path) -> None:
-    assert recording.read(folder).columns("events").num_rows == EVENTS
+    assert store.read(folder).columns("events").num_rows == EVENTS
     html = tmp_path / "report.html"
     begun = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(

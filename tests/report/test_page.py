@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from livedump import analysis, trace
-from livedump.trace import recording
+from livedump.recording import store
 from tests.unit import samples
 from tools.vm.config import SERIES
 from tools.vm.kernels import series_of
@@ -114,7 +114,7 @@ def test_page_draws_without_a_complaint(page: Path) -> None:
 def test_banner_is_for_lost_events_only(page: Path) -> None:
     tables = samples.tables()
     tables["losses"].append({"probe": "user", "what": "entry without exit", "count": 2})
-    recording.write(page.with_name("lossy"), samples.meta(), tables)
+    store.write(page.with_name("lossy"), samples.meta(), tables)
     file = page.with_name("lossy.html")
     analysis.write_html(trace.read(page.with_name("lossy")), file)
     dom = chromium(probed(file), "--dump-dom")
@@ -286,7 +286,7 @@ def hour(folder: Path) -> Path:
     start_ns = samples.START_NS + 1_800 * 10**9 - long_ns
     tables["stops"][17].update(start_monotonic_ns=start_ns, duration_ns=long_ns)
     tables["snapshots"] = []
-    recording.write(folder, meta, tables)
+    store.write(folder, meta, tables)
     return folder
 
 
@@ -333,13 +333,13 @@ def test_losses_have_a_row_under_the_heat_map(page: Path) -> None:
     assert row == "2.10 s to 2.20 s: cow, no stack: 7"
     tables = samples.tables()
     tables["loss_slices"] = []
-    recording.write(page.with_name("lossless"), samples.meta(), tables)
+    store.write(page.with_name("lossless"), samples.meta(), tables)
     file = page.with_name("lossless.html")
     analysis.write_html(trace.read(page.with_name("lossless")), file)
     assert '"loss"' not in body(chromium(probed(file), "--dump-dom"))
 
 
-def changed() -> dict[str, list[recording.Row]]:
+def changed() -> dict[str, list[store.Row]]:
     """The sample's tables, with three times as many faults on one stack, also of the kind that is
     not timed, one stack gone and a rare one come."""
     tables = samples.tables()
@@ -354,7 +354,7 @@ def changed() -> dict[str, list[recording.Row]]:
 
 def test_comparison_draws_and_shows_what_is_gone(page: Path) -> None:
     folder = page.with_name("changed")
-    recording.write(folder, samples.meta(), changed())
+    store.write(folder, samples.meta(), changed())
     file = page.with_name("diff.html")
     before = trace.read(page.with_name("recording"))
     analysis.write_diff_html(analysis.compare(before, trace.read(folder)), file)

@@ -6,9 +6,9 @@ import random
 from pathlib import Path
 from typing import Any
 
-from livedump.trace import recording
-from livedump.trace.buckets import bounds, bucket_of
-from livedump.trace.recording import Row
+from livedump.recording import store
+from livedump.recording.buckets import bounds, bucket_of
+from livedump.recording.store import Row
 
 START_NS = 1_000_000_000_000
 SLICE_NS = 100_000_000
@@ -268,5 +268,5 @@ def _stacks_over_time(stacks: list[Row]) -> list[Row]:
 
 def write(path: Path) -> Path:
     """Write the sample as a recording; returns *path*."""
-    recording.write(path, meta(), tables())
+    store.write(path, meta(), tables())
     return path

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from livedump.trace import recording
+from livedump.recording import store
 from livedump.trace.errors import RecordingError
 from tests.unit import samples
 from tests.unit.test_cli_trace import run
@@ -67,7 +67,7 @@ MORE = {
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The recording ``rec`` in the current folder."""
     monkeypatch.chdir(tmp_path)
-    recording.write(Path("rec"), {**samples.meta(), **MORE}, samples.tables())
+    store.write(Path("rec"), {**samples.meta(), **MORE}, samples.tables())
     return Path("rec")
 
 
@@ -95,7 +95,7 @@ def why_refused(folder: Path, meta: dict[str, Any]) -> str:
     """Empty: the recording can be read."""
     (folder / "meta.json").write_text(json.dumps(meta))
     try:
-        recording.check(folder)
+        store.check(folder)
     except RecordingError as error:
         return str(error)
     return ""

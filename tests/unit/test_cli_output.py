@@ -11,7 +11,7 @@ import pytest
 
 from tests.unit import samples
 
-MAIN = (sys.executable, "-c", "from livedump.cli.trace import main; main()")
+MAIN = (sys.executable, "-c", "from livedump.cli.trace.main import main; main()")
 
 COMMANDS = {
     "report": ("report", "rec"),

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from livedump.analysis import export
-from livedump.cli import trace_data
-from livedump.trace import recording
+from livedump.cli.trace import data
+from livedump.recording import store
 from tests.unit import samples
 from tests.unit.test_cli_trace import run
 
@@ -52,7 +52,7 @@ def test_query_s_errors_are_one_line(folder: str, capsys: pytest.CaptureFixture[
 
 
 def test_every_format_can_be_asked_for() -> None:
-    assert set(trace_data.FORMATS) == {*export.FORMATS, "parquet"}
+    assert set(data.FORMATS) == {*export.FORMATS, "parquet"}
 
 
 @pytest.mark.parametrize("form", ["folded", "speedscope", "openmetrics"])
@@ -83,7 +83,7 @@ def test_export_to_a_data_set(folder: str, tmp_path: Path) -> None:
 LOSSES = "livedump-trace: note: {}: 7 events have no stack; 0 events lost\n"
 
 
-@pytest.mark.parametrize("form", trace_data.FORMATS)
+@pytest.mark.parametrize("form", data.FORMATS)
 def test_every_export_tells_what_was_lost(
     folder: str, form: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -95,8 +95,8 @@ def test_query_tells_what_was_lost(
     folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lost = [{"probe": "user", "what": "entry table full", "count": 2}]
-    recording.write(tmp_path / "b", samples.meta(), {"losses": lost})
-    recording.write(tmp_path / "c", samples.meta(), {})
+    store.write(tmp_path / "b", samples.meta(), {"losses": lost})
+    store.write(tmp_path / "c", samples.meta(), {})
     assert run("query", "SELECT 1", folder, str(tmp_path / "b"), str(tmp_path / "c")) == 0
     assert capsys.readouterr().err == LOSSES.format(folder) + (
         f"livedump-trace: LOST: {tmp_path / 'b'}: 0 events have no stack; 2 events lost\n"
@@ -106,7 +106,7 @@ def test_query_tells_what_was_lost(
 def test_a_fleet_s_losses_are_not_told_one_by_one(
     folder: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(trace_data, "TOLD", 0)
+    monkeypatch.setattr(data, "TOLD", 0)
     assert run("query", "SELECT 1", folder) == 0
     assert "1 more have losses" in capsys.readouterr().err
 
@@ -166,7 +166,7 @@ def test_a_kind_without_faults_is_no_trouble(
     tables = samples.tables()
     for name in ("histograms", "slices", "stacks", "counters"):
         tables[name] = [row for row in tables[name] if not row["kind"].startswith("cow")]
-    recording.write(tmp_path / "b", samples.meta(), tables)
+    store.write(tmp_path / "b", samples.meta(), tables)
     a, b = str(samples.write(tmp_path / "a")), str(tmp_path / "b")
     assert run("diff", a, b, "--fail-on", "p99(cow)>+20%") == 0
     out = capsys.readouterr().out
@@ -188,7 +188,7 @@ def test_only_a_regression_has_its_status(
 
 
 def test_a_full_disk_is_no_regression(folder: str) -> None:
-    command = [sys.executable, "-c", "from livedump.cli.trace import main; main()"]
+    command = [sys.executable, "-c", "from livedump.cli.trace.main import main; main()"]
     gate = ["diff", folder, folder, "--fail-on", "max(stop)>5ms"]
     with open("/dev/full", "w") as full:
         done = subprocess.run([*command, *gate], stdout=full, stderr=subprocess.PIPE, text=True)
@@ -234,7 +234,7 @@ def test_diff_shows_what_is_rare(
     stop["count"] = 2
     once = {"kind": "stop", "comm": "a", "stack": "f", "samples": 1, "count": 1, "stalled_ns": 500}
     tables["stacks"].append(once)
-    recording.write(tmp_path / "other", samples.meta(), tables)
+    store.write(tmp_path / "other", samples.meta(), tables)
     assert run("diff", folder, str(tmp_path / "other"), "--kind", "stop") == 0
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["stop", "rate", "0.0833/s", "0.167/s"] in [row[:4] for row in rows]
@@ -246,7 +246,7 @@ def twice(path: Path) -> Path:
     tables = samples.tables()
     for row in tables["stacks"]:
         row["count"] *= 2
-    recording.write(path, samples.meta(), tables)
+    store.write(path, samples.meta(), tables)
     return path
 
 

@@ -171,5 +171,5 @@ def test_allowed_imports_pass() -> None:
         "from livedump.dump.image import Image\n"
     )
     assert violations({"cli/x.py": text}) == []
-    assert violations({"analysis/x.py": "from livedump.trace.recording import read"}) == []
+    assert violations({"analysis/x.py": "from livedump.recording.store import read"}) == []
     assert violations({"dump/x.py": "def f() -> None:\n    import drgn\n"}) == []

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from livedump.session import Session
-from livedump.trace import overhead
+from livedump.trace import bench
 from tools.bench import module
 from tools.bench.rows import POOL_BYTES
 
@@ -25,7 +25,7 @@ PAGES = 4096
 
 def anonymous(rounds: int) -> list[float]:
     """Instructions of each first touch of a page of a process's own, of each round."""
-    return overhead.first_touches(PAGES, rounds, "thread_time_ns")
+    return bench.first_touches(PAGES, rounds, "thread_time_ns")
 
 
 def shared(rounds: int) -> list[float]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
-from livedump.trace.overhead import overheads
+from livedump.trace.bench import overheads
 from tools.bench import summary
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from livedump import receipt
-from livedump.trace.overhead import Overhead, overheads
+from livedump.trace.bench import Overhead, overheads
 
 STRATEGIES = ("empty", "eager", "lazy")
 PHASES = (*receipt.PHASES, "exit")

@@ -1,7 +1,7 @@
 """What tracing costs: first touches of pages, a compiler and a small web server, under each tracer,
 in one boot.
 
-``python -m tools.bench.tracing FILE ROUNDS``, see :mod:`livedump.trace.overhead`.
+``python -m tools.bench.tracing FILE ROUNDS``, see :mod:`livedump.trace.bench`.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from livedump.trace import overhead
-from livedump.trace.options import Options
+from livedump.trace import bench
+from livedump.trace.probe.options import Options
 from tools.bench.summary import MISSING
 from tools.load import web
 
@@ -60,7 +60,7 @@ IDLE_S = 11.0
 #: Ours, by the names in tables; all see every fault.
 OURS = {
     "livedump" if mode == "default" else f"livedump {mode}": options
-    for mode, options in overhead.MODES.items()
+    for mode, options in bench.MODES.items()
 }
 #: With room for all of it, what perf loses costs it nothing; and not enabled before it is asked to.
 _PERF = (
@@ -151,7 +151,7 @@ def load(rounds: int, root: Path, server: web.Server) -> dict[str, list[float]]:
     """
 
     def touches(rounds: int) -> list[float]:
-        return overhead.first_touches(PAGES, rounds, "thread_time_ns")
+        return bench.first_touches(PAGES, rounds, "thread_time_ns")
 
     def requests(rounds: int) -> list[float]:
         return [web.requests(server, REQUESTS) for _ in range(rounds)]
@@ -218,7 +218,7 @@ def recording_by(process: int) -> Iterator[None]:
 @contextlib.contextmanager
 def own(options: Options) -> Iterator[None]:
     """Ours, until the block ends."""
-    with overhead.recorded(options), recording_by(os.getpid()):
+    with bench.recorded(options), recording_by(os.getpid()):
         yield
 
 
@@ -322,7 +322,7 @@ def perf_probe() -> Iterator[None]:
         subprocess.run(["perf", "probe", "-q", "-d", "probe:handle_mm_fault*"], check=True)
 
 
-def tracers() -> Iterator[overhead.Tracer]:
+def tracers() -> Iterator[bench.Tracer]:
     """All of them."""
     for name, options in OURS.items():
         yield name, partial(own, options)
@@ -340,7 +340,7 @@ def main() -> None:
         perf_probe(),
     ):
         compiler_in(Path(root))
-        runs: list[dict[str, Any]] = overhead.measure(
+        runs: list[dict[str, Any]] = bench.measure(
             partial(load, rounds, Path(root), server), tracers(), _tell
         )
     found = {"kernel": platform.release(), "pages": PAGES, "runs": runs, "kept": KEPT}

@@ -18,11 +18,12 @@ from livedump import conditions
 from livedump.analysis.alike import QUESTIONS
 from livedump.analysis.latency import KINDS
 from livedump.analysis.query import META_COLUMNS
-from livedump.cli import main, trace
-from livedump.trace.recording import TABLES
+from livedump.cli.main import cli as livedump_cli
+from livedump.cli.trace.main import cli as trace_cli
+from livedump.recording.store import TABLES
 
 #: Command -> the group of click's.
-COMMANDS: dict[str, click.Group] = {"livedump": main.cli, "livedump-trace": trace.cli}
+COMMANDS: dict[str, click.Group] = {"livedump": livedump_cli, "livedump-trace": trace_cli}
 
 MAN = Path("share/man/man1")
 

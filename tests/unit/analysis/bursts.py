@@ -8,8 +8,8 @@ from typing import Any
 import numpy
 import pyarrow
 
-from livedump.trace.buckets import BUCKETS, bounds
-from livedump.trace.recording import TABLES, Recording
+from livedump.recording.buckets import BUCKETS, bounds
+from livedump.recording.store import TABLES, Recording
 
 SLICE_S = 0.1
 

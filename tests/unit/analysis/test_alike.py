@@ -8,7 +8,7 @@ import pytest
 
 from livedump.analysis.alike import QUESTIONS, differences, measured
 from livedump.analysis.latency import KINDS
-from livedump.trace.recording import Recording
+from livedump.recording.store import Recording
 from tests.unit import samples
 
 

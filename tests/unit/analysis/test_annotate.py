@@ -13,11 +13,11 @@ from livedump import trace
 from livedump.analysis import annotate as module
 from livedump.analysis.annotate import AnnotateError, annotate
 from livedump.cli.common import command_main
-from livedump.cli.trace import cli
+from livedump.cli.trace.main import cli
 from livedump.dump import open_image
 from livedump.dump.pages import PageName
 from livedump.errors import LivedumpError
-from livedump.trace.recording import Recording, Row, write
+from livedump.recording.store import Recording, Row, write
 from tests.unit import images, samples
 
 

@@ -15,8 +15,8 @@ from livedump.analysis.compare import Change, UnmeasuredError, diff_tree
 from livedump.analysis.html import render_diff_html
 from livedump.analysis.summary import KindError
 from livedump.conditions import parse, rate_text
-from livedump.trace.buckets import bounds, bucket_of
-from livedump.trace.recording import Recording, Row
+from livedump.recording.buckets import bounds, bucket_of
+from livedump.recording.store import Recording, Row
 from tests.unit import samples
 from tests.unit.analysis.bursts import InMemory
 

@@ -12,8 +12,8 @@ from prometheus_client.openmetrics import parser
 
 from livedump.analysis import assets, export
 from livedump.analysis.files import ExportError
-from livedump.trace import recording
-from livedump.trace.recording import Recording
+from livedump.recording import store
+from livedump.recording.store import Recording
 from tests.unit import samples
 
 
@@ -26,7 +26,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def sample(folder: Path) -> Recording:
     """The sample recording, read."""
-    return recording.read(folder)
+    return store.read(folder)
 
 
 def test_speedscope_is_as_its_schema_says(sample: Recording) -> None:
@@ -88,7 +88,7 @@ def test_openmetrics_buckets_hold_what_the_histogram_holds(sample: Recording) ->
 
 def test_parquet_files_of_a_fleet_are_one_table(tmp_path: Path, folder: Path) -> None:
     other = {**samples.meta(), "host": "other/../host"}
-    recording.write(tmp_path / "b", other, samples.tables())
+    store.write(tmp_path / "b", other, samples.tables())
     for source in (folder, tmp_path / "b", folder):
         files = export.parquet(source, tmp_path / "fleet")
         assert [file.parent.parent for file in files] == [tmp_path / "fleet"] * len(files)
@@ -115,10 +115,10 @@ def test_no_stacks_are_no_export(
 
 
 def test_a_recording_without_stacks(tmp_path: Path) -> None:
-    recording.write(tmp_path / "r", samples.meta(), {})
+    store.write(tmp_path / "r", samples.meta(), {})
     for form in ("folded", "speedscope"):
         with pytest.raises(ExportError, match="no stacks in this recording. It has those of no"):
-            export.FORMATS[form](recording.read(tmp_path / "r"), (), "count")
+            export.FORMATS[form](store.read(tmp_path / "r"), (), "count")
 
 
 def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:

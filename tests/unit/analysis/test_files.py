@@ -17,7 +17,7 @@ import pytest
 
 from livedump.analysis import export
 from livedump.analysis.files import ExportError, write_file
-from livedump.trace import recording
+from livedump.recording import store
 from tests.unit import samples
 
 
@@ -132,7 +132,7 @@ def test_a_data_set_is_no_recording(tmp_path: Path) -> None:
     folder = samples.write(tmp_path / "rec")
     with pytest.raises(ExportError, match="into the recording"):
         export.parquet(folder, folder)
-    assert recording.read(folder).tables["stacks"]
+    assert store.read(folder).tables["stacks"]
     assert all(path.is_file() for path in folder.iterdir())
 
 

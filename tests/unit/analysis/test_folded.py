@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from livedump.analysis import export
-from livedump.trace import recording
+from livedump.recording import store
 from tests.unit import samples
 
 #: The last space splits the count off; flamegraph.pl and inferno take these as numbers.
@@ -82,7 +82,7 @@ def test_the_rules_bite(text: str, words: str) -> None:
 @pytest.mark.parametrize("by", ["count", "stalled_ns"])
 @pytest.mark.parametrize("kinds", [(), ("cow",), ("user", "cow")])
 def test_the_sample_is_read_whole(tmp_path: Path, by: str, kinds: tuple[str, ...]) -> None:
-    found = recording.read(samples.write(tmp_path / "r"))
+    found = store.read(samples.write(tmp_path / "r"))
     content = export.FORMATS["folded"](found, kinds, by)
     assert isinstance(content, str)
     rows = [row for row in found.tables["stacks"] if not kinds or row["kind"] in kinds]
@@ -103,8 +103,8 @@ def test_hostile_names_are_frames(tmp_path: Path) -> None:
         for comm in NAMES
         for leaf in NAMES
     ]
-    recording.write(tmp_path / "r", samples.meta(), {"stacks": rows})
-    content = export.FORMATS["folded"](recording.read(tmp_path / "r"), ("user",), "count")
+    store.write(tmp_path / "r", samples.meta(), {"stacks": rows})
+    content = export.FORMATS["folded"](store.read(tmp_path / "r"), ("user",), "count")
     assert isinstance(content, str)
     leaves = {"job 12": "job_12"}
     expected = {

@@ -12,7 +12,7 @@ import pytest
 from livedump import analysis, trace
 from livedump.analysis import assets, html
 from livedump.receipt import PHASES
-from livedump.trace.recording import Recording
+from livedump.recording.store import Recording
 from tests.unit import samples
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from livedump import analysis, trace
 from livedump.analysis.latency import QUANTILES, Bucket, percentile
-from livedump.trace.buckets import bounds, bucket_of
+from livedump.recording.buckets import bounds, bucket_of
 from tests.unit import samples
 
 

@@ -10,8 +10,9 @@ import pytest
 from livedump import trace
 from livedump.analysis import overtime
 from livedump.analysis.overtime import OverTime, over_time
-from livedump.trace.buckets import bounds, bucket_of
-from livedump.trace.recording import Recording
+from livedump.recording import store
+from livedump.recording.buckets import bounds, bucket_of
+from livedump.recording.store import Recording
 from tests.unit import samples
 
 
@@ -111,7 +112,7 @@ def test_kind_that_is_counted_only(tmp_path: Path) -> None:
             "count": 9,
         }
     ]
-    trace.recording.write(tmp_path / "r", samples.meta(), rows)
+    store.write(tmp_path / "r", samples.meta(), rows)
     heat = over_time(trace.read(tmp_path / "r")).heat["kernel"]
     assert (heat.bands, heat.cells) == ([], [[4, 0, 9]])
 
@@ -139,7 +140,7 @@ def test_close_up_fits(tmp_path: Path) -> None:
         for number in range(120)
         for place, row in enumerate(rows["stack_slices"][:20])
     ]
-    trace.recording.write(tmp_path / "r", samples.meta(), rows)
+    store.write(tmp_path / "r", samples.meta(), rows)
     recording = trace.read(tmp_path / "r")
     instants = [(11 - number) * 10**9 for number in range(8)]
     found, kept = overtime.close_up(recording, instants, (), 12_000)

@@ -11,8 +11,8 @@ from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import CounterDescriptor,
 from livedump.analysis import perfetto as perfetto_module
 from livedump.analysis.files import ExportError
 from livedump.analysis.perfetto import perfetto
-from livedump.trace import recording
-from livedump.trace.recording import Recording
+from livedump.recording import store
+from livedump.recording.store import Recording
 from tests.unit import samples
 
 #: Slices of a fault that holds another one, and the like; times since the start.
@@ -30,7 +30,7 @@ EVENTS = [
 @pytest.fixture
 def sample(tmp_path: Path) -> Recording:
     """The sample recording, read."""
-    return recording.read(samples.write(tmp_path / "rec"))
+    return store.read(samples.write(tmp_path / "rec"))
 
 
 def events() -> list[dict[str, Any]]:
@@ -158,8 +158,8 @@ def test_a_counter_is_0_where_nothing_was(sample: Recording) -> None:
 
 def test_what_is_not_timed_has_no_stalled_time(tmp_path: Path) -> None:
     row = {"slice": 0, "start_ns": 0, "kind": "kernel", "count": 3}
-    recording.write(tmp_path / "r", samples.meta(), {"slices": [row]})
-    assert list(counters(read(recording.read(tmp_path / "r")))) == ["kernel: per slice"]
+    store.write(tmp_path / "r", samples.meta(), {"slices": [row]})
+    assert list(counters(read(store.read(tmp_path / "r")))) == ["kernel: per slice"]
 
 
 @pytest.mark.parametrize("part", [1, 2, 1000])
@@ -168,8 +168,8 @@ def test_events_are_slices_of_their_threads(
 ) -> None:
     monkeypatch.setattr(perfetto_module, "PART", part)
     tasks = [{"kind": "user", "pid": 10, "comm": "fio;1", "count": 6, "stalled_ns": 1}]
-    recording.write(tmp_path / "r", samples.meta(), {"events": events(), "tasks": tasks})
-    trace = read(recording.read(tmp_path / "r"))
+    store.write(tmp_path / "r", samples.meta(), {"events": events(), "tasks": tasks})
+    trace = read(store.read(tmp_path / "r"))
     start = samples.START_NS
     assert sorted(slices(trace)) == [
         (11, "cow", start + 3_000, start + 5_000),
@@ -188,8 +188,8 @@ def test_events_are_slices_of_their_threads(
 
 def test_only_the_kinds_that_are_asked_for(tmp_path: Path) -> None:
     rows = {**samples.tables(), "events": events()}
-    recording.write(tmp_path / "r", samples.meta(), rows)
-    trace = read(recording.read(tmp_path / "r"), ("cow",))
+    store.write(tmp_path / "r", samples.meta(), rows)
+    trace = read(store.read(tmp_path / "r"), ("cow",))
     found = {(name, text) for name, text, _, _ in slices(trace)}
     assert (11, "cow") in found and (11, "user") not in found
     assert ("snapshot: held", "held") in found
@@ -202,6 +202,6 @@ def test_only_the_kinds_that_are_asked_for(tmp_path: Path) -> None:
 
 
 def test_an_empty_trace_is_refused(tmp_path: Path) -> None:
-    recording.write(tmp_path / "r", samples.meta(), {})
+    store.write(tmp_path / "r", samples.meta(), {})
     with pytest.raises(ExportError, match="nothing in this recording that has a time"):
-        perfetto(recording.read(tmp_path / "r"))
+        perfetto(store.read(tmp_path / "r"))

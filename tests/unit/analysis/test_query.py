@@ -9,7 +9,7 @@ import duckdb
 import pytest
 
 from livedump.analysis import QueryError, expand, query
-from livedump.trace import recording
+from livedump.recording import store
 from livedump.trace.errors import RecordingError
 from tests.unit import samples
 
@@ -20,7 +20,7 @@ def fleet(tmp_path: Path) -> list[Path]:
     folders = []
     for name in ("a", "b'; DROP [x]*"):
         meta = {**samples.meta(), "host": f"host-{name[0]}"}
-        recording.write(tmp_path / name, meta, samples.tables())
+        store.write(tmp_path / name, meta, samples.tables())
         folders.append(tmp_path / name)
     return folders
 

@@ -9,7 +9,7 @@ import pytest
 
 from livedump import analysis, trace
 from livedump.analysis import stacks
-from livedump.trace.recording import Recording
+from livedump.recording.store import Recording
 from tests.unit import samples
 
 

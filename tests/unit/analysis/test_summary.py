@@ -10,8 +10,8 @@ import pytest
 
 from livedump import analysis, trace
 from livedump.analysis.receipt import fault_check, match_stop, receipts
-from livedump.cli.trace_text import render, render_parts, table
-from livedump.trace.recording import Recording
+from livedump.cli.trace.text import render, render_parts, table
+from livedump.recording.store import Recording
 from tests.unit import samples
 
 

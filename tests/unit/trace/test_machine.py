@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from livedump import lockdown
-from livedump.trace import bpf
 from livedump.trace.errors import TraceError
+from livedump.trace.probe import loader
 
 
 @pytest.fixture
@@ -34,12 +34,12 @@ def put_lockdown(root: Path, text: str) -> None:
 def refused(root: Path, cause: str, remedy: str) -> None:
     """One line, and what to do."""
     with pytest.raises(TraceError, match=re.escape(cause)) as error:
-        bpf.check_machine(root)
+        loader.check_machine(root)
     assert remedy in error.value.remedy
 
 
 def test_machine_that_has_everything(root: Path) -> None:
-    bpf.check_machine(root)
+    loader.check_machine(root)
 
 
 def test_not_root(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,7 +58,7 @@ def test_half_of_debians_headers(root: Path) -> None:
     (modules / "build/include/linux/kconfig.h").unlink()
     refused(root, f"no link {modules / 'source'}", f"linux-headers-{os.uname().release}")
     (modules / "source").mkdir()
-    bpf.check_machine(root)
+    loader.check_machine(root)
 
 
 def test_lockdown_that_forbids_kprobes(root: Path) -> None:
@@ -69,9 +69,9 @@ def test_lockdown_that_forbids_kprobes(root: Path) -> None:
 def test_lockdown_that_allows_kprobes(root: Path) -> None:
     """Integrity forbids unsigned modules, not tracing."""
     put_lockdown(root, "none [integrity] confidentiality\n")
-    bpf.check_machine(root)
+    loader.check_machine(root)
 
 
 def test_lockdown_that_cannot_be_told(root: Path) -> None:
     (root / lockdown.PATH).unlink()
-    bpf.check_machine(root)
+    loader.check_machine(root)

@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 
 from livedump import trace
-from livedump.cli import trace as cli
+from livedump.cli.trace import main as cli
 from livedump.errors import LivedumpError
-from livedump.trace.buckets import BUCKETS, bucket_of
-from livedump.trace.data import (
+from livedump.recording.buckets import BUCKETS, bucket_of
+from livedump.recording.layout import CELL_KINDS, Kind, Loss
+from livedump.recording.rows import (
     Drained,
     Histogram,
     LossRow,
@@ -30,9 +31,8 @@ from livedump.trace.data import (
     StopEvent,
     TaskRow,
 )
-from livedump.trace.layout import CELL_KINDS, Kind, Loss
-from livedump.trace.options import Options
-from livedump.trace.probes import Attach, Plan, Probe
+from livedump.trace.probe.options import Options
+from livedump.trace.probe.points import Attach, Plan, Probe
 from livedump.trace.recorder import Recorder
 from livedump.trace.tables import STACK_LOST, pair_snapshots
 
@@ -76,7 +76,7 @@ class FakePrograms:
         ]
 
     def load(self, plan: Plan, options: Options) -> FakePrograms:
-        """Stands in for livedump.trace.bpf.load."""
+        """Stands in for livedump.trace.probe.loader.load."""
         self.calls.append(f"load {','.join(plan.questions)} {dict(options.limits)}")
         return self
 
@@ -314,7 +314,7 @@ def test_snapshots_and_releases_are_paired() -> None:
 def test_recording_does_not_import_what_is_slow() -> None:
     """bcc and pyarrow cost seconds in an emulated guest: not before they are needed."""
     code = (
-        "import sys, livedump.trace, livedump.cli.trace; "
+        "import sys, livedump.trace, livedump.cli.trace.main; "
         "print({'bcc', 'pyarrow', 'duckdb', 'rich'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

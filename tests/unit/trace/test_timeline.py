@@ -10,9 +10,9 @@ from threading import Event
 
 import pytest
 
-from livedump.trace.buckets import BUCKETS, bucket_of
-from livedump.trace.data import Drained, LossRow, StackRow
-from livedump.trace.layout import CELL_KINDS, Kind, Loss, cell_what
+from livedump.recording.buckets import BUCKETS, bucket_of
+from livedump.recording.layout import CELL_KINDS, Kind, Loss, cell_what
+from livedump.recording.rows import Drained, LossRow, StackRow
 from livedump.trace.pump import Pump
 from livedump.trace.symbols import Symbols
 from livedump.trace.tables import STACK_LOST, Names, fold

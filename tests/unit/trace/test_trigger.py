@@ -10,9 +10,9 @@ import pytest
 
 from livedump.conditions import NOW, parse
 from livedump.errors import SessionError
-from livedump.trace.buckets import BUCKETS, bounds, bucket_of, value_at
-from livedump.trace.data import Drained
-from livedump.trace.layout import CELL_KINDS, Kind, Loss
+from livedump.recording.buckets import BUCKETS, bounds, bucket_of, value_at
+from livedump.recording.layout import CELL_KINDS, Kind, Loss
+from livedump.recording.rows import Drained
 from livedump.trace.timeline import Timeline
 from livedump.trace.trigger import REST_S, WINDOW_S, Trigger, measure
 

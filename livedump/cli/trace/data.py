@@ -1,0 +1,176 @@
+"""Commands of livedump-trace that take recordings to other tools: ``query``, ``export``."""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from livedump.cli.common import emit, examples, json_mode, json_option
+from livedump.cli.trace.options import by_option, kinds_option
+
+FORMATS = ("folded", "speedscope", "perfetto", "openmetrics", "parquet")
+
+#: Recordings whose losses are told one by one; of a fleet's there may be thousands.
+TOLD = 10
+
+
+@click.command(
+    epilog=examples(
+        "livedump-trace query 'SELECT kind, sum(count) FROM stacks GROUP BY kind' recording",
+        "livedump-trace query 'SELECT host, max(duration_ns) FROM stops GROUP BY host' fleet/*",
+        "livedump-trace query --csv 'SELECT * FROM recordings' 'fleet/*' > recordings.csv",
+    )
+)
+@click.argument("sql")
+@click.argument("directories", nargs=-1, required=True, metavar="DIR...")
+@click.option("--csv", "as_csv", is_flag=True, help="Print comma-separated values.")
+@json_option
+def query(sql: str, directories: tuple[str, ...], as_csv: bool) -> None:
+    """Ask one or many recordings in SQL (DuckDB's).
+
+    There is a view for each table of a recording, with all recordings given and the column
+    `recording`, and the view `recordings`.
+    """
+    from livedump import analysis
+
+    folders = analysis.expand(directories)
+    result = analysis.query(sql, folders)
+    _tell_losses(folders)
+    if as_csv and not json_mode():
+        _print_csv(result)
+    else:
+        emit(result.to_dict(), lambda: _table(result))
+
+
+def _tell_losses(folders: Sequence[Path]) -> None:
+    """What the recordings lack, on standard error: another tool's format has no place for it."""
+    from livedump.recording.store import losses_text, read_losses
+
+    found = [(folder, read_losses(folder)) for folder in folders]
+    lossy = [(folder, counts) for folder, counts in found if counts["losses_total"]]
+    for folder, counts in lossy[:TOLD]:
+        lost = "LOST" if counts["events_lost"] else "note"
+        click.echo(f"livedump-trace: {lost}: {folder}: {losses_text(counts)}", err=True)
+    if len(lossy) > TOLD:
+        more = f"{len(lossy) - TOLD} more have losses: see the table losses"
+        click.echo(f"livedump-trace: note: {more}", err=True)
+
+
+def _print_csv(result: Any) -> None:
+    out = csv.writer(sys.stdout)
+    out.writerow(result.columns)
+    out.writerows(result.rows)
+
+
+def _table(result: Any) -> str:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for index, name in enumerate(result.columns):
+        numeric = all(isinstance(row[index], int | float | None) for row in result.rows)
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for row in result.rows:
+        table.add_row(*(_cell(value) for value in row))
+    out = io.StringIO()
+    width = Console().width if sys.stdout.isatty() else 200
+    Console(file=out, width=width, markup=False, highlight=False, emoji=False).print(table)
+    lines = [line.rstrip() for line in out.getvalue().splitlines()]
+    return "\n".join([*lines, f"{len(result.rows)} rows"])
+
+
+def _cell(value: object) -> str:
+    return "" if value is None else str(value)
+
+
+@click.command(
+    epilog=examples(
+        "livedump-trace export recording --format folded --kind cow --by stalled | flamegraph.pl",
+        "livedump-trace export recording --format speedscope -o recording.speedscope.json",
+        "livedump-trace export recording --format perfetto -o recording.pftrace",
+        "livedump-trace export rec-* --format parquet -o fleet",
+    )
+)
+@click.argument(
+    "directories", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DIR..."
+)
+@click.option("--format", "form", type=click.Choice(FORMATS), required=True, help="Of the export.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="File to write, for parquet a folder; default: standard output.",
+)
+@kinds_option
+@by_option
+@click.pass_context
+def export(
+    ctx: click.Context,
+    directories: tuple[Path, ...],
+    form: str,
+    output: Path | None,
+    kinds: tuple[str, ...],
+    by: str,
+) -> None:
+    """Write a recording in another tool's format.
+
+    folded is for flamegraph.pl and the like, speedscope for speedscope.app, perfetto for
+    ui.perfetto.dev, openmetrics for Prometheus; parquet adds recordings to a data set with one
+    folder for each table, which DuckDB, pandas or Spark read as it is.
+    """
+    _refuse_meaningless(ctx, form)
+    if form == "parquet":
+        _export_parquet(directories, output)
+    elif len(directories) > 1:
+        raise click.UsageError(f"{form} is of one recording")
+    else:
+        _export_file(directories[0], form, output, kinds, by)
+
+
+def _refuse_meaningless(ctx: click.Context, form: str) -> None:
+    """An option that would be ignored is a mistake."""
+    from livedump.analysis.export import MEANINGLESS
+
+    for option in ctx.command.params:
+        given = ctx.get_parameter_source(option.name or "") is not ParameterSource.DEFAULT
+        if given and (why := MEANINGLESS.get((form, option.name or ""))):
+            raise click.UsageError(f"{option.opts[-1]} and {form} exclude each other: {why}")
+
+
+def _export_parquet(directories: Sequence[Path], output: Path | None) -> None:
+    from livedump import analysis
+
+    if output is None:
+        raise click.UsageError("parquet needs a folder: -o")
+    files = sum(len(analysis.export.parquet(folder, output)) for folder in directories)
+    _tell_losses(directories)
+    click.echo(f"exported: {output} ({files} files)", err=True)
+
+
+def _export_file(
+    directory: Path, form: str, output: Path | None, kinds: tuple[str, ...], by: str
+) -> None:
+    from livedump import analysis, trace
+
+    recording = trace.read(directory)
+    analysis.check_kinds(recording, kinds)
+    content = analysis.export.FORMATS[form](recording, kinds, analysis.WEIGHTS[by])
+    _tell_losses([directory])
+    if output is not None:
+        analysis.export.write(output, content)
+        click.echo(f"exported: {output}", err=True)
+    elif isinstance(content, str):
+        click.echo(content, nl=False)
+    elif sys.stdout.isatty():
+        raise click.UsageError(f"{form} is not text: give a file with -o")
+    else:
+        for part in content:
+            click.echo(part, nl=False)

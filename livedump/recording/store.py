@@ -1,0 +1,512 @@
+"""A recording on disk: a folder with ``meta.json`` and one Parquet file for each table.
+
+DuckDB, pandas or Spark read it without us; every table carries host and boot, so that many can be
+joined. A folder gets its final name only when it is whole: without a readable meta.json it is no
+recording.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from livedump.recording.layout import LOSS_NAMES, NO_EVENT, UNLISTED, WITHOUT_STACK
+from livedump.recording.meta import lasted_ns, problem
+from livedump.trace.errors import RecordingError
+
+FORMAT = "livedump-recording"
+SCHEMA = 4
+
+META = "meta.json"
+
+#: A folder that is being written is called ``.NAME.partial-PID``.
+PARTIAL = ".partial-"
+
+_WHERE = {"host": "string", "boot_id": "string"}
+
+#: Table -> column -> Parquet type. Every column may be null only where the value is not known: of
+#: ``slices`` the bucket, of ``events`` the latency and of ``cpus`` the stalled time, where faults
+#: are counted, not timed.
+#: ``start_ns`` is since the start; ``count`` and ``stalled_ns`` of stacks stand for all faults,
+#: ``samples`` for those whose stack was taken; ``weight`` is for how many faults an event's stack
+#: stands, ``detail`` what handle_mm_fault() returned, the error code, or the outcome. What pages
+#: were is known after `livedump-trace annotate`.
+TABLES: dict[str, dict[str, str]] = {
+    "histograms": {
+        "kind": "string",
+        "bucket_low_ns": "uint64",
+        "bucket_high_ns": "uint64",
+        "count": "uint64",
+    },
+    "stacks": {
+        "kind": "string",
+        "comm": "string",
+        "stack": "string",
+        "samples": "uint64",
+        "count": "uint64",
+        "stalled_ns": "uint64",
+    },
+    "slices": {
+        "slice": "uint32",
+        "start_ns": "uint64",
+        "kind": "string",
+        "bucket_low_ns": "uint64",
+        "bucket_high_ns": "uint64",
+        "count": "uint64",
+    },
+    "stack_slices": {
+        "slice": "uint32",
+        "start_ns": "uint64",
+        "kind": "string",
+        "comm": "string",
+        "stack": "string",
+        "samples": "uint64",
+        "count": "uint64",
+        "stalled_ns": "uint64",
+    },
+    "loss_slices": {
+        "slice": "uint32",
+        "start_ns": "uint64",
+        "probe": "string",
+        "what": "string",
+        "count": "uint64",
+    },
+    "events": {
+        "time_monotonic_ns": "uint64",
+        "kind": "string",
+        "latency_ns": "uint64",
+        "address": "uint64",
+        "pid": "uint32",
+        "tid": "uint32",
+        "cpu": "uint16",
+        "detail": "uint32",
+        "weight": "uint32",
+        "stack": "string",
+    },
+    "tasks": {
+        "kind": "string",
+        "pid": "uint32",
+        "comm": "string",
+        "cgroup": "string",
+        "count": "uint64",
+        "stalled_ns": "uint64",
+    },
+    "cpus": {
+        "kind": "string",
+        "cpu": "uint16",
+        "count": "uint64",
+        "stalled_ns": "uint64",
+    },
+    "pages": {
+        "pfn": "uint64",
+        "count": "uint64",
+        "stalled_ns": "uint64",
+        "was": "string",
+        "name": "string",
+    },
+    "stops": {
+        "start_monotonic_ns": "uint64",
+        "duration_ns": "uint64",
+        "pid": "uint32",
+        "comm": "string",
+        "site": "string",
+        "nested": "bool_",
+        "symbol": "string",
+        "cpu": "uint16",
+        "cgroup": "string",
+        "stack": "string",
+    },
+    "snapshots": {
+        "snapshot_monotonic_ns": "uint64",
+        "pid": "uint32",
+        "comm": "string",
+        "instant_monotonic_ns": "uint64",
+        "prepare_ns": "uint64",
+        "rendezvous_ns": "uint64",
+        "save_ns": "uint64",
+        "protect_ns": "uint64",
+        "flush_ns": "uint64",
+        "recopy_ns": "uint64",
+        "stop_ns": "uint64",
+        "entries_protected": "uint64",
+        "strategy": "uint32",
+        "attempts": "uint32",
+        "release_monotonic_ns": "uint64",
+        "release_ns": "uint64",
+        "entries_restored": "uint64",
+        "faults": "uint64",
+        "pages_lost": "uint64",
+        "trace_skipped": "uint64",
+        "reason": "uint32",
+        "verdict": "uint32",
+    },
+    "counters": {"kind": "string", "name": "string", "count": "uint64"},
+    "losses": {"probe": "string", "what": "string", "count": "uint64"},
+}
+
+_WRITE = "write recording"
+_READ = "read recording"
+
+#: Losses of the recorder itself, when a disk is full.
+NOT_WRITTEN_EVENTS = "event not written"
+NOT_WRITTEN_SLICES = "time slice not written"
+
+#: Tables that may have millions of rows: read on demand, by column.
+LARGE = frozenset({"slices", "stack_slices", "events"})
+
+Row = dict[str, Any]
+
+#: Rows, or parts as pyarrow has them, made when they are asked for.
+Table = Sequence[Row] | Callable[[], Iterator[Any]]
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A recording in memory: meta.json, and the rows of each table but those of :data:`LARGE`."""
+
+    meta: dict[str, Any]
+    tables: dict[str, list[Row]]
+    path: Path | None = None
+
+    @property
+    def lasted_ns(self) -> int:
+        """How long it lasted."""
+        return lasted_ns(self.meta)
+
+    def columns(self, name: str, only: Sequence[str] | None = None) -> Any:
+        """A table of :data:`LARGE`, as pyarrow has it.
+
+        :param only: these columns, in this order; None: all
+        :raises RecordingError: it is missing, damaged, or not all there
+        """
+        if self.path is None:
+            raise RecordingError(f"no table {name} in memory", step=_READ)
+        return _read_table(self.path, name, self.meta, only)
+
+
+def check_output(path: Path, *, force: bool) -> None:
+    """Raise unless a recording may be written to *path*.
+
+    With *force* an empty folder or an older recording may be replaced, and nothing else.
+
+    :raises RecordingError: with the reason
+    """
+    if not path.parent.is_dir():
+        raise RecordingError(f"{path.parent} is not a folder", step=_WRITE)
+    if not os.path.lexists(path):
+        return
+    if not force:
+        raise RecordingError(
+            f"{path} exists", step=_WRITE, remedy="Choose another -o, or replace it with --force"
+        )
+    replaceable = path.is_dir() and not path.is_symlink()
+    if not replaceable or (any(path.iterdir()) and not looks_like_one(path)):
+        raise RecordingError(f"{path} exists and is not a recording", step=_WRITE)
+
+
+def write(
+    path: Path,
+    meta: Mapping[str, Any],
+    tables: Mapping[str, Table],
+    *,
+    force: bool = False,
+) -> None:
+    """Write a recording; *path* appears when everything is on disk.
+
+    :param meta: must have ``host`` and ``boot_id``; ``format``, ``schema`` and ``tables`` are added
+    :param tables: without host and boot; a table that is left out is written empty
+    :raises RecordingError: nothing is left behind then
+    """
+    check_output(path, force=force)
+    partial = path.with_name(f".{path.name}{PARTIAL}{os.getpid()}")
+    try:
+        partial.mkdir(mode=0o700)  # addresses of the kernel are in there
+        rows = {}
+        for name in TABLES:
+            file = partial / f"{name}.parquet"
+            rows[name] = _write_table(file, name, tables.get(name, ()), meta)
+        whole = {"format": FORMAT, "schema": SCHEMA, **meta, "tables": rows}
+        with (partial / META).open("w") as out:
+            json.dump(whole, out, indent=2)
+            out.write("\n")
+        for file in partial.iterdir():
+            _sync(file)
+        _sync(partial)
+        if path.exists():
+            old = path.with_name(f".{path.name}.old-{os.getpid()}")
+            path.rename(old)
+            partial.rename(path)
+            shutil.rmtree(old)
+        else:
+            partial.rename(path)
+        _sync(path.parent)
+    except OSError as error:
+        raise RecordingError(f"{path}: {error.strerror or error}", step=_WRITE) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def replace_table(path: Path, name: str, content: Sequence[Row]) -> None:
+    """Write one table of a recording anew, with as many rows.
+
+    :raises RecordingError: it cannot be written; the old one stays then
+    """
+    meta = read_meta(path)
+    if len(content) != meta["tables"].get(name):
+        raise ValueError(f"{name} has {meta['tables'].get(name)} rows, not {len(content)}")
+    fresh = path / f".{name}.parquet.new"
+    try:
+        _write_table(fresh, name, content, meta)
+        _sync(fresh)
+        fresh.replace(path / f"{name}.parquet")
+    except OSError as error:
+        fresh.unlink(missing_ok=True)
+        raise RecordingError(f"{path}: {error.strerror or error}", step=_WRITE) from error
+
+
+def read(path: Path) -> Recording:
+    """Read and check a recording.
+
+    :raises RecordingError: it is missing, foreign, cut short, or of another schema
+    """
+    meta = read_meta(path)
+    tables = {}
+    for name in TABLES:
+        if name in LARGE:
+            _look_at_table(path, name, meta)
+        else:
+            tables[name] = _read_rows(path, name, meta)
+    return Recording(meta, tables, path)
+
+
+def check(path: Path, *, whole: bool = False) -> dict[str, Any]:
+    """meta.json of a recording whose tables are there, with all their columns and rows.
+
+    :param whole: read every value, too
+    :raises RecordingError: names the table that is not
+    """
+    meta = read_meta(path)
+    for name in TABLES:
+        _look_at_table(path, name, meta, whole=whole)
+    return meta
+
+
+def read_losses(path: Path) -> dict[str, int]:
+    """:func:`count_losses` of a recording on disk.
+
+    :raises RecordingError: it cannot be read
+    """
+    return count_losses(_read_rows(path, "losses", read_meta(path)))
+
+
+def count_losses(losses: Sequence[Row]) -> dict[str, int]:
+    """What the rows of the table ``losses`` come to.
+
+    :returns: ``losses_total``; of these ``events_lost``, which were not counted or not timed,
+        ``stacks_lost``, which were counted, but under no stack, and ``rows_lost``, which were
+        counted, but are no row of the table ``events``. What tables of tasks, pages and slices had
+        no room for is in the total only.
+    """
+    without_stack = {LOSS_NAMES[loss] for loss in WITHOUT_STACK}
+    no_row = {*(LOSS_NAMES[loss] for loss in NO_EVENT), NOT_WRITTEN_EVENTS}
+    counted = without_stack | no_row | {LOSS_NAMES[loss] for loss in UNLISTED}
+    counted.add(NOT_WRITTEN_SLICES)
+    return {
+        "losses_total": sum(int(row["count"]) for row in losses),
+        "events_lost": sum(int(row["count"]) for row in losses if row["what"] not in counted),
+        "stacks_lost": sum(int(row["count"]) for row in losses if row["what"] in without_stack),
+        "rows_lost": sum(int(row["count"]) for row in losses if row["what"] in no_row),
+    }
+
+
+def losses_text(counts: Mapping[str, int]) -> str:
+    """:func:`count_losses` in words: ``66 events have no stack; 0 events lost``."""
+    stacks, events = counts["stacks_lost"], counts["events_lost"]
+    rows = counts.get("rows_lost", 0)
+    unlisted = counts["losses_total"] - stacks - events - rows
+    parts = [f"{stacks:,} event{' has' if stacks == 1 else 's have'} no stack"]
+    if unlisted:
+        parts.append(f"{unlisted:,} not listed by task, page or time")
+    if rows:
+        parts.append(f"{rows:,} not kept as rows of their own")
+    parts.append(f"{events:,} event{'' if events == 1 else 's'} lost")
+    return "; ".join(parts)
+
+
+def looks_like_one(path: Path) -> bool:
+    """Whether a folder is a recording of ours, be it damaged or of another schema."""
+    try:
+        return FORMAT in (path / META).read_text(errors="replace")
+    except OSError:
+        return False
+
+
+def read_meta(path: Path) -> dict[str, Any]:
+    """meta.json alone, checked. What a killed recorder has left is made a recording first.
+
+    :raises RecordingError: there is none, or it is foreign, damaged or of another schema
+    """
+    from livedump.trace.checkpoint import recover
+
+    recover(path)
+    return _read_meta(path)
+
+
+def _read_meta(path: Path) -> dict[str, Any]:
+    if not path.is_dir():
+        raise RecordingError(f"{path} is not a folder", step=_READ)
+    try:
+        meta = _parse((path / META).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise RecordingError(f"{path} is not a recording: it has no {META}", step=_READ) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise _damaged(f"{path / META} is damaged: {error}", error) from error
+    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+        raise RecordingError(f"{path} is not a livedump recording", step=_READ)
+    if meta.get("schema") != SCHEMA:
+        raise RecordingError(
+            f"{path} has schema {meta.get('schema')}, this livedump reads {SCHEMA}",
+            step=_READ,
+            remedy="Read it with the livedump that wrote it, or record again",
+        )
+    if wrong := problem(meta):
+        raise _damaged(f"{path / META} is damaged: {wrong}")
+    return meta
+
+
+def _damaged(cause: str, error: Exception | None = None) -> RecordingError:
+    """With what to do; what may not be read need not be damaged."""
+    remedy = "Copy the whole folder once more, or record again"
+    if isinstance(error, PermissionError):
+        remedy = "Run as who recorded it, e.g. with sudo"
+    return RecordingError(cause, step=_READ, remedy=remedy)
+
+
+def _parse(text: str) -> Any:
+    """JSON, without the numbers that JSON does not know, and with text that can be printed: a
+    command's arguments may be any bytes."""
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is no number")
+
+    printable = json.dumps(json.loads(text), ensure_ascii=False).encode(errors="replace")
+    return json.loads(printable, parse_constant=refuse)
+
+
+def _read_table(
+    path: Path, name: str, meta: Mapping[str, Any], only: Sequence[str] | None = None
+) -> Any:
+    """The table, as pyarrow has it."""
+    import pyarrow.parquet
+
+    if only is not None:
+        _look_at_table(path, name, meta)
+
+    def read(source: Any) -> Any:
+        return pyarrow.parquet.read_table(source, columns=only and list(only))
+
+    return _checked(path, name, meta, read, only)
+
+
+def _read_rows(path: Path, name: str, meta: Mapping[str, Any]) -> list[Row]:
+    try:
+        rows: list[Row] = _read_table(path, name, meta).to_pylist()
+    except UnicodeDecodeError as error:
+        raise _damaged(f"{path / name}.parquet is damaged: {error}") from error
+    return rows
+
+
+def _look_at_table(path: Path, name: str, meta: Mapping[str, Any], *, whole: bool = False) -> None:
+    """That it is there and has all its rows: by its footer alone, or by reading them."""
+    import pyarrow.parquet
+
+    def look(source: Any) -> Any:
+        file = pyarrow.parquet.ParquetFile(source)
+        for _part in file.iter_batches() if whole else ():
+            pass
+        return file
+
+    _checked(path, name, meta, look)
+
+
+def _checked(
+    path: Path,
+    name: str,
+    meta: Mapping[str, Any],
+    read: Callable[[Any], Any],
+    only: Sequence[str] | None = None,
+) -> Any:
+    import pyarrow
+
+    file = path / f"{name}.parquet"
+    try:
+        found = read(pyarrow.OSFile(str(file)))
+    except FileNotFoundError as error:
+        raise _damaged(f"{path} is not whole: no {file.name}") from error
+    except (OSError, pyarrow.ArrowException) as error:
+        raise _damaged(f"{file} is damaged: {error}", error) from error
+    schema = getattr(found, "schema_arrow", None) or found.schema
+    rows = found.num_rows if hasattr(found, "num_rows") else found.metadata.num_rows
+    for column in _schema(name) if only is None else ():
+        if column.name not in schema.names:
+            raise _damaged(f"{file} is damaged: no column {column.name}")
+        if (kind := schema.field(column.name).type) != column.type:
+            raise _damaged(f"{file} is damaged: column {column.name} is {kind}, not {column.type}")
+    if rows != meta["tables"].get(name):
+        raise _damaged(
+            f"{path} is not whole: {file.name} has {rows} rows, "
+            f"{META} says {meta['tables'].get(name)}"
+        )
+    return found
+
+
+def _schema(name: str) -> Any:
+    import pyarrow
+
+    columns = {**_WHERE, **TABLES[name]}
+    return pyarrow.schema([(column, getattr(pyarrow, kind)()) for column, kind in columns.items()])
+
+
+def _write_table(file: Path, name: str, content: Table, meta: Mapping[str, Any]) -> int:
+    """Part by part; returns the number of rows."""
+    import pyarrow.parquet
+
+    schema, rows = _schema(name), 0
+    with pyarrow.parquet.ParquetWriter(file, schema, compression="zstd") as writer:
+        for part in content() if callable(content) else [_part(name, content)]:
+            for column in _WHERE:
+                part = part.append_column(column, _same(meta[column], part.num_rows))
+            writer.write_table(part.select(schema.names).cast(schema))
+            rows += part.num_rows
+    return rows
+
+
+def _part(name: str, rows: Sequence[Row]) -> Any:
+    import pyarrow
+
+    schema = _schema(name)
+    return pyarrow.table(
+        {
+            column: pyarrow.array([row.get(column) for row in rows], schema.field(column).type)
+            for column in TABLES[name]
+        }
+    )
+
+
+def _same(value: str, rows: int) -> Any:
+    import pyarrow
+
+    return pyarrow.array([value]).take(pyarrow.array([0] * rows, pyarrow.int32()))
+
+
+def _sync(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

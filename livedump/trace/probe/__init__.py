@@ -1,0 +1,1 @@
+"""BPF programs: which there are, how they are compiled and attached, what they have counted."""
