@@ -11,7 +11,9 @@ from livedump.dump.image import open_image
 from livedump.dump.opened import find_vmlinux
 from livedump.dump.pages import Namer
 from livedump.errors import LivedumpError
-from livedump.recording.store import Recording, Row, count_losses, replace_table
+from livedump.recording.losses import count_losses
+from livedump.recording.schema import Row
+from livedump.recording.store import Recording, replace_table
 from livedump.sums import add_up
 
 STEP = "annotate"
@@ -27,7 +29,7 @@ class Annotated:
 
     :ivar pages: rows of the table ``pages``, hottest first
     :ivar by_name: ``{was, name, pages, count, stalled_ns}``, most faults first
-    :ivar losses: the recording's, see :func:`livedump.recording.store.count_losses`
+    :ivar losses: the recording's, see :func:`livedump.recording.losses.count_losses`
     :ivar remark: why names may be wrong; empty: nothing speaks for that
     """
 

@@ -17,7 +17,8 @@ from livedump.analysis.latency import QUANTILES, Latency, kind_order, latencies,
 from livedump.analysis.summary import TOP, check_kinds, recorded_kinds
 from livedump.conditions import SUMS, UNTIMED, Condition, format_value, quantile
 from livedump.errors import LivedumpError
-from livedump.recording.store import Recording, count_losses, losses_text
+from livedump.recording.losses import count_losses, losses_text
+from livedump.recording.store import Recording
 
 #: Stacks are sampled: what rests on fewer than this is wrong by a third, or more, by chance.
 FEW_SAMPLES = 10

@@ -17,6 +17,7 @@ from livedump.analysis.files import ExportError, opened, refuse_recording, write
 from livedump.analysis.latency import Latency, kind_order, latencies
 from livedump.analysis.perfetto import perfetto
 from livedump.recording import store
+from livedump.recording.schema import TABLES
 from livedump.recording.store import Recording
 
 STEP = "export"
@@ -151,7 +152,7 @@ def parquet(folder: Path, target: Path) -> list[Path]:
     start = meta["clocks"]["start"]["monotonic_ns"]
     name = f"{_file_name(meta['host'])}-{_file_name(meta['boot_id'])}-{start}.parquet"
     written = []
-    for table in store.TABLES:
+    for table in TABLES:
         file = target / table / name
         try:
             file.parent.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,8 @@ from livedump.analysis.files import write_file
 from livedump.analysis.latency import KINDS, kind_order
 from livedump.analysis.overtime import AROUND_NS, STEPS, close_up
 from livedump.analysis.summary import Summary, summarize
-from livedump.recording.store import Recording, Row
+from livedump.recording.schema import Row
+from livedump.recording.store import Recording
 
 #: The page must stay below 8 MB; the libraries take 1.4 MB of that.
 FLAME_BYTES = 2_800_000

@@ -10,7 +10,8 @@ from typing import Any
 
 from livedump.analysis import stacks
 from livedump.analysis.latency import kind_order
-from livedump.recording.store import Recording, Row
+from livedump.recording.schema import Row
+from livedump.recording.store import Recording
 from livedump.sums import add_up
 
 #: Steps of time on the page.
@@ -166,7 +167,7 @@ def over_time(
     :param kinds: only these; empty: all
     :param around_ns: since the start; each slice is a step then, and only those :data:`AROUND_NS`
         of one of these have something
-    :raises livedump.trace.RecordingError: a table cannot be read
+    :raises livedump.recording.errors.RecordingError: a table cannot be read
     """
     slice_ns = int(recording.meta["slice_ns"])
     slices = max(1, -(-recording.lasted_ns // slice_ns))

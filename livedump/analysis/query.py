@@ -1,6 +1,6 @@
 """SQL over one or many recordings, by DuckDB.
 
-Every table of :data:`livedump.recording.store.TABLES` is a view over all recordings given, with
+Every table of :data:`livedump.recording.schema.TABLES` is a view over all recordings given, with
 their folder as column ``recording``; the view ``recordings`` has what each meta.json says.
 """
 
@@ -15,9 +15,10 @@ from typing import Any
 
 from livedump.errors import LivedumpError
 from livedump.recording import store
+from livedump.recording.schema import META, TABLES
 
 STEP = "query"
-REMEDY = f"Tables: recordings, {', '.join(store.TABLES)}; DESCRIBE TABLE shows the columns of one"
+REMEDY = f"Tables: recordings, {', '.join(TABLES)}; DESCRIBE TABLE shows the columns of one"
 
 #: Columns of the view ``recordings``.
 META_COLUMNS = {
@@ -72,7 +73,7 @@ def expand(names: Iterable[str]) -> list[Path]:
             found.append(Path(name))
             continue
         matches = [Path(match) for match in sorted(glob.glob(name))]
-        matches = [match for match in matches if (match / store.META).is_file()]
+        matches = [match for match in matches if (match / META).is_file()]
         if not matches:
             raise QueryError(f"no recording matches {name}", step=STEP)
         found += matches
@@ -93,7 +94,7 @@ def query(sql: str, folders: Sequence[Path]) -> Result:
     with duckdb.connect() as database:
         try:
             _add_recordings(database, metas)
-            for table in store.TABLES:
+            for table in TABLES:
                 _add_view(database, table, folders)
             database.execute(sql)
             columns = tuple(column[0] for column in database.description or ())

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from livedump.receipt import phases_ns
-from livedump.recording.store import Recording, Row
+from livedump.recording.schema import Row
+from livedump.recording.store import Recording
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from livedump.recording.store import Recording, Row
+from livedump.recording.schema import Row
+from livedump.recording.store import Recording
 from livedump.sums import add_up
 
 #: How stacks can be weighed: command line name -> column of the table ``stacks``.

@@ -13,7 +13,9 @@ from livedump.analysis.overtime import OverTime, over_time
 from livedump.analysis.receipt import Receipt, fault_check, receipts
 from livedump.conditions import UNTIMED
 from livedump.errors import LivedumpError
-from livedump.recording.store import Recording, Row, count_losses, losses_text
+from livedump.recording.losses import count_losses, losses_text
+from livedump.recording.schema import Row
+from livedump.recording.store import Recording
 
 TOP = 10
 
@@ -63,7 +65,7 @@ class Summary:
 
     @property
     def loss_counts(self) -> dict[str, int]:
-        """See :func:`livedump.recording.store.count_losses`."""
+        """See :func:`livedump.recording.losses.count_losses`."""
         return count_losses(self.losses)
 
     @property

@@ -16,10 +16,10 @@ from typing import Any
 
 from livedump.recording.buckets import BUCKETS, bounds
 from livedump.recording.layout import CELL_KINDS, LOSS_NAMES, Kind, Loss, kind_name
-from livedump.recording.rows import Drained, LossRow
-from livedump.recording.store import NOT_WRITTEN_EVENTS, NOT_WRITTEN_SLICES, Row
+from livedump.recording.losses import NOT_WRITTEN_EVENTS, NOT_WRITTEN_SLICES
+from livedump.recording.rows import Drained, LossRow, Place
+from livedump.recording.schema import Row
 from livedump.sums import add_up
-from livedump.trace.timeline import Place
 
 CELLS, STACKS, EVENTS = "cells.raw", "stacks.raw", "events.raw"
 NAMES, LOSSES = "names.jsonl", "losses.jsonl"

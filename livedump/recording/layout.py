@@ -1,4 +1,4 @@
-"""The mirror of the enums in ``bpf/common.h``; tests/unit/recording/test_layout.py compares the two."""
+"""The mirror of the enums in ``bpf/``; tests/unit/recording/test_layout.py compares the two."""
 
 from __future__ import annotations
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+#: Of a stack: addresses of the kernel and functions of user space, innermost first.
+Place = tuple[tuple[int, ...], tuple[str, ...]]
+
 
 @dataclass(frozen=True, slots=True)
 class Histogram:

@@ -10,159 +10,28 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from livedump.recording.layout import LOSS_NAMES, NO_EVENT, UNLISTED, WITHOUT_STACK
+from livedump.recording.errors import RecordingError
+from livedump.recording.losses import count_losses
 from livedump.recording.meta import lasted_ns, problem
-from livedump.trace.errors import RecordingError
-
-FORMAT = "livedump-recording"
-SCHEMA = 4
-
-META = "meta.json"
-
-#: A folder that is being written is called ``.NAME.partial-PID``.
-PARTIAL = ".partial-"
-
-_WHERE = {"host": "string", "boot_id": "string"}
-
-#: Table -> column -> Parquet type. Every column may be null only where the value is not known: of
-#: ``slices`` the bucket, of ``events`` the latency and of ``cpus`` the stalled time, where faults
-#: are counted, not timed.
-#: ``start_ns`` is since the start; ``count`` and ``stalled_ns`` of stacks stand for all faults,
-#: ``samples`` for those whose stack was taken; ``weight`` is for how many faults an event's stack
-#: stands, ``detail`` what handle_mm_fault() returned, the error code, or the outcome. What pages
-#: were is known after `livedump-trace annotate`.
-TABLES: dict[str, dict[str, str]] = {
-    "histograms": {
-        "kind": "string",
-        "bucket_low_ns": "uint64",
-        "bucket_high_ns": "uint64",
-        "count": "uint64",
-    },
-    "stacks": {
-        "kind": "string",
-        "comm": "string",
-        "stack": "string",
-        "samples": "uint64",
-        "count": "uint64",
-        "stalled_ns": "uint64",
-    },
-    "slices": {
-        "slice": "uint32",
-        "start_ns": "uint64",
-        "kind": "string",
-        "bucket_low_ns": "uint64",
-        "bucket_high_ns": "uint64",
-        "count": "uint64",
-    },
-    "stack_slices": {
-        "slice": "uint32",
-        "start_ns": "uint64",
-        "kind": "string",
-        "comm": "string",
-        "stack": "string",
-        "samples": "uint64",
-        "count": "uint64",
-        "stalled_ns": "uint64",
-    },
-    "loss_slices": {
-        "slice": "uint32",
-        "start_ns": "uint64",
-        "probe": "string",
-        "what": "string",
-        "count": "uint64",
-    },
-    "events": {
-        "time_monotonic_ns": "uint64",
-        "kind": "string",
-        "latency_ns": "uint64",
-        "address": "uint64",
-        "pid": "uint32",
-        "tid": "uint32",
-        "cpu": "uint16",
-        "detail": "uint32",
-        "weight": "uint32",
-        "stack": "string",
-    },
-    "tasks": {
-        "kind": "string",
-        "pid": "uint32",
-        "comm": "string",
-        "cgroup": "string",
-        "count": "uint64",
-        "stalled_ns": "uint64",
-    },
-    "cpus": {
-        "kind": "string",
-        "cpu": "uint16",
-        "count": "uint64",
-        "stalled_ns": "uint64",
-    },
-    "pages": {
-        "pfn": "uint64",
-        "count": "uint64",
-        "stalled_ns": "uint64",
-        "was": "string",
-        "name": "string",
-    },
-    "stops": {
-        "start_monotonic_ns": "uint64",
-        "duration_ns": "uint64",
-        "pid": "uint32",
-        "comm": "string",
-        "site": "string",
-        "nested": "bool_",
-        "symbol": "string",
-        "cpu": "uint16",
-        "cgroup": "string",
-        "stack": "string",
-    },
-    "snapshots": {
-        "snapshot_monotonic_ns": "uint64",
-        "pid": "uint32",
-        "comm": "string",
-        "instant_monotonic_ns": "uint64",
-        "prepare_ns": "uint64",
-        "rendezvous_ns": "uint64",
-        "save_ns": "uint64",
-        "protect_ns": "uint64",
-        "flush_ns": "uint64",
-        "recopy_ns": "uint64",
-        "stop_ns": "uint64",
-        "entries_protected": "uint64",
-        "strategy": "uint32",
-        "attempts": "uint32",
-        "release_monotonic_ns": "uint64",
-        "release_ns": "uint64",
-        "entries_restored": "uint64",
-        "faults": "uint64",
-        "pages_lost": "uint64",
-        "trace_skipped": "uint64",
-        "reason": "uint32",
-        "verdict": "uint32",
-    },
-    "counters": {"kind": "string", "name": "string", "count": "uint64"},
-    "losses": {"probe": "string", "what": "string", "count": "uint64"},
-}
+from livedump.recording.schema import (
+    FORMAT,
+    LARGE,
+    META,
+    PARTIAL,
+    SCHEMA,
+    TABLES,
+    WHERE,
+    Row,
+    Table,
+)
 
 _WRITE = "write recording"
 _READ = "read recording"
-
-#: Losses of the recorder itself, when a disk is full.
-NOT_WRITTEN_EVENTS = "event not written"
-NOT_WRITTEN_SLICES = "time slice not written"
-
-#: Tables that may have millions of rows: read on demand, by column.
-LARGE = frozenset({"slices", "stack_slices", "events"})
-
-Row = dict[str, Any]
-
-#: Rows, or parts as pyarrow has them, made when they are asked for.
-Table = Sequence[Row] | Callable[[], Iterator[Any]]
 
 
 @dataclass(frozen=True)
@@ -304,40 +173,6 @@ def read_losses(path: Path) -> dict[str, int]:
     return count_losses(_read_rows(path, "losses", read_meta(path)))
 
 
-def count_losses(losses: Sequence[Row]) -> dict[str, int]:
-    """What the rows of the table ``losses`` come to.
-
-    :returns: ``losses_total``; of these ``events_lost``, which were not counted or not timed,
-        ``stacks_lost``, which were counted, but under no stack, and ``rows_lost``, which were
-        counted, but are no row of the table ``events``. What tables of tasks, pages and slices had
-        no room for is in the total only.
-    """
-    without_stack = {LOSS_NAMES[loss] for loss in WITHOUT_STACK}
-    no_row = {*(LOSS_NAMES[loss] for loss in NO_EVENT), NOT_WRITTEN_EVENTS}
-    counted = without_stack | no_row | {LOSS_NAMES[loss] for loss in UNLISTED}
-    counted.add(NOT_WRITTEN_SLICES)
-    return {
-        "losses_total": sum(int(row["count"]) for row in losses),
-        "events_lost": sum(int(row["count"]) for row in losses if row["what"] not in counted),
-        "stacks_lost": sum(int(row["count"]) for row in losses if row["what"] in without_stack),
-        "rows_lost": sum(int(row["count"]) for row in losses if row["what"] in no_row),
-    }
-
-
-def losses_text(counts: Mapping[str, int]) -> str:
-    """:func:`count_losses` in words: ``66 events have no stack; 0 events lost``."""
-    stacks, events = counts["stacks_lost"], counts["events_lost"]
-    rows = counts.get("rows_lost", 0)
-    unlisted = counts["losses_total"] - stacks - events - rows
-    parts = [f"{stacks:,} event{' has' if stacks == 1 else 's have'} no stack"]
-    if unlisted:
-        parts.append(f"{unlisted:,} not listed by task, page or time")
-    if rows:
-        parts.append(f"{rows:,} not kept as rows of their own")
-    parts.append(f"{events:,} event{'' if events == 1 else 's'} lost")
-    return "; ".join(parts)
-
-
 def looks_like_one(path: Path) -> bool:
     """Whether a folder is a recording of ours, be it damaged or of another schema."""
     try:
@@ -347,17 +182,10 @@ def looks_like_one(path: Path) -> bool:
 
 
 def read_meta(path: Path) -> dict[str, Any]:
-    """meta.json alone, checked. What a killed recorder has left is made a recording first.
+    """meta.json alone, checked.
 
     :raises RecordingError: there is none, or it is foreign, damaged or of another schema
     """
-    from livedump.trace.checkpoint import recover
-
-    recover(path)
-    return _read_meta(path)
-
-
-def _read_meta(path: Path) -> dict[str, Any]:
     if not path.is_dir():
         raise RecordingError(f"{path} is not a folder", step=_READ)
     try:
@@ -468,7 +296,7 @@ def _checked(
 def _schema(name: str) -> Any:
     import pyarrow
 
-    columns = {**_WHERE, **TABLES[name]}
+    columns = {**WHERE, **TABLES[name]}
     return pyarrow.schema([(column, getattr(pyarrow, kind)()) for column, kind in columns.items()])
 
 
@@ -479,7 +307,7 @@ def _write_table(file: Path, name: str, content: Table, meta: Mapping[str, Any])
     schema, rows = _schema(name), 0
     with pyarrow.parquet.ParquetWriter(file, schema, compression="zstd") as writer:
         for part in content() if callable(content) else [_part(name, content)]:
-            for column in _WHERE:
+            for column in WHERE:
                 part = part.append_column(column, _same(meta[column], part.num_rows))
             writer.write_table(part.select(schema.names).cast(schema))
             rows += part.num_rows

@@ -4,8 +4,7 @@ Nothing here imports bcc or pyarrow before it needs them; only
 :mod:`livedump.trace.probe.loader` imports bcc at all.
 """
 
-from livedump.recording.store import Recording, read
-from livedump.trace.errors import CommandError, RecordingError, TraceError
+from livedump.trace.errors import CommandError, TraceError
 from livedump.trace.recorder import RecordConfig, Recorder, RecordResult, record
 
 __all__ = [
@@ -13,9 +12,6 @@ __all__ = [
     "RecordConfig",
     "RecordResult",
     "Recorder",
-    "Recording",
-    "RecordingError",
     "TraceError",
-    "read",
     "record",
 ]

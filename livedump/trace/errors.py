@@ -18,7 +18,3 @@ class CommandError(TraceError):
     def __init__(self, cause: str, *, step: str, remedy: str = "", status: int = 126) -> None:
         self.status = status
         super().__init__(cause, step=step, remedy=remedy)
-
-
-class RecordingError(LivedumpError):
-    """A folder is not a recording, or not a whole one, or cannot be written."""

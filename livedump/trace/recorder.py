@@ -12,20 +12,22 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from livedump.recording import store
+from livedump.recording import recover, store
+from livedump.recording.errors import RecordingError
 from livedump.recording.layout import BATCH, QUESTIONS
+from livedump.recording.losses import count_losses
 from livedump.recording.rows import RawData, as_row
-from livedump.trace import checkpoint
+from livedump.recording.to_rows import journal_tables, tables
 from livedump.trace.checkpoint import Checkpoints, Content
-from livedump.trace.errors import CommandError, RecordingError, TraceError
+from livedump.trace.errors import CommandError, TraceError
 from livedump.trace.machine import clocks, machine, versions
-from livedump.trace.probe import loader, stale
+from livedump.trace.names import Names
+from livedump.trace.probe import loader
 from livedump.trace.probe.options import Options
 from livedump.trace.probe.points import Plan, resolve
 from livedump.trace.probe.programs import Programs
 from livedump.trace.pump import Pump, Watcher
 from livedump.trace.symbols import Symbols
-from livedump.trace.tables import Names, journal_tables, tables
 from livedump.trace.timeline import Timeline
 from livedump.trace.trigger import Trigger
 
@@ -135,8 +137,8 @@ class Recorder:
         check_command(self.config.command)
         self.config.options.chosen.check()
         store.check_output(self.config.output, force=self.config.force)
-        checkpoint.check_output(self.config.output, force=self.config.force)
-        stale.remove_partials(self.config.output.parent)
+        recover.check_output(self.config.output, force=self.config.force)
+        recover.remove_partials(self.config.output.parent)
         self._programs = self._load(self.plan, self.config.options)
         self._names = Names()
         self._checkpoints = Checkpoints(
@@ -163,8 +165,8 @@ class Recorder:
         """Stop to count, write the recording, detach. Returns meta.json's content.
 
         :param command_status: of the configured command, as a shell would give it
-        :raises livedump.trace.RecordingError: it could not be written; what was recorded is kept
-            for :func:`livedump.trace.checkpoint.recover`
+        :raises livedump.recording.errors.RecordingError: it could not be written; what was
+            recorded is kept for :func:`livedump.recording.recover.recover`
         """
         if self._programs is None or self._pump is None or self._checkpoints is None:
             raise TraceError("not started", step="record")
@@ -197,7 +199,7 @@ class Recorder:
 
     def keep(self) -> None:
         """From now on what was recorded is kept, however this ends: see
-        :func:`livedump.trace.checkpoint.recover`."""
+        :func:`livedump.recording.recover.recover`."""
         self._worth = True
 
     def close(self) -> None:
@@ -240,7 +242,7 @@ class Recorder:
                 batches_lost=ended_by == "killed" and self.config.options.events,
             ),
             "slice_ns": self.config.options.slice_ns,
-            **store.count_losses([as_row(row) for row in data.losses]),
+            **count_losses([as_row(row) for row in data.losses]),
             "options": {
                 "questions": list(self.config.questions),
                 "duration_s": self.config.duration_s,

@@ -12,9 +12,6 @@ from livedump.recording.rows import Drained, LossRow, StackRow
 #: Slices of the last so many seconds are kept.
 RECENT_S = 120
 
-#: Addresses of the kernel and functions of user space.
-Place = tuple[tuple[int, ...], tuple[str, ...]]
-
 
 @dataclass
 class Window:

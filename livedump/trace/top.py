@@ -11,15 +11,16 @@ from typing import Any
 
 from livedump.recording.buckets import bounds, value_at
 from livedump.recording.layout import Kind, kind_name
+from livedump.recording.rows import Place
 from livedump.sums import add_up
 from livedump.trace.errors import TraceError
+from livedump.trace.names import Names
 from livedump.trace.probe import loader
 from livedump.trace.probe.options import Options
 from livedump.trace.probe.points import Plan
 from livedump.trace.probe.programs import Programs
 from livedump.trace.pump import INTERVAL_S, Pump
-from livedump.trace.tables import Names
-from livedump.trace.timeline import Place, Timeline, Window
+from livedump.trace.timeline import Timeline, Window
 
 QUANTILES = {"p50": Fraction(1, 2), "p99": Fraction(99, 100)}
 TOP = 10

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from livedump import trace
 from livedump.analysis.annotate import annotate
 from livedump.dump.drgn import open_program
 from livedump.dump.opened import find_vmlinux
 from livedump.dump.pages import Namer
 from livedump.errors import OpenError
+from livedump.recording import store
 from tests.dump.test_open import ARTEFACTS, RELEASES
 
 
@@ -147,7 +147,7 @@ def test_symbols_of_something_else(folder: Path) -> None:
 
 
 def test_hot_pages_of_the_guest_s_recording(folder: Path) -> None:
-    recording = trace.read(folder / "recording")
+    recording = store.read(folder / "recording")
     found = annotate(recording, folder / "vmcore")
     assert found.remark  # the dump is of a later snapshot of the same boot
     assert {row["was"] for row in found.by_name} >= {"slab"}
@@ -155,4 +155,4 @@ def test_hot_pages_of_the_guest_s_recording(folder: Path) -> None:
     assert len(found.pages) == len(recording.tables["pages"]) > 300
     assert sum(row["was"] == "unknown" for row in found.pages) <= len(found.pages) // 100
     # So names are not kept.
-    assert not any(row["was"] for row in trace.read(folder / "recording").tables["pages"])
+    assert not any(row["was"] for row in store.read(folder / "recording").tables["pages"])

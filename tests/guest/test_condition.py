@@ -14,9 +14,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from livedump import trace
 from livedump.conditions import format_value
 from livedump.dump import open_image
+from livedump.recording import store
 from livedump.recording.layout import BATCH
 from tests.guest.test_trace import command
 from tools.load.requests import NAME
@@ -65,7 +65,7 @@ def test_degraded_moment_is_dumped_and_a_killed_recorder_keeps_the_rest(tmp_path
     with open_image(disk) as image:
         assert image.report["instant_monotonic_ns"] == fired["done"]["instant_monotonic_ns"]
 
-    found = trace.read(folder)
+    found = store.read(folder)
     assert found.meta["ended_by"] == "killed"
     assert found.meta["triggers"] == [fired]
     assert [row["verdict"] for row in found.tables["snapshots"]] == [1]

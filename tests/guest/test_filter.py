@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from livedump import analysis, trace
+from livedump import analysis
+from livedump.recording import store
 from tests.guest.faults import TOUCHER
 from tests.guest.test_trace import SLACK, command
 
@@ -64,7 +65,7 @@ def test_only_what_was_chosen_is_recorded(tmp_path: Path, cgroup: Path) -> None:
             timeout=300,
         )
     minor = int(Path(f"{ready}.{pids[0]}").read_text())
-    recording = trace.read(folder)
+    recording = store.read(folder)
     rows = [row for row in recording.tables["tasks"] if row["count"]]
     assert {(row["pid"], row["comm"]) for row in rows} == {(pids[0], TOUCHER)}
     [user] = [row for row in rows if row["kind"] == "user"]

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from livedump import trace
+from livedump.recording import store
 from livedump.recording.store import Recording
 from tests.guest.test_trace import command
 
@@ -56,7 +56,7 @@ class Known:
         found = json.loads(printed)
         self.spans: list[dict[str, Any]] = found["spans"]
         self.pgfault: list[dict[str, int]] = found["pgfault"]
-        self.recording: Recording = trace.read(folder / "r")
+        self.recording: Recording = store.read(folder / "r")
         lines = [line for line in counts.read_text().splitlines() if "page_fault_" in line]
         rows = [line.split(",") for line in lines]
         self.perf = {row[2].rpartition("_")[2]: int(row[0]) for row in rows}

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from livedump import trace
+from livedump.recording import store
 from tests.guest.test_trace import command
 from tools.load.known import pgfault, private, touch
 
@@ -126,7 +126,7 @@ class Counts:
             assert status["livedump"] == 0, status
             print("end", file=process.stdin, flush=True)
         self.said = {name: (folder / name).read_text() for name in peers}
-        self.recording = trace.read(own)
+        self.recording = store.read(own)
 
     @property
     def latencies(self) -> int:

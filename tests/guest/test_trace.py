@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from livedump import analysis, trace
+from livedump.recording import store
 from livedump.recording.store import Recording
 from livedump.trace.probe import missed
 from livedump.trace.probe.options import Options, Stacks
@@ -38,7 +39,7 @@ class Run:
     """One recording with what its command printed."""
 
     def __init__(self, folder: Path, status: int, printed: dict[str, Any]) -> None:
-        self.recording: Recording = trace.read(folder)
+        self.recording: Recording = store.read(folder)
         self.summary = analysis.summarize(self.recording)
         self.folder = folder
         self.status = status
@@ -256,7 +257,7 @@ def test_full_tables_are_counted_as_losses(tmp_path: Path) -> None:
     )
     result = trace.record(config, threading.Event())
     assert result.status == 0
-    recording = trace.read(config.output)
+    recording = store.read(config.output)
     lost: Counter[str] = Counter()
     for row in recording.tables["losses"]:
         lost[row["what"]] += row["count"]

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from livedump import analysis, trace
+from livedump import analysis
 from livedump.recording import store
+from livedump.recording.schema import Row
 from tests.unit import samples
 from tools.vm.config import SERIES
 from tools.vm.kernels import series_of
@@ -48,7 +49,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sample's page."""
     folder = tmp_path_factory.mktemp("page")
     file = folder / "report.html"
-    analysis.write_html(trace.read(samples.write(folder / "recording")), file)
+    analysis.write_html(store.read(samples.write(folder / "recording")), file)
     return file
 
 
@@ -116,7 +117,7 @@ def test_banner_is_for_lost_events_only(page: Path) -> None:
     tables["losses"].append({"probe": "user", "what": "entry without exit", "count": 2})
     store.write(page.with_name("lossy"), samples.meta(), tables)
     file = page.with_name("lossy.html")
-    analysis.write_html(trace.read(page.with_name("lossy")), file)
+    analysis.write_html(store.read(page.with_name("lossy")), file)
     dom = chromium(probed(file), "--dump-dom")
     assert '<p class="banner bad">7 events have no stack; 2 events lost</p>' in dom
 
@@ -129,7 +130,7 @@ def test_guest_recording_draws_too(series: str, tmp_path: Path) -> None:
     assert found, f"no recording of a {series} guest: make test-guest test-smoke"
     folder = max(found, key=lambda path: path.stat().st_mtime)
     file = tmp_path / "report.html"
-    analysis.write_html(trace.read(folder), file)
+    analysis.write_html(store.read(folder), file)
     dom = chromium(probed(file), "--dump-dom")
     assert trouble(dom) == ""
     assert "d3-flame-graph" in dom and "main-svg" in dom
@@ -178,7 +179,7 @@ def test_search_kinds_and_weights_work(page: Path) -> None:
 def test_flame_graph_works_by_keyboard(page: Path) -> None:
     """What is drawn is zoomed; the text names the frame that the keys have come to."""
     diff = page.with_name("same.html")
-    recorded = trace.read(page.with_name("recording"))
+    recorded = store.read(page.with_name("recording"))
     analysis.write_diff_html(analysis.compare(recorded, recorded), diff)
     tail = """<script>
       const flame = document.getElementById("flame");
@@ -250,7 +251,7 @@ def test_span_of_time_redraws_the_flame_graph(page: Path) -> None:
       })();
     </script>"""
     result = json.loads(result_of(page, tail))
-    over = analysis.over_time(trace.read(page.with_name("recording")))
+    over = analysis.over_time(store.read(page.with_name("recording")))
     stacks = sum(cell[2] for cell in over.stacks["cow"].cells if 20 <= cell[0] < 30)
     faults = sum(over.counts("cow")[20:30])
     assert result["all"].startswith("cow: 1,354 faults")
@@ -292,7 +293,7 @@ def hour(folder: Path) -> Path:
 
 def test_an_hour_has_every_slice_around_a_stop(page: Path) -> None:
     file = page.with_name("hour.html")
-    analysis.write_html(trace.read(hour(page.with_name("hour"))), file)
+    analysis.write_html(store.read(hour(page.with_name("hour"))), file)
     tail = """<script>
       const text = (id) => document.getElementById(id).textContent;
       const heat = document.getElementById("heat"), result = {}, columns = [];
@@ -335,11 +336,11 @@ def test_losses_have_a_row_under_the_heat_map(page: Path) -> None:
     tables["loss_slices"] = []
     store.write(page.with_name("lossless"), samples.meta(), tables)
     file = page.with_name("lossless.html")
-    analysis.write_html(trace.read(page.with_name("lossless")), file)
+    analysis.write_html(store.read(page.with_name("lossless")), file)
     assert '"loss"' not in body(chromium(probed(file), "--dump-dom"))
 
 
-def changed() -> dict[str, list[store.Row]]:
+def changed() -> dict[str, list[Row]]:
     """The sample's tables, with three times as many faults on one stack, also of the kind that is
     not timed, one stack gone and a rare one come."""
     tables = samples.tables()
@@ -356,8 +357,8 @@ def test_comparison_draws_and_shows_what_is_gone(page: Path) -> None:
     folder = page.with_name("changed")
     store.write(folder, samples.meta(), changed())
     file = page.with_name("diff.html")
-    before = trace.read(page.with_name("recording"))
-    analysis.write_diff_html(analysis.compare(before, trace.read(folder)), file)
+    before = store.read(page.with_name("recording"))
+    analysis.write_diff_html(analysis.compare(before, store.read(folder)), file)
     tail = """<script>
       document.querySelector('#flame-kinds [data-value="cow"]').click();
       const frames = [...document.querySelectorAll("#flame g.frame")];

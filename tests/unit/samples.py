@@ -8,7 +8,7 @@ from typing import Any
 
 from livedump.recording import store
 from livedump.recording.buckets import bounds, bucket_of
-from livedump.recording.store import Row
+from livedump.recording.schema import Row
 
 START_NS = 1_000_000_000_000
 SLICE_NS = 100_000_000

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from livedump.recording import store
-from livedump.trace.errors import RecordingError
+from livedump.recording.errors import RecordingError
 from tests.unit import samples
 from tests.unit.test_cli_trace import run
 

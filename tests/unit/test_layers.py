@@ -29,18 +29,16 @@ ALLOWED = {
     "machine": BASE | {"control"},
     "doctor": BASE | {"control", "kmod", "dump", "machine"},
     "selftest": BASE | {"syscalls", "control", "kmod", "dump", "session"},
-    "trace": BASE | {"sums", "syscalls", "control", "kmod", "dump"},
-    "analysis": BASE | {"sums", "dump"},
+    "recording": BASE | {"sums"},
+    "trace": BASE | {"sums", "syscalls", "control", "kmod", "dump", "recording"},
+    "analysis": BASE | {"sums", "dump", "recording"},
     "cli": BASE
-    | {"control", "kmod", "dump", "session", "machine", "doctor", "selftest", "trace", "analysis"},
+    | {"control", "kmod", "dump", "session", "machine", "doctor", "selftest"}
+    | {"recording", "trace", "analysis"},
 }
 
-#: Analysis reads recordings: of trace it may know their format and what kinds there are, nothing
-#: that records. The doctor reads the self-test's results.
-SEAMS = {
-    ("analysis", "trace"): {"recording", "meta", "layout", "errors"},
-    ("doctor", "selftest"): {"record"},
-}
+#: The doctor reads the self-test's results.
+SEAMS = {("doctor", "selftest"): {"record"}}
 
 #: Outside libraries, and which part may import them at all.
 HOMES = {
@@ -50,10 +48,10 @@ HOMES = {
     "bcc": {"trace"},
     "drgn": {"dump"},
     "duckdb": {"analysis"},
-    "numpy": {"trace", "analysis"},
+    "numpy": {"recording", "analysis"},
     "perfetto": {"analysis"},
     "plotly": {"analysis"},
-    "pyarrow": {"trace", "analysis"},
+    "pyarrow": {"recording", "analysis"},
 }
 
 #: Slow to import: only inside functions.

@@ -10,11 +10,12 @@ from typing import Any
 
 import click
 
-from livedump import analysis, trace
+from livedump import analysis
 from livedump.dump.crash import open_with_crash
 from livedump.dump.drgn import open_with_drgn
 from livedump.dump.opened import OpenResult, find_vmlinux
 from livedump.errors import LivedumpError
+from livedump.recording.recover import open_recording
 from tools.demo.steps import LineSink, Steps
 from tools.demo.summary import build_summary, render, write_json
 from tools.paths import BUILD, PYTHON
@@ -65,7 +66,7 @@ def open_dump(steps: Steps, release: str) -> list[OpenResult]:
 def write_reports(steps: Steps) -> dict[str, Any]:
     """report.html and faults.folded from the recording; what they say, as data."""
     steps.begin("write the report")
-    recording = trace.read(DEMO / "recording")
+    recording = open_recording(DEMO / "recording")
     analysis.write_html(recording, DEMO / "report.html")
     analysis.export.write(DEMO / "faults.folded", analysis.stacks.folded(recording))
     return analysis.summarize(recording).to_dict()

@@ -20,7 +20,7 @@ from livedump.analysis.latency import KINDS
 from livedump.analysis.query import META_COLUMNS
 from livedump.cli.main import cli as livedump_cli
 from livedump.cli.trace.main import cli as trace_cli
-from livedump.recording.store import TABLES
+from livedump.recording.schema import TABLES
 
 #: Command -> the group of click's.
 COMMANDS: dict[str, click.Group] = {"livedump": livedump_cli, "livedump-trace": trace_cli}

@@ -1,1 +1,1 @@
-"""The command ``livedump-trace``: ``main`` has the group, each other module some of its commands."""
+"""The command ``livedump-trace``: ``main`` has the group, the other modules its commands."""

@@ -10,6 +10,7 @@ import click
 
 from livedump.cli.common import emit, examples, json_option, spinner
 from livedump.cli.trace.text import pages_table, render_parts, table, top_of, us
+from livedump.recording.recover import open_recording
 
 #: Names that are listed; all are in --json and in the recording.
 NAMES = 20
@@ -44,10 +45,9 @@ def annotate(directory: Path, vmcore: Path, vmlinux: Path | None) -> None:
     The names stay in the recording when the dump is of a snapshot in it: `report` shows them from
     then on.
     """
-    from livedump import trace
     from livedump.analysis.annotate import annotate as name_pages
 
-    recording = trace.read(directory)
+    recording = open_recording(directory)
     with spinner("naming pages"):
         found = name_pages(recording, vmcore, vmlinux)
     if found.remark:
@@ -56,7 +56,7 @@ def annotate(directory: Path, vmcore: Path, vmlinux: Path | None) -> None:
 
 
 def _parts(found: Any) -> Iterable[Any]:
-    from livedump.recording.store import losses_text
+    from livedump.recording.losses import losses_text
 
     if found.losses["losses_total"]:
         yield ("LOST: " if found.losses["events_lost"] else "") + losses_text(found.losses)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from click.core import ParameterSource
 
 from livedump.cli.common import emit, examples, json_mode, json_option
 from livedump.cli.trace.options import by_option, kinds_option
+from livedump.recording.recover import open_recording
 
 FORMATS = ("folded", "speedscope", "perfetto", "openmetrics", "parquet")
 
@@ -41,6 +42,7 @@ def query(sql: str, directories: tuple[str, ...], as_csv: bool) -> None:
     from livedump import analysis
 
     folders = analysis.expand(directories)
+    _recover(folders)
     result = analysis.query(sql, folders)
     _tell_losses(folders)
     if as_csv and not json_mode():
@@ -49,9 +51,18 @@ def query(sql: str, directories: tuple[str, ...], as_csv: bool) -> None:
         emit(result.to_dict(), lambda: _table(result))
 
 
+def _recover(folders: Iterable[Path]) -> None:
+    """What killed recorders have left becomes recordings first."""
+    from livedump.recording.recover import recover
+
+    for folder in folders:
+        recover(folder)
+
+
 def _tell_losses(folders: Sequence[Path]) -> None:
     """What the recordings lack, on standard error: another tool's format has no place for it."""
-    from livedump.recording.store import losses_text, read_losses
+    from livedump.recording.losses import losses_text
+    from livedump.recording.store import read_losses
 
     found = [(folder, read_losses(folder)) for folder in folders]
     lossy = [(folder, counts) for folder, counts in found if counts["losses_total"]]
@@ -150,6 +161,7 @@ def _export_parquet(directories: Sequence[Path], output: Path | None) -> None:
 
     if output is None:
         raise click.UsageError("parquet needs a folder: -o")
+    _recover(directories)
     files = sum(len(analysis.export.parquet(folder, output)) for folder in directories)
     _tell_losses(directories)
     click.echo(f"exported: {output} ({files} files)", err=True)
@@ -158,9 +170,9 @@ def _export_parquet(directories: Sequence[Path], output: Path | None) -> None:
 def _export_file(
     directory: Path, form: str, output: Path | None, kinds: tuple[str, ...], by: str
 ) -> None:
-    from livedump import analysis, trace
+    from livedump import analysis
 
-    recording = trace.read(directory)
+    recording = open_recording(directory)
     analysis.check_kinds(recording, kinds)
     content = analysis.export.FORMATS[form](recording, kinds, analysis.WEIGHTS[by])
     _tell_losses([directory])

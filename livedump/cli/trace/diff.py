@@ -12,6 +12,7 @@ from livedump.cli.common import EXIT_USAGE, emit, examples, json_option, report_
 from livedump.cli.trace.options import kinds_option
 from livedump.cli.trace.text import innermost, render_parts, table
 from livedump.errors import LivedumpError
+from livedump.recording.recover import open_recording
 
 #: As diff(1) has it: 1 is the answer, not trouble.
 EXIT_REGRESSION = 1
@@ -98,12 +99,12 @@ def _compare(
     conditions: Sequence[str],
     html: Path | None,
 ) -> tuple[Any, list[Any]]:
-    from livedump import analysis, trace
+    from livedump import analysis
     from livedump.conditions import UNTIMED, parse
 
     kinds_compared = tuple(kind for kind in analysis.KINDS if kind not in UNTIMED)
     parsed = [parse(text, kinds_compared) for text in conditions]
-    comparison = analysis.compare(trace.read(before), trace.read(after), kinds, by=by)
+    comparison = analysis.compare(open_recording(before), open_recording(after), kinds, by=by)
     if html is not None:
         analysis.write_diff_html(comparison, html)
     return comparison, analysis.judge(comparison, parsed)

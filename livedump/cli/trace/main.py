@@ -36,6 +36,7 @@ from livedump.cli.trace.trigger import arm
 from livedump.cli.units import parse_duration_ms
 from livedump.errors import LivedumpError
 from livedump.recording.layout import QUESTIONS
+from livedump.recording.recover import open_recording
 from livedump.trace.probe.filters import Filter
 from livedump.trace.probe.options import Options, Stacks
 from livedump.trace.trigger import Trigger
@@ -233,7 +234,7 @@ def _record(config: Any, stop: threading.Event, trigger: Trigger | None = None) 
 
 def _losses(meta: Mapping[str, Any]) -> str:
     """Losses in words; without a stack, or a row of its own, is not without the event."""
-    from livedump.recording.store import losses_text
+    from livedump.recording.losses import losses_text
 
     counted = meta.get("stacks_lost") or meta.get("rows_lost")
     return losses_text(meta) if counted else f"{meta['losses_total']:,} losses"
@@ -259,9 +260,9 @@ def _default_output() -> Path:
 @json_option
 def report(directory: Path, html: Path | None, kinds: tuple[str, ...], by: str) -> None:
     """Percentiles, stacks, losses and the downtime receipt of a recording."""
-    from livedump import analysis, trace
+    from livedump import analysis
 
-    recording = trace.read(directory)
+    recording = open_recording(directory)
     summary = analysis.summarize(recording, kinds=kinds, weight=analysis.WEIGHTS[by])
     if html is not None:
         analysis.write_html(recording, html, kinds=kinds)

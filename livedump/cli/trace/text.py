@@ -10,8 +10,9 @@ from livedump.analysis import Summary
 from livedump.analysis.latency import QUANTILES, kind_order
 from livedump.conditions import format_value
 from livedump.receipt import format_ns
+from livedump.recording.losses import count_losses, losses_text
 from livedump.recording.meta import filter_text
-from livedump.recording.store import Row, count_losses, losses_text
+from livedump.recording.schema import Row
 
 
 def render(summary: Summary, width: int = 80) -> str:

@@ -54,7 +54,7 @@ def source_dir() -> Path:
     :raises TraceError: neither is there
     """
     places = (
-        Path(__file__).resolve().parents[2] / "bpf",
+        Path(__file__).resolve().parents[3] / "bpf",
         Path(sys.prefix) / "share" / "livedump" / "bpf",
         Path("/usr/local/share/livedump/bpf"),
         Path("/usr/share/livedump/bpf"),

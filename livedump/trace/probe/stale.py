@@ -5,18 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
-import time
 from pathlib import Path
 
-from livedump.recording import store
 from livedump.trace.probe.points import NEEDS, Attach
 
 PROC = Path("/proc")
-
-#: A folder that changed this recently may be that of a recorder elsewhere, whose process is not
-#: among ours: in a guest or a container that shares the disk.
-SETTLED_S = 60.0
 
 #: BCC's name for a probe in tracefs: p or r, the function, the process.
 _EVENT = re.compile(r"^[pr]\d*:(kprobes/[pr]_(\w+)_bcc_(\d+)) ", re.MULTILINE)
@@ -45,25 +38,6 @@ def remove_kprobe_events(tracefs: Path, proc: Path = PROC) -> list[str]:
             with contextlib.suppress(OSError):
                 _append(file, f"-:{name}\n")
                 removed.append(name)
-    return removed
-
-
-def remove_partials(parent: Path, proc: Path = PROC) -> list[Path]:
-    """Remove half-written recordings in *parent* whose process is gone; returns them.
-
-    A folder with anything else in it is somebody's, whatever it is called.
-    """
-    own = {store.META, *(f"{name}.parquet" for name in store.TABLES)}
-    removed = []
-    for folder in sorted(parent.glob(f".*{store.PARTIAL}*")):
-        pid = folder.name.rpartition(store.PARTIAL)[2]
-        if not pid.isdecimal() or (proc / pid).exists() or folder.is_symlink():
-            continue
-        with contextlib.suppress(OSError):
-            files = {file.name for file in folder.iterdir()}
-            if files <= own and time.time() - folder.stat().st_mtime > SETTLED_S:
-                shutil.rmtree(folder)
-                removed.append(folder)
     return removed
 
 

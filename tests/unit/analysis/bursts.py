@@ -9,7 +9,8 @@ import numpy
 import pyarrow
 
 from livedump.recording.buckets import BUCKETS, bounds
-from livedump.recording.store import TABLES, Recording
+from livedump.recording.schema import TABLES
+from livedump.recording.store import Recording
 
 SLICE_S = 0.1
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from livedump import trace
 from livedump.analysis import annotate as module
 from livedump.analysis.annotate import AnnotateError, annotate
 from livedump.cli.common import command_main
@@ -17,7 +16,9 @@ from livedump.cli.trace.main import cli
 from livedump.dump import open_image
 from livedump.dump.pages import PageName
 from livedump.errors import LivedumpError
-from livedump.recording.store import Recording, Row, write
+from livedump.recording import store
+from livedump.recording.schema import Row
+from livedump.recording.store import Recording, write
 from tests.unit import images, samples
 
 
@@ -35,7 +36,7 @@ class FakeNamer:
 @pytest.fixture
 def recording(tmp_path: Path) -> Recording:
     """The sample."""
-    return trace.read(samples.write(tmp_path / "r"))
+    return store.read(samples.write(tmp_path / "r"))
 
 
 @pytest.fixture
@@ -75,7 +76,7 @@ def test_names_stay_in_the_recording(recording: Recording, vmcore: Path) -> None
             "stalled_ns": 6000,
         },
     ]
-    again = trace.read(recording.path).tables["pages"]
+    again = store.read(recording.path).tables["pages"]
     assert [row["name"] for row in again] == ["", "dentry: struct dentry", ""]
 
 
@@ -111,7 +112,7 @@ def test_dump_of_another_snapshot_is_remarked(
         recording.meta["kernel"]["release"] = image.release
     assert "not in the recording" in annotate(recording, other, Path("vmlinux")).remark
     assert recording.path
-    assert not any(row["was"] for row in trace.read(recording.path).tables["pages"])
+    assert not any(row["was"] for row in store.read(recording.path).tables["pages"])
 
 
 def test_other_kernel_and_nothing_to_name(recording: Recording, vmcore: Path) -> None:

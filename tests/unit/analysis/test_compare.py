@@ -9,14 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from livedump import trace
 from livedump.analysis import KINDS, Verdict, compare, judge, render_html
 from livedump.analysis.compare import Change, UnmeasuredError, diff_tree
 from livedump.analysis.html import render_diff_html
 from livedump.analysis.summary import KindError
 from livedump.conditions import parse, rate_text
+from livedump.recording import store
 from livedump.recording.buckets import bounds, bucket_of
-from livedump.recording.store import Recording, Row
+from livedump.recording.schema import Row
+from livedump.recording.store import Recording
 from tests.unit import samples
 from tests.unit.analysis.bursts import InMemory
 
@@ -259,7 +260,7 @@ def test_kinds_of_one_only_are_named(tmp_path: Path) -> None:
 
 
 def test_the_page_holds_its_data_and_nothing_that_ends_it(tmp_path: Path) -> None:
-    sample = trace.read(samples.write(tmp_path / "r"))
+    sample = store.read(samples.write(tmp_path / "r"))
     page = render_diff_html(compare(sample, sample))
     assert "</script><script>alert(1)" not in page
     assert "plotly" not in page.lower()

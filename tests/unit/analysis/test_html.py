@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from livedump import analysis, trace
+from livedump import analysis
 from livedump.analysis import assets, html
 from livedump.receipt import PHASES
+from livedump.recording import store
 from livedump.recording.store import Recording
 from tests.unit import samples
 
@@ -32,7 +33,7 @@ class Tags(HTMLParser):
 @pytest.fixture
 def recording(tmp_path: Path) -> Recording:
     """The sample; libraries are stand-ins unless they were fetched."""
-    return trace.read(samples.write(tmp_path / "r"))
+    return store.read(samples.write(tmp_path / "r"))
 
 
 @pytest.fixture

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from livedump import analysis, trace
+from livedump import analysis
 from livedump.analysis.latency import QUANTILES, Bucket, percentile
+from livedump.recording import store
 from livedump.recording.buckets import bounds, bucket_of
 from tests.unit import samples
 
@@ -48,7 +49,7 @@ def test_nonsense_is_refused() -> None:
 
 
 def test_latencies_of_a_recording(tmp_path: Path) -> None:
-    found = analysis.latencies(trace.read(samples.write(tmp_path / "r")))
+    found = analysis.latencies(store.read(samples.write(tmp_path / "r")))
     assert [row.kind for row in found] == ["user", "cow", "cow_demote", "cow_copy", "stop"]
     stop = found[-1]
     assert (stop.count, stop.max_ns, stop.mean_ns) == (1, 64_900_000, 64_900_000)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from livedump import trace
 from livedump.analysis import overtime
 from livedump.analysis.overtime import OverTime, over_time
 from livedump.recording import store
@@ -19,7 +18,7 @@ from tests.unit import samples
 @pytest.fixture
 def recording(tmp_path: Path) -> Recording:
     """The sample: 12 s of 100 ms."""
-    return trace.read(samples.write(tmp_path / "r"))
+    return store.read(samples.write(tmp_path / "r"))
 
 
 def total(found: OverTime, kind: str) -> int:
@@ -113,7 +112,7 @@ def test_kind_that_is_counted_only(tmp_path: Path) -> None:
         }
     ]
     store.write(tmp_path / "r", samples.meta(), rows)
-    heat = over_time(trace.read(tmp_path / "r")).heat["kernel"]
+    heat = over_time(store.read(tmp_path / "r")).heat["kernel"]
     assert (heat.bands, heat.cells) == ([], [[4, 0, 9]])
 
 
@@ -141,7 +140,7 @@ def test_close_up_fits(tmp_path: Path) -> None:
         for place, row in enumerate(rows["stack_slices"][:20])
     ]
     store.write(tmp_path / "r", samples.meta(), rows)
-    recording = trace.read(tmp_path / "r")
+    recording = store.read(tmp_path / "r")
     instants = [(11 - number) * 10**9 for number in range(8)]
     found, kept = overtime.close_up(recording, instants, (), 12_000)
     assert 0 < kept < 8

@@ -10,7 +10,7 @@ import pytest
 
 from livedump.analysis import QueryError, expand, query
 from livedump.recording import store
-from livedump.trace.errors import RecordingError
+from livedump.recording.errors import RecordingError
 from tests.unit import samples
 
 

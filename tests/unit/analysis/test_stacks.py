@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from livedump import analysis, trace
+from livedump import analysis
 from livedump.analysis import stacks
+from livedump.recording import store
 from livedump.recording.store import Recording
 from tests.unit import samples
 
@@ -16,7 +17,7 @@ from tests.unit import samples
 @pytest.fixture
 def recording(tmp_path: Path) -> Recording:
     """The sample."""
-    return trace.read(samples.write(tmp_path / "r"))
+    return store.read(samples.write(tmp_path / "r"))
 
 
 def test_the_fault_machinery_is_cut() -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from livedump import analysis, trace
+from livedump import analysis
 from livedump.analysis.receipt import fault_check, match_stop, receipts
 from livedump.cli.trace.text import render, render_parts, table
+from livedump.recording import store
 from livedump.recording.store import Recording
 from tests.unit import samples
 
@@ -18,7 +19,7 @@ from tests.unit import samples
 @pytest.fixture
 def recording(tmp_path: Path) -> Recording:
     """The sample."""
-    return trace.read(samples.write(tmp_path / "r"))
+    return store.read(samples.write(tmp_path / "r"))
 
 
 def test_receipt_has_both_measures(recording: Recording) -> None:

@@ -18,18 +18,25 @@ from typing import Any
 import pytest
 
 from livedump import trace
-from livedump.recording import journal, store
+from livedump.recording import journal, recover, store
 from livedump.recording.buckets import BUCKETS, bounds, bucket_of
+from livedump.recording.errors import RecordingError
 from livedump.recording.journal import Journal
 from livedump.recording.layout import CELL_KINDS, Kind, Loss
-from livedump.recording.rows import Drained, LossRow, StackRow
+from livedump.recording.losses import (
+    NOT_WRITTEN_EVENTS,
+    NOT_WRITTEN_SLICES,
+    count_losses,
+    losses_text,
+)
+from livedump.recording.recover import folder_of, identity, open_recording
+from livedump.recording.rows import Drained, LossRow, Place, StackRow
+from livedump.recording.to_rows import journal_tables
 from livedump.trace import checkpoint
-from livedump.trace.checkpoint import Checkpoints, folder_of, identity, recover
-from livedump.trace.errors import RecordingError
+from livedump.trace.checkpoint import Checkpoints
+from livedump.trace.names import Names
 from livedump.trace.probe.options import Options
 from livedump.trace.recorder import Recorder
-from livedump.trace.tables import Names, journal_tables
-from livedump.trace.timeline import Place
 from tests.unit import samples
 from tests.unit.trace.test_recorder import PLAN, FakePrograms
 
@@ -87,7 +94,7 @@ def left(path: Path, pid: int, *, force: bool = False, who: dict[str, Any] | Non
         kept.journal.add_events(each)
     kept.write(content())
     kept.end()
-    file = kept.folder / checkpoint.FILE
+    file = kept.folder / recover.FILE
     data = json.loads(file.read_text())
     data["recorder"] = {**data["recorder"], "pid": pid, "started": 1, **(who or {})}
     file.write_text(json.dumps(data))
@@ -97,7 +104,7 @@ def left(path: Path, pid: int, *, force: bool = False, who: dict[str, Any] | Non
 
 def test_killed_recording_opens(tmp_path: Path, dead: int) -> None:
     left(tmp_path / "r", dead)
-    found = trace.read(tmp_path / "r")
+    found = open_recording(tmp_path / "r")
     assert found.meta["ended_by"] == "killed"
     assert len(found.tables["stacks"]) == len(samples.tables()["stacks"])
     assert found.columns("slices").num_rows == 3
@@ -110,17 +117,17 @@ def test_what_was_drained_after_the_last_checkpoint_is_within_the_recording(
     tmp_path: Path, dead: int
 ) -> None:
     folder = left(tmp_path / "r", dead)
-    data = json.loads((folder / checkpoint.FILE).read_text())
+    data = json.loads((folder / recover.FILE).read_text())
     data["meta"]["clocks"]["end"]["monotonic_ns"] = samples.START_NS + 1
-    (folder / checkpoint.FILE).write_text(json.dumps(data))
-    clocks = trace.read(tmp_path / "r").meta["clocks"]
+    (folder / recover.FILE).write_text(json.dumps(data))
+    clocks = open_recording(tmp_path / "r").meta["clocks"]
     assert clocks["end"]["monotonic_ns"] - clocks["start"]["monotonic_ns"] == 8 * SLICE_NS
 
 
 def await_checkpoint(path: Path) -> None:
     """The first one comes with the first round."""
     for _ in range(200):
-        if (folder_of(path) / checkpoint.FILE).exists():
+        if (folder_of(path) / recover.FILE).exists():
             return
         time.sleep(0.05)
     raise AssertionError("no checkpoint")
@@ -136,13 +143,13 @@ def test_recorder_that_is_killed(tmp_path: Path, events: bool) -> None:
         await_checkpoint(path)
         assert folder_of(path).stat().st_mode & 0o777 == 0o700
         with pytest.raises(RecordingError, match=f"still being recorded by process {os.getpid()}"):
-            trace.read(path)
+            open_recording(path)
         shutil.copytree(folder_of(path), tmp_path / "copy")
     assert os.listdir(tmp_path) == ["copy"]
     copy = folder_of(path, 1 << 29)
     (tmp_path / "copy").rename(copy)
     pretend(copy, pid=1 << 29)
-    found = trace.read(path)
+    found = open_recording(path)
     assert found.meta["ended_by"] == "killed"
     assert sum(row["count"] for row in found.tables["histograms"]) == 2
     # What CPUs had not handed over.
@@ -151,16 +158,16 @@ def test_recorder_that_is_killed(tmp_path: Path, events: bool) -> None:
 
 def settle(folder: Path) -> None:
     """Nothing has changed for a while."""
-    then = time.time() - checkpoint.SETTLED_S - 10
+    then = time.time() - recover.SETTLED_S - 10
     for file in folder.iterdir():
         os.utime(file, (then, then))
 
 
 def pretend(folder: Path, **changes: object) -> None:
     """That somebody else has left it."""
-    data = json.loads((folder / checkpoint.FILE).read_text())
+    data = json.loads((folder / recover.FILE).read_text())
     data["recorder"].update(changes)
-    (folder / checkpoint.FILE).write_text(json.dumps(data))
+    (folder / recover.FILE).write_text(json.dumps(data))
 
 
 @pytest.mark.parametrize("where", ["boot_id", "pid_namespace"])
@@ -170,38 +177,38 @@ def test_recorder_elsewhere_is_taken_for_alive_while_its_files_change(
     """In a guest or a container that shares the disk, whose processes are not among ours."""
     folder = left(tmp_path / "r", dead, who={where: 1})
     with pytest.raises(RecordingError, match="still being recorded elsewhere"):
-        trace.read(tmp_path / "r")
+        open_recording(tmp_path / "r")
     settle(folder)
-    assert trace.read(tmp_path / "r").meta["ended_by"] == "killed"
+    assert open_recording(tmp_path / "r").meta["ended_by"] == "killed"
 
 
 def test_reused_process_number_is_another_process(tmp_path: Path) -> None:
     own = identity()
     assert own and identity(1 << 29) is None
     left(tmp_path / "r", os.getpid(), who={"started": own["started"] - 1})
-    assert trace.read(tmp_path / "r").meta["ended_by"] == "killed"
+    assert open_recording(tmp_path / "r").meta["ended_by"] == "killed"
 
 
 def test_nothing_to_recover(tmp_path: Path, dead: int) -> None:
-    assert not recover(tmp_path / "r")
-    assert not recover(tmp_path / "no" / "r")
+    assert not recover.recover(tmp_path / "r")
+    assert not recover.recover(tmp_path / "no" / "r")
     folder_of(tmp_path / "r", dead).mkdir()
-    assert not recover(tmp_path / "r")
+    assert not recover.recover(tmp_path / "r")
     left(tmp_path / "s", dead)
     (tmp_path / "s").mkdir()  # somebody's
-    assert not recover(tmp_path / "s")
+    assert not recover.recover(tmp_path / "s")
     left(tmp_path / "t", dead).rename(tmp_path / "elsewhere")
     folder_of(tmp_path / "t", dead).symlink_to(tmp_path / "elsewhere")
-    assert not recover(tmp_path / "t")
+    assert not recover.recover(tmp_path / "t")
 
 
 def test_killed_one_replaces_an_older_one_only_where_it_was_to(tmp_path: Path, dead: int) -> None:
     samples.write(tmp_path / "r")
     left(tmp_path / "r", dead, force=True)
-    assert trace.read(tmp_path / "r").meta["ended_by"] == "killed"
+    assert open_recording(tmp_path / "r").meta["ended_by"] == "killed"
     samples.write(tmp_path / "s")
     left(tmp_path / "s", dead)
-    assert trace.read(tmp_path / "s").meta["ended_by"] == "command"
+    assert open_recording(tmp_path / "s").meta["ended_by"] == "command"
 
 
 def test_leftovers_are_not_hidden_by_a_new_recording(tmp_path: Path, dead: int) -> None:
@@ -221,10 +228,10 @@ def test_leftovers_are_not_hidden_by_a_new_recording(tmp_path: Path, dead: int) 
 @pytest.mark.parametrize("text", ["{", "[]", '{"meta": {}}'])
 def test_damaged_checkpoint(tmp_path: Path, dead: int, text: str) -> None:
     folder = left(tmp_path / "r", dead)
-    (folder / checkpoint.FILE).write_text(text)
+    (folder / recover.FILE).write_text(text)
     settle(folder)
     with pytest.raises(RecordingError, match="is damaged"):
-        trace.read(tmp_path / "r")
+        open_recording(tmp_path / "r")
     assert folder.exists()
 
 
@@ -267,15 +274,15 @@ def test_full_disk_loses_events_and_says_so(
     kept.close()
     assert kept.failed == "No space left on device"
     lost = {row.what: row.count for row in kept.losses()}
-    assert lost[store.NOT_WRITTEN_EVENTS] == 1
-    assert lost[store.NOT_WRITTEN_SLICES] == 15 + 6
+    assert lost[NOT_WRITTEN_EVENTS] == 1
+    assert lost[NOT_WRITTEN_SLICES] == 15 + 6
     [table] = journal.events(tmp_path, {7: "a"})
     assert table["stack"].to_pylist() == ["a", "a"]
     [table] = journal.slices(tmp_path, SLICE_NS)
     assert sum(table["count"].to_pylist()) == 2 * 6
-    counts = store.count_losses([{"what": what, "count": n} for what, n in lost.items()])
+    counts = count_losses([{"what": what, "count": n} for what, n in lost.items()])
     assert (counts["events_lost"], counts["rows_lost"]) == (0, 1)
-    assert "1 not kept as rows" in store.losses_text(counts)
+    assert "1 not kept as rows" in losses_text(counts)
 
 
 def test_name_that_is_not_written_shifts_no_other(
@@ -289,7 +296,7 @@ def test_name_that_is_not_written_shifts_no_other(
             patched.setattr(kept._files[journal.NAMES], "append", lambda data: "no room")
             kept.add(Drained(0, {}, rows[:1]))
         kept.add(Drained(1, {}, rows[1:]))
-    assert [(row.what, row.count) for row in kept.losses()] == [(store.NOT_WRITTEN_SLICES, 1)]
+    assert [(row.what, row.count) for row in kept.losses()] == [(NOT_WRITTEN_SLICES, 1)]
     [table] = journal.stack_slices(tmp_path, SLICE_NS)
     assert table["stack"].to_pylist() == ["second"]
 
@@ -314,7 +321,7 @@ def test_recording_that_cannot_be_written_is_kept(
         monkeypatch.undo()
     assert not path.exists()
     pretend(folder_of(path), pid=1 << 29)
-    assert trace.read(path).meta["ended_by"] == "interrupt"
+    assert open_recording(path).meta["ended_by"] == "interrupt"
 
 
 def test_no_place_for_anything_promises_nothing(
@@ -352,7 +359,7 @@ def test_recording_survives_its_recorder_s_own_bug(
             config, threading.Event(), recorder=Recorder(config, load=fake.load, plan=PLAN)
         )
     pretend(folder_of(path), pid=1 << 29)
-    assert trace.read(path).meta["ended_by"] == "killed"
+    assert open_recording(path).meta["ended_by"] == "killed"
 
 
 def test_event_is_the_header_s() -> None:
@@ -443,7 +450,7 @@ def test_tables_have_everything_that_was_drained(tmp_path: Path) -> None:
     ]
     assert journal.last_slice(tmp_path / "none") == -1
     store.write(tmp_path / "r", samples.meta(), journal_tables(tmp_path, SLICE_NS, {}))
-    assert trace.read(tmp_path / "r").columns("stack_slices").num_rows == 3
+    assert open_recording(tmp_path / "r").columns("stack_slices").num_rows == 3
 
 
 def test_checkpoints_import_nothing_heavy() -> None:

@@ -11,7 +11,7 @@ import pytest
 from livedump import abi
 from livedump.analysis.latency import KINDS
 from livedump.recording import layout
-from livedump.recording.store import TABLES
+from livedump.recording.schema import TABLES
 from livedump.trace.probe import options, programs
 
 ROOT = Path(__file__).resolve().parents[3]

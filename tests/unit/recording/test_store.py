@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from livedump.recording import store
-from livedump.trace.errors import RecordingError
+from livedump.recording.errors import RecordingError
+from livedump.recording.schema import LARGE, SCHEMA, TABLES
 from tests.unit import samples
 
 
@@ -20,10 +21,10 @@ def test_round_trip(tmp_path: Path) -> None:
     found = store.read(samples.write(tmp_path / "r"))
     for name, rows in samples.tables().items():
         where = {"host": "sample", "boot_id": samples.meta()["boot_id"]}
-        large = name in store.LARGE
+        large = name in LARGE
         kept = found.columns(name).to_pylist() if large else found.tables[name]
         assert kept == [{**where, **row} for row in rows], name
-    assert found.meta["schema"] == store.SCHEMA
+    assert found.meta["schema"] == SCHEMA
     assert found.meta["command"]["status"] == 0
     assert [path.name for path in tmp_path.iterdir()] == ["r"]
 
@@ -176,6 +177,6 @@ def test_not_a_folder(tmp_path: Path) -> None:
 def test_schema_names_are_pyarrow_s() -> None:
     import pyarrow
 
-    kinds = {kind for columns in store.TABLES.values() for kind in columns.values()}
+    kinds = {kind for columns in TABLES.values() for kind in columns.values()}
     assert all(hasattr(pyarrow, kind) for kind in kinds)
     assert "pyarrow" in sys.modules

@@ -14,7 +14,7 @@ import pytest
 
 from livedump.analysis.latency import KINDS
 from livedump.conditions import METRICS, NOW, parse
-from livedump.recording.store import TABLES
+from livedump.recording.schema import TABLES
 from tools.setup import manual
 
 #: As roff has it.

@@ -17,7 +17,9 @@ import pytest
 from livedump import trace
 from livedump.cli.trace import main as cli
 from livedump.errors import LivedumpError
+from livedump.recording import store
 from livedump.recording.buckets import BUCKETS, bucket_of
+from livedump.recording.errors import RecordingError
 from livedump.recording.layout import CELL_KINDS, Kind, Loss
 from livedump.recording.rows import (
     Drained,
@@ -31,10 +33,11 @@ from livedump.recording.rows import (
     StopEvent,
     TaskRow,
 )
+from livedump.recording.to_rows import pair_snapshots
+from livedump.trace.names import STACK_LOST
 from livedump.trace.probe.options import Options
 from livedump.trace.probe.points import Attach, Plan, Probe
 from livedump.trace.recorder import Recorder
-from livedump.trace.tables import STACK_LOST, pair_snapshots
 
 PLAN = Plan(
     ("user",), (Probe("user_latency", "user", Attach.KPROBE_PAIR, "handle_mm_fault", "why"),)
@@ -145,7 +148,7 @@ def test_around_a_command(tmp_path: Path, fake: FakePrograms) -> None:
     result = run(fake, config, threading.Event())
     assert (result.status, result.ended_by) == (3, "command")
     assert fake.told() == ["load user {'pages': 5}", "begin", "end", "close"]
-    found = trace.read(tmp_path / "r")
+    found = store.read(tmp_path / "r")
     meta = found.meta
     assert meta["command"] == {"argv": list(command), "status": 3}
     assert (meta["losses_total"], meta["events_lost"], meta["stacks_lost"]) == (5, 3, 2)
@@ -182,7 +185,7 @@ def test_signalled_command_and_duration(tmp_path: Path, fake: FakePrograms) -> N
     assert result.status == 137
     result = run(fake, trace.RecordConfig(tmp_path / "b", duration_s=0.01), threading.Event())
     assert (result.status, result.ended_by) == (0, "duration")
-    assert trace.read(tmp_path / "b").meta["command"] is None
+    assert store.read(tmp_path / "b").meta["command"] is None
 
 
 def test_interrupt_ends_the_command_and_keeps_the_recording(
@@ -200,7 +203,7 @@ def test_interrupt_ends_the_command_and_keeps_the_recording(
     config = trace.RecordConfig(tmp_path / "r", command=command)
     result = run(fake, config, stop)
     assert (result.status, result.ended_by) == (143, "interrupt")
-    assert trace.read(tmp_path / "r").meta["ended_by"] == "interrupt"
+    assert store.read(tmp_path / "r").meta["ended_by"] == "interrupt"
 
 
 def test_command_that_cannot_run_fails_before_anything_is_loaded(
@@ -220,7 +223,7 @@ def test_existing_output_fails_before_anything_is_loaded(
     tmp_path: Path, fake: FakePrograms
 ) -> None:
     (tmp_path / "r").mkdir()
-    with pytest.raises(trace.RecordingError, match="exists"):
+    with pytest.raises(RecordingError, match="exists"):
         run(fake, trace.RecordConfig(tmp_path / "r", duration_s=1), threading.Event())
     assert fake.calls == []
 

@@ -13,9 +13,9 @@ import pytest
 from livedump.recording.buckets import BUCKETS, bucket_of
 from livedump.recording.layout import CELL_KINDS, Kind, Loss, cell_what
 from livedump.recording.rows import Drained, LossRow, StackRow
+from livedump.trace.names import STACK_LOST, Names, fold
 from livedump.trace.pump import Pump
 from livedump.trace.symbols import Symbols
-from livedump.trace.tables import STACK_LOST, Names, fold
 from livedump.trace.timeline import RECENT_S, Timeline
 
 SLICE_NS = 100_000_000
@@ -87,7 +87,7 @@ def test_names_are_of_the_moment_they_are_seen(
     """A module that is loaded later is known; one that is gone keeps its functions' names."""
     table, loaded = tmp_path / "kallsyms", ["a"]
     table.write_text("0000000000001000 t work\t[first]\n")
-    monkeypatch.setattr("livedump.trace.tables.modules", lambda: loaded[0])
+    monkeypatch.setattr("livedump.trace.names.modules", lambda: loaded[0])
     names = Names(lambda: Symbols(table))
     assert names[((0x1004,), ())] == "work [first]"
     table.write_text("0000000000005000 t other\t[second]\n")

@@ -23,13 +23,13 @@ from livedump.cli.trace import main as cli
 from livedump.cli.trace.top import text
 from livedump.recording.buckets import BUCKETS, bucket_of
 from livedump.recording.layout import CELL_KINDS, Kind, Loss
-from livedump.recording.rows import Drained, LossRow, StackRow
+from livedump.recording.rows import Drained, LossRow, Place, StackRow
 from livedump.trace.errors import TraceError
+from livedump.trace.names import Names
 from livedump.trace.probe.options import Options
 from livedump.trace.probe.points import Plan
 from livedump.trace.symbols import Symbols
-from livedump.trace.tables import Names
-from livedump.trace.timeline import Place, Timeline
+from livedump.trace.timeline import Timeline
 from livedump.trace.top import View, look, watch
 from tests.unit.trace.test_recorder import PLAN, FakePrograms
 
@@ -120,7 +120,7 @@ def test_modules_that_are_loaded_meanwhile_are_known(
 ) -> None:
     fake, table, loaded, shown = FakePrograms(), tmp_path / "kallsyms", ["a"], list[View]()
     table.write_text("0000000000001000 T work\n")
-    monkeypatch.setattr("livedump.trace.tables.modules", lambda: loaded[0])
+    monkeypatch.setattr("livedump.trace.names.modules", lambda: loaded[0])
     monkeypatch.setattr("livedump.trace.top.Names", partial(Names, lambda: Symbols(table)))
     fake.drained = [
         Drained(last, {}, [StackRow(last, "user", "cat", (address,), 1, 1, 1)])
@@ -205,7 +205,7 @@ def read_until(terminal: int, end: bytes) -> bytes:
 
 def test_terminal_is_drawn_on_and_given_back() -> None:
     """Both views, one over the other, on the second screen; Ctrl-C ends it."""
-    code = "from tests.unit.trace.test_watch import top_of_two_views; top_of_two_views()"
+    code = "from tests.unit.trace.test_top import top_of_two_views; top_of_two_views()"
     child, terminal = pty.fork()
     if not child:
         sizes = {name: value for name, value in os.environ.items() if name not in SIZES}

@@ -23,7 +23,7 @@ from livedump.trace.probe.points import NEEDS, Attach, Plan, Probe
 from tools.vm.config import SERIES
 from tools.vm.kernels import series_of
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 MODULES = Path("/lib/modules")
 KERNELS = sorted(path.name for path in MODULES.glob("6.*") if (path / "source").is_dir())
 

@@ -19,7 +19,7 @@ from livedump.trace.probe import programs
 from livedump.trace.probe.options import Options
 from livedump.trace.probe.points import Plan
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 
 PLAN = Plan(("stop",), ())
 
