@@ -14,8 +14,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from livedump.kinds import Kind, kind_name
 from livedump.recording.buckets import BUCKETS, bounds
-from livedump.recording.layout import CELL_KINDS, LOSS_NAMES, Kind, Loss, kind_name
+from livedump.recording.layout import CELL_KINDS, LOSS_NAMES, Loss
 from livedump.recording.losses import NOT_WRITTEN_EVENTS, NOT_WRITTEN_SLICES
 from livedump.recording.rows import Drained, LossRow, Place
 from livedump.recording.schema import Row
@@ -35,7 +36,7 @@ STACK_LAYOUT = [
     *((name, "<u8") for name in ("samples", "count", "stalled_ns")),
 ]
 
-#: struct ld_event of bpf/common.h, as numpy has it; a test compares.
+#: struct ld_event of bpf/abi.h, as numpy has it; a test compares.
 EVENT_LAYOUT = (
     ("time_ns", "<u8"),
     ("latency_ns", "<u8"),

@@ -17,7 +17,7 @@ STEP = "choose tasks"
 #: Where cgroup v2 is mounted; alone, or beside version 1.
 CGROUPS = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified"))
 
-#: Room in the map ``wanted_pids`` of bpf/common.h.
+#: Room in the map ``wanted_pids`` of bpf/filter.h.
 MAX_PIDS = 1024
 
 
@@ -61,7 +61,7 @@ class Filter:
             )
 
     def flags(self) -> list[str]:
-        """``-D`` flags for bpf/common.h."""
+        """``-D`` flags for bpf/filter.h."""
         given = {
             "LD_FILTER_PID": self.pids,
             "LD_FILTER_COMM": self.comm is not None,

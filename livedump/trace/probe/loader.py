@@ -44,6 +44,9 @@ _KPROBES = {
     "stop_machine_cpuslocked": ("ld_stop_cpuslocked_entry", "ld_stop_cpuslocked_return", 0),
 }
 
+#: What all programs share, in the order in which it is joined.
+SHARED = ("abi.h", "maps.h", "filter.h", "count.h", "sample.h", "emit.h")
+
 #: Newer kernel headers have attributes that BCC's clang does not know.
 _QUIET = ("-Wno-ignored-attributes", "-Wno-duplicate-decl-specifier")
 
@@ -60,7 +63,7 @@ def source_dir() -> Path:
         Path("/usr/share/livedump/bpf"),
     )
     for place in places:
-        if (place / "common.h").is_file():
+        if (place / SHARED[0]).is_file():
             return place
     raise TraceError(
         f"the BPF programs are not in {places[0]} nor in {places[1]}",
@@ -71,7 +74,7 @@ def source_dir() -> Path:
 
 def program_text(questions: Sequence[str], source: Path) -> str:
     """One text with the programs for *questions*; compiler messages keep file and line."""
-    names = ["common.h", *(_SOURCES[question] for question in questions)]
+    names = [*SHARED, *(_SOURCES[question] for question in questions)]
     return "".join(f'#line 1 "{name}"\n{(source / name).read_text()}\n' for name in names)
 
 

@@ -13,7 +13,7 @@ EVERYBODY = Filter()
 
 SLICE_NS = 100_000_000
 
-#: Map sizes that can be set, as ``-D`` names in bpf/common.h; the ring's in pages, a power of two.
+#: Map sizes that can be set, as ``-D`` names in bpf/abi.h; the ring's in pages, a power of two.
 LIMITS = {
     "stacks": "LD_MAX_STACKS",
     "spilled": "LD_MAX_SPILLED",
@@ -29,7 +29,7 @@ LIMITS = {
 
 
 class Stacks(Enum):
-    """Of which faults the stack is taken; LD_STACKS_* in bpf/common.h.
+    """Of which faults the stack is taken; LD_STACKS_* in bpf/abi.h.
 
     SAMPLED: of each kind a few hundred a second on a CPU, by chance.
     """
@@ -59,7 +59,7 @@ class Options:
     user_stacks: bool = False
 
     def flags(self) -> list[str]:
-        """``-D`` flags for bpf/common.h."""
+        """``-D`` flags for bpf/abi.h."""
         found = [*self.chosen.flags(), f"-DLD_SLICE_NS={self.slice_ns}"]
         # The CPU is in a cell's key.
         limits = {"cells": max(65536, 4096 * (os.cpu_count() or 1)), **self.limits}

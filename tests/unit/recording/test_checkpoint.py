@@ -18,11 +18,12 @@ from typing import Any
 import pytest
 
 from livedump import trace
+from livedump.kinds import Kind
 from livedump.recording import journal, recover, store
-from livedump.recording.buckets import BUCKETS, bounds, bucket_of
+from livedump.recording.buckets import BUCKETS, bounds
 from livedump.recording.errors import RecordingError
 from livedump.recording.journal import Journal
-from livedump.recording.layout import CELL_KINDS, Kind, Loss
+from livedump.recording.layout import CELL_KINDS, Loss
 from livedump.recording.losses import (
     NOT_WRITTEN_EVENTS,
     NOT_WRITTEN_SLICES,
@@ -38,6 +39,7 @@ from livedump.trace.names import Names
 from livedump.trace.probe.options import Options
 from livedump.trace.recorder import Recorder
 from tests.unit import samples
+from tests.unit.buckets import bucket_of
 from tests.unit.trace.test_recorder import PLAN, FakePrograms
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -364,7 +366,7 @@ def test_recording_survives_its_recorder_s_own_bug(
 
 def test_event_is_the_header_s() -> None:
     """EVENT_LAYOUT is struct ld_event."""
-    header = (ROOT / "bpf" / "common.h").read_text()
+    header = (ROOT / "bpf" / "abi.h").read_text()
     body = re.search(r"struct ld_event \{(.*?)\n\};", header, re.DOTALL)
     assert body
     sizes = {"u64": "<u8", "u32": "<u4", "s32": "<i4", "u16": "<u2"}

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from livedump.kinds import Kind
 from livedump.recording.buckets import BUCKETS
 from livedump.recording.journal import EVENT_BYTES
-from livedump.recording.layout import LOSS_NAMES, SPILLED, Counter, Kind, Loss
+from livedump.recording.layout import LOSS_NAMES, SPILLED, Counter, Loss
 from livedump.recording.rows import CpuRow, Histogram, LossRow, TaskRow
 from livedump.trace.probe import programs
 from livedump.trace.probe.options import Options
@@ -128,7 +129,7 @@ def test_nothing_is_removed_before_everything_was_read() -> None:
     ],
 )
 def test_keys_and_values_are_the_header_s(name: str, format_: struct.Struct) -> None:
-    header = (ROOT / "bpf" / "common.h").read_text()
+    header = (ROOT / "bpf" / "abi.h").read_text()
     body = re.search(rf"struct {name} \{{(.*?)\n\}};", header, re.DOTALL)
     assert body
     letters = {"u64": "Q", "u32": "I", "s32": "i", "u16": "H", "char": "16s"}
@@ -137,7 +138,7 @@ def test_keys_and_values_are_the_header_s(name: str, format_: struct.Struct) -> 
 
 
 def test_histograms_are_in_the_order_of_the_header() -> None:
-    header = (ROOT / "bpf" / "common.h").read_text()
+    header = (ROOT / "bpf" / "abi.h").read_text()
     body = re.search(r"struct ld_hist \{(.*?)\n\};", header, re.DOTALL)
     assert body
     names = re.findall(r"^\tu64 (\w+)", body[1], re.MULTILINE)
