@@ -8,31 +8,19 @@ may make sense, and ``for`` may not: see :class:`Form`.
 
 from __future__ import annotations
 
-import math
 import operator
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from fractions import Fraction
 
 from livedump.errors import LivedumpError
-from livedump.receipt import format_ns
+from livedump.kinds import UNTIMED
+from livedump.metrics import METRICS, SUMS, quantile
+from livedump.units import TIMES_MS, format_ns, format_rate
 
 STEP = "read condition"
 
-#: Metrics that are not percentiles, and their unit; `stalled` is of a second.
-METRICS = {"mean": "ns", "max": "ns", "count": "", "rate": "/s", "stalled": "ns"}
-
-#: Of these, those that are 0 where there is no event; the others are not there then.
-SUMS = frozenset({"count", "rate", "stalled"})
-
-#: Kinds without a latency.
-UNTIMED = frozenset({"kernel"})
-
 _NS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
-
-#: Units of ``for``, as --duration has them.
-_MS = {"ms": 1, "": 1000, "s": 1000, "m": 60_000, "h": 3_600_000}
 
 _OPERATORS: dict[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
@@ -138,30 +126,13 @@ class Condition:
             raise ConditionError(f"{self.text!r}: holds always", step=STEP)
 
 
-def rate_text(number: float | None) -> str:
-    """``1,234.5``, and what is rare with three digits: only nothing is 0. None: a dash."""
-    if number is None:
-        return "-"
-    if not number:
-        return "0"
-    return f"{number:,.1f}" if number >= 1 else f"{number:.{2 - math.floor(math.log10(number))}f}"
-
-
 def format_value(metric: str, number: float) -> str:
     """``("rate", 12.3)`` -> ``"12.3/s"``; times in a unit that suits."""
     if metric == "rate":
-        return f"{rate_text(number)}/s"
+        return f"{format_rate(number)}/s"
     if metric == "count":
         return f"{number:,.0f}"
     return format_ns(round(number)) + ("/s" if metric == "stalled" else "")
-
-
-def quantile(metric: str) -> Fraction | None:
-    """``p99.9`` -> 999/1000; None for what is no percentile."""
-    if not re.fullmatch(r"p\d+(\.\d+)?", metric):
-        return None
-    share = Fraction(metric[1:]) / 100
-    return share if 0 < share < 1 else None
 
 
 def parse(text: str, kinds: tuple[str, ...], form: Form = COMPARED) -> Condition:
@@ -183,7 +154,7 @@ def parse(text: str, kinds: tuple[str, ...], form: Form = COMPARED) -> Condition
         raise ConditionError(
             f"{text!r}: no kind {kind}", step=STEP, remedy=f"Use: {', '.join(kinds)}"
         )
-    hold_s = float(found["hold"] or 0) * _MS[found["hold_unit"] or ""] / 1000
+    hold_s = float(found["hold"] or 0) * TIMES_MS[found["hold_unit"] or ""] / 1000
     relative = unit == "%" or bool(found["sign"])
     number = float(found["sign"] + found["number"])
     if not relative:

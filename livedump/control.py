@@ -92,18 +92,13 @@ class Status:
 class Event:
     """A multicast message: ``snapshot``, ``pool_low``, ``lost``, ``release`` or ``failed``.
 
-    ``overrun`` is set instead when the socket's buffer was full and events are missing.
+    ``overrun``: the socket's buffer was full, and events are missing here.
     """
 
     event: str
     state: str = ""
     reason: str = "none"
     report: abi.ReportDict | None = None
-
-    @property
-    def overrun(self) -> bool:
-        """Events before this one were lost."""
-        return self.event == "overrun"
 
 
 class Controller(Protocol):

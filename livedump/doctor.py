@@ -16,8 +16,8 @@ from livedump.control import Status
 from livedump.errors import LivedumpError, ModuleError, SelfTestError
 from livedump.kmod import find_module
 from livedump.machine import MIN_FREE_BYTES, Finding, Machine, default_pool_bytes, findings
-from livedump.receipt import format_bytes
 from livedump.selftest.record import Identity, Record
+from livedump.units import format_bytes
 
 OK = "ok"
 WARN = "warn"

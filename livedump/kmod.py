@@ -86,11 +86,6 @@ class ModuleFile:
         """The kernel release it was built for, empty when unknown."""
         return self.vermagic.split(" ", 1)[0]
 
-    @property
-    def compressed(self) -> bool:
-        """The file is compressed: insmod can load it everywhere."""
-        return self.path.suffix != ".ko"
-
 
 class Refused(Exception):
     """A program that loads modules failed: its errno, as far as it says, and its last words."""
@@ -256,11 +251,6 @@ def find_module(
         remedy="Install it ('make install'), or build it ('make kmod') and give --module PATH",
         errno=errno.ENOENT,
     )
-
-
-def is_loaded(root: Path = Path("/")) -> bool:
-    """True when the module is loaded."""
-    return (root / "sys/module" / MODULE).is_dir()
 
 
 def load(module: ModuleFile, *, kernel: Kernel | None = None, release: str | None = None) -> bool:

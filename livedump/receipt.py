@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from livedump import abi
+from livedump.units import format_bytes, format_ns, ns_unit
 
 PAGE_BYTES = 4096
 
 #: Columns of a terminal.
 WIDTH = 80
 
-_NS_UNITS = ((10**9, "s"), (10**6, "ms"), (10**3, "us"), (1, "ns"))
 #: Before the stop, as the module times them, in order: ``prepare`` is their sum.
 PREPARATION = ("reserve", "hooks", "survey", "plan")
 #: Of the stop, as the module times them, in order; ``exit`` follows, see :func:`exit_ns`.
@@ -57,24 +57,6 @@ class Row(NamedTuple):
     name: str
     value: str
     explanation: str
-
-
-def _ns_unit(value_ns: int) -> tuple[int, str]:
-    return next((unit for unit in _NS_UNITS if value_ns >= unit[0]), _NS_UNITS[-1])
-
-
-def format_ns(value_ns: int) -> str:
-    """``64_700_000`` -> ``"64.7 ms"``."""
-    scale, unit = _ns_unit(value_ns)
-    return f"{value_ns} ns" if scale == 1 else f"{value_ns / scale:.1f} {unit}"
-
-
-def format_bytes(value_bytes: int) -> str:
-    """``2147483648`` -> ``"2.0 GiB"``."""
-    for shift, unit in ((40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")):
-        if value_bytes >= 1 << shift:
-            return f"{value_bytes / (1 << shift):.1f} {unit}"
-    return f"{value_bytes} B"
 
 
 def format_pages(pages: int) -> str:
@@ -148,7 +130,7 @@ def is_counted(report: abi.ReportDict) -> bool:
 
 def _with_parts(whole_ns: int, what: str, parts_ns: Mapping[str, int]) -> str:
     """The whole, and its parts in the same unit."""
-    scale, unit = _ns_unit(whole_ns)
+    scale, unit = ns_unit(whole_ns)
     digits = 0 if scale == 1 else 1
     shown = {name: f"{value / scale:.{digits}f}" for name, value in parts_ns.items()}
     if "save" in shown and not float(shown["save"]):

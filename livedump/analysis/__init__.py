@@ -3,11 +3,12 @@
 from livedump.analysis import export
 from livedump.analysis.compare import Change, Comparison, Verdict, compare, judge
 from livedump.analysis.html import render_html, write_diff_html, write_html
-from livedump.analysis.latency import KINDS, Latency, latencies, percentile
+from livedump.analysis.latency import Latency, latencies
 from livedump.analysis.overtime import OverTime, over_time
 from livedump.analysis.query import QueryError, expand, query
 from livedump.analysis.stacks import WEIGHTS, folded_lines
 from livedump.analysis.summary import Summary, check_kinds, summarize
+from livedump.kinds import KINDS
 
 __all__ = [
     "Change",
@@ -27,7 +28,6 @@ __all__ = [
     "judge",
     "latencies",
     "over_time",
-    "percentile",
     "query",
     "render_html",
     "summarize",

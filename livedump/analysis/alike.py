@@ -6,12 +6,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from livedump.recording.layout import QUESTION_OF, kind_name
+from livedump.kinds import QUESTION_OF
 from livedump.recording.meta import filter_text
 from livedump.recording.store import Recording
-
-#: Kind -> the question that records it.
-QUESTIONS = {kind_name(kind): question for kind, question in QUESTION_OF.items()}
 
 _MACHINE: dict[str, Callable[[dict[str, Any]], Any]] = {
     "host": lambda meta: meta["host"],
@@ -28,7 +25,7 @@ _OPTIONS = {"stacks": "stacks taken", "user_stacks": "user stacks", "events": "e
 
 def measured(recording: Recording, kind: str) -> bool:
     """Whether faults of this kind would have been recorded, had there been any."""
-    return QUESTIONS.get(kind) in recording.meta["questions"]
+    return QUESTION_OF.get(kind) in recording.meta["questions"]
 
 
 def differences(before: Recording, after: Recording) -> list[str]:

@@ -17,7 +17,7 @@ from fractions import Fraction
 from statistics import NormalDist
 from typing import Any
 
-from livedump.conditions import SUMS, quantile
+from livedump.metrics import SUMS, quantile
 from livedump.recording.store import Recording
 
 #: A change counts as one when chance would show it this rarely.

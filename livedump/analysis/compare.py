@@ -11,12 +11,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from livedump.analysis import stacks
-from livedump.analysis.alike import QUESTIONS, differences, measured
+from livedump.analysis.alike import differences, measured
 from livedump.analysis.chance import Chance, TooLittle
-from livedump.analysis.latency import QUANTILES, Latency, kind_order, latencies, percentile
+from livedump.analysis.latency import Latency, latencies
 from livedump.analysis.summary import TOP, check_kinds, recorded_kinds
-from livedump.conditions import SUMS, UNTIMED, Condition, format_value, quantile
+from livedump.conditions import Condition, format_value
 from livedump.errors import LivedumpError
+from livedump.kinds import QUESTION_OF, UNTIMED, kind_order
+from livedump.metrics import QUANTILES, SUMS
 from livedump.recording.losses import count_losses, losses_text
 from livedump.recording.store import Recording
 
@@ -158,7 +160,7 @@ class Comparison:
         latency = self.latencies[side].get(kind)
         if latency is None:
             return 0.0 if metric in SUMS else None
-        return _value(latency, metric, seconds((self.before, self.after)[side]))
+        return latency.metric(metric, seconds((self.before, self.after)[side]))
 
 
 def compare(
@@ -238,7 +240,7 @@ def _check_measured(comparison: Comparison, condition: Condition) -> None:
             raise UnmeasuredError(
                 f"{condition.text!r}: {name} did not record {condition.kind}",
                 step="judge condition",
-                remedy=f"Record it with --kind {QUESTIONS[condition.kind]}",
+                remedy=f"Record it with --kind {QUESTION_OF[condition.kind]}",
             )
 
 
@@ -260,19 +262,6 @@ def _judge_change(change: Change, condition: Condition) -> Verdict:
 def seconds(recording: Recording) -> float:
     """How long a recording lasted."""
     return recording.lasted_ns / 1e9
-
-
-def _value(latency: Latency, metric: str, lasted_s: float) -> float:
-    share = quantile(metric)
-    if share is not None:
-        return percentile(latency.buckets, share, latency.max_ns)
-    return {
-        "mean": latency.mean_ns,
-        "max": latency.max_ns,
-        "count": latency.count,
-        "rate": latency.count / lasted_s,
-        "stalled": latency.sum_ns / lasted_s,
-    }[metric]
 
 
 # ---- stacks ----

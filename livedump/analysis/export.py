@@ -14,8 +14,9 @@ from typing import Any, NoReturn
 
 from livedump.analysis import stacks
 from livedump.analysis.files import ExportError, opened, refuse_recording, write_file
-from livedump.analysis.latency import Latency, kind_order, latencies
+from livedump.analysis.latency import Latency, latencies
 from livedump.analysis.perfetto import perfetto
+from livedump.kinds import kind_order
 from livedump.recording import store
 from livedump.recording.schema import TABLES
 from livedump.recording.store import Recording

@@ -12,9 +12,9 @@ from typing import Any
 from livedump.analysis import assets, stacks
 from livedump.analysis.compare import Comparison, diff_tree
 from livedump.analysis.files import write_file
-from livedump.analysis.latency import KINDS, kind_order
 from livedump.analysis.overtime import AROUND_NS, STEPS, close_up
 from livedump.analysis.summary import Summary, summarize
+from livedump.kinds import KINDS, kind_order
 from livedump.recording.schema import Row
 from livedump.recording.store import Recording
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from livedump.analysis import stacks
-from livedump.analysis.latency import kind_order
+from livedump.kinds import kind_order
 from livedump.recording.schema import Row
 from livedump.recording.store import Recording
 from livedump.sums import add_up

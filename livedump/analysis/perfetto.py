@@ -12,8 +12,8 @@ from operator import itemgetter
 from typing import Any
 
 from livedump.analysis.files import ExportError
-from livedump.analysis.latency import kind_order
 from livedump.analysis.receipt import receipts
+from livedump.kinds import kind_order
 from livedump.recording.store import Recording
 from livedump.sums import add_up
 

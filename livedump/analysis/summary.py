@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from livedump.analysis import stacks
-from livedump.analysis.latency import Latency, kind_order, latencies
+from livedump.analysis.latency import Latency, latencies
 from livedump.analysis.overtime import OverTime, over_time
 from livedump.analysis.receipt import Receipt, fault_check, receipts
-from livedump.conditions import UNTIMED
 from livedump.errors import LivedumpError
+from livedump.kinds import UNTIMED, kind_order
 from livedump.recording.losses import count_losses, losses_text
 from livedump.recording.schema import Row
 from livedump.recording.store import Recording

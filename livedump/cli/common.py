@@ -45,6 +45,7 @@ EXIT_TERMINATED = 143
 _OUTPUT_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF}
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 Progress = Callable[[int, int], None]
 
 _json: ContextVar[bool] = ContextVar("livedump_json", default=False)
@@ -81,6 +82,14 @@ def emit(data: Mapping[str, Any], text: str | Callable[[], str]) -> None:
         click.echo(json.dumps(data))
     else:
         click.echo(text if isinstance(text, str) else text())
+
+
+def parsed(parse: Callable[[str], T], text: str) -> T:
+    """What a user wrote, read by a function that raises ValueError."""
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 def examples(*lines: str) -> str:

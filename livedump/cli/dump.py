@@ -8,6 +8,7 @@ from livedump import abi, receipt
 from livedump.cli.common import emit, examples, json_option, progress_bar
 from livedump.cli.services import Services
 from livedump.dump import DumpResult, Image, open_image, write
+from livedump.units import format_bytes
 
 #: A dump was written, but pages are lost or its completeness is not proven.
 EXIT_INCOMPLETE = 3
@@ -15,8 +16,8 @@ EXIT_INCOMPLETE = 3
 
 def render_result(result: DumpResult) -> str:
     """Where the dump is, how fast it went, and its short receipt."""
-    size = receipt.format_bytes(result.written_bytes)
-    rate = receipt.format_bytes(int(result.written_bytes / max(result.seconds, 1e-9)))
+    size = format_bytes(result.written_bytes)
+    rate = format_bytes(int(result.written_bytes / max(result.seconds, 1e-9)))
     head = f"dumped   {result.path}, {size} in {result.seconds:.1f} s ({rate}/s)"
     return f"{head}\n{receipt.render(result.report)}"
 
@@ -25,9 +26,9 @@ def render_info(image: Image, *, full: bool) -> str:
     """What an image is, and its receipt."""
     ram = sum(item.mem_bytes for item in image.ram)
     head = [
-        f"image    {image.path}, {receipt.format_bytes(image.layout.end)}",
+        f"image    {image.path}, {format_bytes(image.layout.end)}",
         f"kernel   {image.release or 'unknown'}, {image.cpus} CPUs, "
-        f"{receipt.format_bytes(ram)} RAM in {len(image.ram)} ranges",
+        f"{format_bytes(ram)} RAM in {len(image.ram)} ranges",
     ]
     if image.verdict is abi.Verdict.PENDING:
         head.append("INCOMPLETE: the dump did not finish, or this is the live image")

@@ -6,12 +6,11 @@ from contextlib import ExitStack
 
 import click
 
-from livedump.cli.common import EXIT_ERROR, emit, examples, json_option, spinner
+from livedump.cli.common import EXIT_ERROR, emit, examples, json_option, parsed, spinner
 from livedump.cli.services import Services
-from livedump.cli.units import parse_size
 from livedump.errors import NotLoadedError, SelfTestError
-from livedump.receipt import format_ns
 from livedump.selftest.rounds import Options, Outcome, Round, SelfTest
+from livedump.units import format_ns, parse_size
 
 DEFAULT_ROUNDS = 3
 
@@ -47,7 +46,7 @@ def render(outcome: Outcome) -> str:
 
 
 def _pool(_ctx: click.Context, _param: click.Parameter, value: str | None) -> int:
-    return 0 if value is None else parse_size(value)
+    return 0 if value is None else parsed(parse_size, value)
 
 
 @click.command(

@@ -10,13 +10,13 @@ from typing import Any
 import click
 
 from livedump import abi, receipt, refusals
-from livedump.cli.common import emit, examples, json_option, progress_bar, spinner
+from livedump.cli.common import emit, examples, json_option, parsed, progress_bar, spinner
 from livedump.cli.dump import EXIT_INCOMPLETE, render_result
 from livedump.cli.services import Services
-from livedump.cli.units import parse_duration_ms, parse_size
 from livedump.control import DEFAULT_STRATEGY, Controller, Status
 from livedump.errors import SessionError
 from livedump.session import Session
+from livedump.units import parse_duration_ms, parse_size
 
 DEFAULT_MAX_HOLD = "10m"
 _POLL_S = 0.5
@@ -36,11 +36,11 @@ STRATEGIES = (abi.Strategy.LAZY, abi.Strategy.EAGER, abi.Strategy.DEFAULT)
 
 
 def _size(_ctx: click.Context, _param: click.Parameter, value: str | None) -> int:
-    return 0 if value is None else parse_size(value)
+    return 0 if value is None else parsed(parse_size, value)
 
 
 def _duration_ms(_ctx: click.Context, _param: click.Parameter, value: str | None) -> int | None:
-    return None if value is None else parse_duration_ms(value)
+    return None if value is None else parsed(parse_duration_ms, value)
 
 
 def render_status(status: Status) -> str:

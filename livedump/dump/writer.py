@@ -22,7 +22,8 @@ from typing import Any
 from livedump import abi, lockdown
 from livedump.dump.image import Layout, parse_layout, read_fully
 from livedump.errors import DumpError, LivedumpError, NotLoadedError
-from livedump.receipt import final_verdict, format_bytes, verdict_name
+from livedump.receipt import final_verdict, verdict_name
+from livedump.units import format_bytes
 
 BUFFER_BYTES = 1 << 20
 _BLOCK_BYTES = 4096

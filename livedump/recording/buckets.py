@@ -8,19 +8,12 @@ with the C.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from fractions import Fraction
+
+from livedump.metrics import Values
 
 SUB_BITS = 4
 SUB = 1 << SUB_BITS
 BUCKETS = (64 - SUB_BITS + 1) * SUB
-
-
-def bucket_of(value: int) -> int:
-    """Index of the bucket that holds *value* (0 <= value < 2**64)."""
-    if value < SUB:
-        return value
-    exponent = value.bit_length() - 1
-    return (exponent - SUB_BITS + 1) * SUB + ((value >> (exponent - SUB_BITS)) & (SUB - 1))
 
 
 def bounds(bucket: int) -> tuple[int, int]:
@@ -34,17 +27,7 @@ def bounds(bucket: int) -> tuple[int, int]:
     return (SUB + sub) << shift, (SUB + sub + 1) << shift
 
 
-def value_at(counts: Mapping[int, int], quantile: Fraction) -> int:
-    """The value that *quantile* of all values do not exceed (nearest rank): its bucket's middle.
-
-    :param counts: bucket -> values in it, at least one
-    :param quantile: above 0, at most 1
-    """
-    rank = -(-sum(counts.values()) * quantile.numerator // quantile.denominator)
-    seen = 0
-    for bucket in sorted(counts):
-        seen += counts[bucket]
-        if seen >= rank:
-            break
-    low, high = bounds(bucket)
-    return (low + high - 1) // 2
+def values(counts: Mapping[int, int]) -> Values:
+    """Of so many values in each bucket, by number; at least one."""
+    seen = {bucket: count for bucket, count in counts.items() if count}
+    return Values.of(seen, map(bounds, sorted(seen)))

@@ -5,11 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
+from livedump.kinds import Kind
 from livedump.recording.buckets import BUCKETS
-
-#: What can be recorded, and the C file that answers it. ``snapshot.c`` goes with both ``cow`` and
-#: ``stop``.
-QUESTIONS = ("user", "kernel", "cow", "stop")
 
 COMM_BYTES = 16
 
@@ -21,20 +18,6 @@ BATCH = 64
 
 #: LD_SPILLED: this bit of a stack's number says that it is in the map ``spilled``.
 SPILLED = 1 << 30
-
-
-class Kind(IntEnum):
-    """enum ld_kind: what a histogram, stack or task is about."""
-
-    USER = 0
-    USER_MAJOR = 1
-    UACCESS = 2
-    GUP = 3
-    KERNEL = 4
-    COW = 5
-    COW_DEMOTE = 6
-    COW_COPY = 7
-    STOP = 8
 
 
 class Loss(IntEnum):
@@ -78,19 +61,6 @@ class StopSite(IntEnum):
     STOP_MACHINE_CPUSLOCKED = 1
 
 
-#: The question whose programs feed a kind.
-QUESTION_OF = {
-    Kind.USER: "user",
-    Kind.USER_MAJOR: "user",
-    Kind.UACCESS: "user",
-    Kind.GUP: "user",
-    Kind.KERNEL: "kernel",
-    Kind.COW: "cow",
-    Kind.COW_DEMOTE: "cow",
-    Kind.COW_COPY: "cow",
-    Kind.STOP: "stop",
-}
-
 #: ``(kind, name)`` of each counter in the table ``counters``.
 COUNTER_NAMES = {
     Counter.USER_EVENTS: ("user", "events"),
@@ -131,14 +101,6 @@ UNLISTED = frozenset({Loss.TASKS_FULL, Loss.PAGES_FULL, Loss.SLICES_FULL})
 
 #: The event is counted, but is no row of the table ``events``.
 NO_EVENT = frozenset({Loss.RING_FULL})
-
-
-_KIND_NAMES = {int(kind): kind.name.lower() for kind in Kind}
-
-
-def kind_name(kind: int) -> str:
-    """``Kind.COW_COPY`` -> ``"cow_copy"``; an unknown number stays a number."""
-    return _KIND_NAMES.get(kind) or str(kind)
 
 
 @dataclass(frozen=True, slots=True)

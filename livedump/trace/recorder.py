@@ -12,9 +12,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from livedump.kinds import QUESTIONS
 from livedump.recording import recover, store
 from livedump.recording.errors import RecordingError
-from livedump.recording.layout import BATCH, QUESTIONS
+from livedump.recording.layout import BATCH
 from livedump.recording.losses import count_losses
 from livedump.recording.rows import RawData, as_row
 from livedump.recording.to_rows import journal_tables, tables

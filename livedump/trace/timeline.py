@@ -6,7 +6,8 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from livedump.recording.layout import LOSS_NAMES, Kind, cell_what
+from livedump.kinds import Kind
+from livedump.recording.layout import LOSS_NAMES, cell_what
 from livedump.recording.rows import Drained, LossRow, StackRow
 
 #: Slices of the last so many seconds are kept.

@@ -6,11 +6,11 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from fractions import Fraction
 from typing import Any
 
-from livedump.recording.buckets import bounds, value_at
-from livedump.recording.layout import Kind, kind_name
+from livedump.kinds import Kind, kind_name
+from livedump.metrics import QUANTILES
+from livedump.recording.buckets import values
 from livedump.recording.rows import Place
 from livedump.sums import add_up
 from livedump.trace.errors import TraceError
@@ -22,7 +22,7 @@ from livedump.trace.probe.programs import Programs
 from livedump.trace.pump import INTERVAL_S, Pump
 from livedump.trace.timeline import Timeline, Window
 
-QUANTILES = {"p50": Fraction(1, 2), "p99": Fraction(99, 100)}
+SHOWN = ("p50", "p99")
 TOP = 10
 
 
@@ -80,11 +80,10 @@ def look(window: Window, slice_ns: int, names: Mapping[Place, str], *, by_stalle
 def _times(window: Window, kind: Kind) -> dict[str, int | None]:
     counts = window.buckets.get(kind)
     if not counts:
-        return {"p50_ns": None, "p99_ns": None, "max_ns": None}
-    found: dict[str, int | None] = {
-        f"{name}_ns": value_at(counts, quantile) for name, quantile in QUANTILES.items()
-    }
-    return {**found, "max_ns": bounds(max(counts))[1] - 1}
+        return {**{f"{name}_ns": None for name in SHOWN}, "max_ns": None}
+    found = values(counts)
+    times = {f"{name}_ns": found.quantile_ns(QUANTILES[name]) for name in SHOWN}
+    return {**times, "max_ns": found.max_ns}
 
 
 def watch(

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from livedump.conditions import METRICS, Condition, format_value, quantile
+from livedump.conditions import Condition, format_value
 from livedump.errors import LivedumpError
-from livedump.recording.buckets import bounds, value_at
-from livedump.recording.layout import Kind
+from livedump.kinds import Kind
+from livedump.metrics import SUMS
+from livedump.recording.buckets import values
 from livedump.trace.timeline import Timeline, Window
 
 #: A condition is judged by the faults of so many seconds, or of more where the recorder was busy:
@@ -50,24 +51,15 @@ def measure(window: Window, slice_ns: int, condition: Condition) -> float | None
     Sums are those of a second: a window gets longer where the recorder is late.
     """
     kind = Kind[condition.kind.upper()]
-    counts: Mapping[int, int] = window.buckets.get(kind, {})
     seconds = window.slices * slice_ns / 1e9
-    if condition.metric == "rate":
-        return window.count(kind) / seconds if seconds else None
-    middles = {bucket: sum(bounds(bucket)) / 2 for bucket in counts}
-    stalled = sum(middles[bucket] * number for bucket, number in counts.items())
-    if condition.metric == "stalled":
-        return stalled / seconds if seconds else None
-    timed = sum(counts.values())
-    if not timed:
+    if not seconds:
         return None
-    if condition.metric == "mean":
-        return stalled / timed
-    if condition.metric == "max":
-        return bounds(max(counts))[0]
-    share = quantile(condition.metric)
-    assert share is not None, f"{condition.metric} is in {', '.join(METRICS)}"
-    return value_at(counts, share)
+    if condition.metric == "rate":  # also of what is counted only
+        return window.count(kind) / seconds
+    counts = window.buckets.get(kind)
+    if counts:
+        return values(counts).metric(condition.metric, seconds)
+    return 0.0 if condition.metric in SUMS else None
 
 
 class Trigger:

@@ -14,8 +14,8 @@ import pytest
 from livedump import abi
 from livedump.control import Control
 from livedump.dump import open_image
-from livedump.receipt import format_bytes
 from livedump.session import Session
+from livedump.units import format_bytes
 from tests.guest.load import Load
 from tools import witness
 

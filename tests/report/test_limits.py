@@ -13,8 +13,8 @@ import numpy
 import pyarrow
 import pytest
 
+from livedump.kinds import Kind
 from livedump.recording import journal, store
-from livedump.recording.layout import Kind
 from tests.unit import samples
 
 EVENTS = 10_000_000

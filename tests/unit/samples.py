@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from livedump.recording import store
-from livedump.recording.buckets import bounds, bucket_of
+from livedump.recording.buckets import bounds
 from livedump.recording.schema import Row
+from tests.unit.buckets import bucket_of
 
 START_NS = 1_000_000_000_000
 SLICE_NS = 100_000_000

@@ -14,8 +14,7 @@ from typing import Any, NamedTuple
 import click
 import pytest
 
-from livedump import abi, doctor
-from livedump.cli import units
+from livedump import abi, doctor, units
 from livedump.cli.common import command_main, emit, json_option, spinner
 from livedump.cli.main import cli
 from livedump.cli.snapshot import STEPS

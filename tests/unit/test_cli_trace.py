@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from livedump import trace
+from livedump import flight, trace
 from livedump.analysis import assets
 from livedump.cli.common import command_main
 from livedump.cli.trace import main as cli
-from livedump.cli.trace import trigger
 from livedump.control import Status
 from livedump.errors import SessionError
 from livedump.trace.probe.points import Absent, Plan
@@ -178,7 +177,7 @@ def test_trigger_is_armed_before_anything_is_compiled(
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(trigger, "check_module", lambda: None)
+    monkeypatch.setattr(flight, "check_module", lambda: None)
     when = ("record", "--duration", "1", "-o", str(tmp_path / "r"), "--snapshot-when")
     assert run(*when, "p99(user)>2ms for 1s", "--max-snapshots", "2") == 0
     assert fake.trigger
@@ -289,9 +288,9 @@ def test_a_trigger_that_could_take_no_snapshot(
     """Better said before the moment than at it."""
     module = FakeModule(tmp_path / "proc")
     module.now = now
-    monkeypatch.setattr(trigger, "Control", module.control)
+    monkeypatch.setattr(flight, "Control", module.control)
     if not words:
-        trigger.check_module()
+        flight.check_module()
         return
     with pytest.raises(SessionError, match=words):
-        trigger.check_module()
+        flight.check_module()

@@ -7,7 +7,8 @@ from fractions import Fraction
 
 import pytest
 
-from livedump.conditions import COMPARED, NOW, Condition, ConditionError, Form, parse, quantile
+from livedump.conditions import COMPARED, NOW, Condition, ConditionError, Form, parse
+from livedump.metrics import quantile
 
 KINDS = ("user", "cow", "stop")
 

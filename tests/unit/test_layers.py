@@ -11,13 +11,17 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "livedump"
 
 #: Each part of the package, and what it may import of the others.
-BASE = {"__init__", "errors", "abi", "receipt", "conditions", "lockdown", "refusals"}
+BASE = {"__init__", "errors", "abi", "units", "kinds", "metrics", "receipt", "conditions"}
+BASE |= {"lockdown", "refusals"}
 ALLOWED = {
     "__init__": set(),
     "errors": set(),
     "abi": {"errors"},
-    "receipt": {"errors", "abi"},
-    "conditions": {"errors", "receipt"},
+    "units": set(),
+    "kinds": set(),
+    "metrics": set(),
+    "receipt": {"errors", "abi", "units"},
+    "conditions": {"errors", "units", "kinds", "metrics"},
     "lockdown": set(),
     "refusals": set(),
     "sums": set(),
@@ -31,14 +35,21 @@ ALLOWED = {
     "selftest": BASE | {"syscalls", "control", "kmod", "dump", "session"},
     "recording": BASE | {"sums"},
     "trace": BASE | {"sums", "syscalls", "control", "kmod", "dump", "recording"},
+    "flight": BASE | {"control", "session", "recording", "trace"},
     "analysis": BASE | {"sums", "dump", "recording"},
     "cli": BASE
     | {"control", "kmod", "dump", "session", "machine", "doctor", "selftest"}
-    | {"recording", "trace", "analysis"},
+    | {"recording", "trace", "flight", "analysis"},
 }
 
 #: The doctor reads the self-test's results.
 SEAMS = {("doctor", "selftest"): {"record"}}
+
+#: Inside a folder that has rooms: what each may import of the others, but for errors.
+INNER = {
+    "trace": {"probe": set(), "": {"probe"}},
+    "cli": {"trace": {""}, "": set()},
+}
 
 #: Outside libraries, and which part may import them at all.
 HOMES = {
@@ -115,6 +126,51 @@ def violations(sources: dict[str, str]) -> list[str]:
     return found
 
 
+def room_of(name: str) -> tuple[str, str]:
+    """``trace/probe/points.py`` -> ``("trace", "probe")``; in no room: ``("trace", "")``."""
+    folder, *rest = Path(name).parts
+    return folder, rest[0] if len(rest) > 1 else ""
+
+
+def inner_violations(sources: dict[str, str]) -> list[str]:
+    """Every import inside a folder that goes the wrong way between its rooms."""
+    found = []
+    for name, modules in edges(sources).items():
+        folder, room = room_of(name)
+        for other in modules:
+            elsewhere, target = room_of(other)
+            allowed = INNER.get(folder, {}).get(room, {""})
+            inside = folder == elsewhere and Path(other).name != "errors.py"
+            if inside and target != room and target not in allowed:
+                found.append(f"{name}: {room or folder} must not import {other}")
+    return found
+
+
+def edges(sources: dict[str, str]) -> dict[str, set[str]]:
+    """Which module of *sources* imports which, late or not."""
+    found: dict[str, set[str]] = {}
+    for name, text in sources.items():
+        found[name] = set()
+        for target, _late in imports(ast.parse(text)):
+            parts = target.split(".")[1:] if target.startswith("livedump.") else []
+            for length in (len(parts), len(parts) - 1):
+                path = "/".join(parts[:length])
+                if module := {f"{path}.py", f"{path}/__init__.py"} & sources.keys():
+                    found[name] |= module - {name}
+                    break
+    return found
+
+
+def circles(sources: dict[str, str]) -> list[set[str]]:
+    """Modules that import each other, however far around."""
+    left = edges(sources)
+    while free := {name for name, others in left.items() if not others & left.keys()}:
+        left = {name: others for name, others in left.items() if name not in free}
+    while free := left.keys() - set().union(*left.values()) if left else set():
+        left = {name: others for name, others in left.items() if name not in free}
+    return [set(left)] if left else []
+
+
 def package_sources() -> dict[str, str]:
     """All modules of the package."""
     return {
@@ -128,6 +184,18 @@ def test_imports_go_downward() -> None:
     sources = package_sources()
     assert "cli/main.py" in sources
     assert violations(sources) == []
+    assert inner_violations(sources) == []
+    assert circles(sources) == []
+
+
+def test_circles_and_rooms_are_seen() -> None:
+    a, b = "from livedump.a import y\n", "def f():\n    from livedump import b\n"
+    assert circles({"a.py": b, "b.py": a, "c.py": a}) == [{"a.py", "b.py"}]
+    assert circles({"a.py": "", "b.py": a}) == []
+    up = {"trace/top.py": "", "trace/probe/points.py": "from livedump.trace import top"}
+    assert inner_violations(up) == ["trace/probe/points.py: probe must not import trace/top.py"]
+    down = {"trace/top.py": "import livedump.trace.probe.points", "trace/probe/points.py": ""}
+    assert inner_violations(down) == []
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from livedump import abi, receipt
+from livedump.units import format_bytes, format_ns
 from tests.unit import images
 
 
@@ -109,13 +110,13 @@ def test_downtime_line_names_retries_and_nmis() -> None:
     ],
 )
 def test_format_ns(value: int, text: str) -> None:
-    assert receipt.format_ns(value) == text
+    assert format_ns(value) == text
 
 
 def test_format_bytes_and_pages() -> None:
-    assert receipt.format_bytes(0) == "0 B"
-    assert receipt.format_bytes(1 << 31) == "2.0 GiB"
-    assert receipt.format_bytes(3 << 40) == "3.0 TiB"
+    assert format_bytes(0) == "0 B"
+    assert format_bytes(1 << 31) == "2.0 GiB"
+    assert format_bytes(3 << 40) == "3.0 TiB"
     assert receipt.format_pages(524_288) == "524,288 (2.0 GiB)"
 
 

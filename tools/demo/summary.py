@@ -9,6 +9,7 @@ from typing import Any
 
 from livedump import receipt
 from livedump.dump.opened import OpenResult
+from livedump.units import format_ns
 from tools.vm import VmResult
 
 PHASES = ("prepare_ns", *(f"{name}_ns" for name in receipt.PHASES), "stop_ns")
@@ -107,9 +108,7 @@ def _openers(summary: dict[str, Any]) -> list[str]:
 def _latencies(summary: dict[str, Any]) -> list[str]:
     lines = ["  kind               count        p50        p99      p99.9        max"]
     for row in summary["faults"]:
-        cells = [
-            receipt.format_ns(row[name]) for name in ("p50_ns", "p99_ns", "p99.9_ns", "max_ns")
-        ]
+        cells = [format_ns(row[name]) for name in ("p50_ns", "p99_ns", "p99.9_ns", "max_ns")]
         lines.append(f"  {row['kind']:<14}{row['count']:>10,}" + "".join(f"{c:>11}" for c in cells))
     return lines
 

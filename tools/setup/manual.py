@@ -15,11 +15,11 @@ import click
 
 import livedump
 from livedump import conditions
-from livedump.analysis.alike import QUESTIONS
-from livedump.analysis.latency import KINDS
 from livedump.analysis.query import META_COLUMNS
 from livedump.cli.main import cli as livedump_cli
 from livedump.cli.trace.main import cli as trace_cli
+from livedump.kinds import KINDS, QUESTION_OF, UNTIMED
+from livedump.metrics import METRICS
 from livedump.recording.schema import TABLES
 
 #: Command -> the group of click's.
@@ -103,7 +103,7 @@ def roff(line: str) -> str:
 
 def trace_sections() -> str:
     """What other outputs refer to the manual for."""
-    kinds = ((kind, f"{what} (record --kind {QUESTIONS[kind]})") for kind, what in KINDS.items())
+    kinds = ((kind, f"{what} (record --kind {QUESTION_OF[kind]})") for kind, what in KINDS.items())
     tables = [(name, ROWS[name], ", ".join(columns)) for name, columns in TABLES.items()]
     tables.append(
         ("recordings", "The recordings themselves, for query only.", ", ".join(META_COLUMNS))
@@ -133,9 +133,9 @@ def _grammar() -> str:
 
 
 def _parts_of_conditions() -> Iterator[tuple[str, ...]]:
-    metrics = ", ".join(f"``{name}``" for name in conditions.METRICS)
+    metrics = ", ".join(f"``{name}``" for name in METRICS)
     yield "METRIC", f"A percentile like ``p50`` or ``p99.9``, {metrics}."
-    yield "KIND", f"See KINDS; {', '.join(conditions.UNTIMED)} has a count and a rate only."
+    yield "KIND", f"See KINDS; {', '.join(UNTIMED)} has a count and a rate only."
     yield "OP", "``>``, ``>=``, ``<`` or ``<=``."
     yield (
         "LIMIT",

@@ -100,7 +100,8 @@ def _compare(
     html: Path | None,
 ) -> tuple[Any, list[Any]]:
     from livedump import analysis
-    from livedump.conditions import UNTIMED, parse
+    from livedump.conditions import parse
+    from livedump.kinds import UNTIMED
 
     kinds_compared = tuple(kind for kind in analysis.KINDS if kind not in UNTIMED)
     parsed = [parse(text, kinds_compared) for text in conditions]
@@ -164,7 +165,7 @@ def _changes(comparison: Any) -> Iterable[Any]:
 
 def _stacks(comparison: Any) -> Iterable[Any]:
     from livedump.analysis.compare import FEW_SAMPLES
-    from livedump.conditions import rate_text
+    from livedump.units import format_rate
 
     few = False
     for kind, rows in comparison.stacks.items():
@@ -183,10 +184,10 @@ def _stacks(comparison: Any) -> Iterable[Any]:
             ),
             (
                 (
-                    rate_text(row["rate_a"]),
-                    rate_text(row["rate_b"]),
-                    rate_text(_us(row["stalled_a"])),
-                    rate_text(_us(row["stalled_b"])),
+                    format_rate(row["rate_a"]),
+                    format_rate(row["rate_b"]),
+                    format_rate(_us(row["stalled_a"])),
+                    format_rate(_us(row["stalled_b"])),
                     ("(few) " if row["few"] else "") + innermost(row["stack"]),
                 )
                 for row in rows

@@ -16,6 +16,7 @@ from livedump.cli.common import (
     examples,
     json_mode,
     json_option,
+    parsed,
     report_error,
     spinner,
 )
@@ -32,14 +33,14 @@ from livedump.cli.trace.options import (
     stop_on_signal,
 )
 from livedump.cli.trace.top import top
-from livedump.cli.trace.trigger import arm
-from livedump.cli.units import parse_duration_ms
 from livedump.errors import LivedumpError
-from livedump.recording.layout import QUESTIONS
+from livedump.flight import arm
+from livedump.kinds import QUESTIONS
 from livedump.recording.recover import open_recording
 from livedump.trace.probe.filters import Filter
 from livedump.trace.probe.options import Options, Stacks
 from livedump.trace.trigger import Trigger
+from livedump.units import parse_duration_ms
 
 #: Exit status when recording itself failed, so that it is not taken for the command's: as env(1)
 #: has it.
@@ -51,7 +52,7 @@ LOSSES = ("losses_total", "events_lost", "stacks_lost", "rows_lost")
 def _seconds(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
     if value is None:
         return None
-    if milliseconds := parse_duration_ms(value):
+    if milliseconds := parsed(parse_duration_ms, value):
         return milliseconds / 1000
     raise click.BadParameter("nothing can be recorded in no time")
 
@@ -186,7 +187,11 @@ def record(
     )
     try:
         target = dump if dump is not None else output.with_name(f"{output.name}.vmcore")
-        trigger = arm(conditions, config.questions, target, max_snapshots)
+        trigger = (
+            arm(conditions, config.questions, target, max_snapshots, _tell_trigger)
+            if conditions
+            else None
+        )
         with stop_on_signal() as stop:
             result = _record(config, stop, trigger)
     except LivedumpError as error:
@@ -230,6 +235,10 @@ def _record(config: Any, stop: threading.Event, trigger: Trigger | None = None) 
             click.echo(f"recording: {', '.join(plan.questions)}", err=True)
 
         return trace.record(config, stop, ready, recorder=recorder)
+
+
+def _tell_trigger(text: str) -> None:
+    click.echo(f"trigger: {text}", err=True)
 
 
 def _losses(meta: Mapping[str, Any]) -> str:

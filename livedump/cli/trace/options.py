@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 
 import click
 
-from livedump.recording.layout import QUESTIONS
+from livedump.kinds import QUESTIONS
 from livedump.trace.probe.filters import Filter, find_cgroup
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -7,12 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from livedump.analysis import Summary
-from livedump.analysis.latency import QUANTILES, kind_order
 from livedump.conditions import format_value
-from livedump.receipt import format_ns
+from livedump.kinds import kind_order
+from livedump.metrics import QUANTILES
 from livedump.recording.losses import count_losses, losses_text
 from livedump.recording.meta import filter_text
 from livedump.recording.schema import Row
+from livedump.units import format_ns
 
 
 def render(summary: Summary, width: int = 80) -> str:

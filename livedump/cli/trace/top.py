@@ -12,7 +12,7 @@ import click
 from livedump.cli.common import emit, examples, json_mode, json_option, spinner
 from livedump.cli.trace.options import by_option, chosen_options, questions_option, stop_on_signal
 from livedump.cli.trace.text import innermost, losses_line, render_parts, table, us
-from livedump.recording.layout import QUESTIONS
+from livedump.kinds import QUESTIONS
 from livedump.trace.probe.filters import Filter
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from enum import Enum
 from pathlib import Path
 
-from livedump.recording.layout import QUESTIONS
+from livedump.kinds import QUESTIONS
 from livedump.trace.errors import TraceError
 
 STEP = "resolve probe points"

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from livedump import syscalls
+from livedump.kinds import Kind, kind_name
 from livedump.recording.journal import EVENT_BYTES
 from livedump.recording.layout import (
     COMM_BYTES,
@@ -21,10 +22,8 @@ from livedump.recording.layout import (
     LOSS_NAMES,
     SPILLED,
     Counter,
-    Kind,
     Loss,
     StopSite,
-    kind_name,
 )
 from livedump.recording.rows import (
     CpuRow,

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from livedump.analysis.alike import QUESTIONS, differences, measured
-from livedump.analysis.latency import KINDS
+from livedump.analysis.alike import differences, measured
+from livedump.kinds import KINDS, QUESTION_OF
 from livedump.recording.store import Recording
 from tests.unit import samples
 
@@ -69,6 +69,6 @@ def test_what_both_lack_is_one_line() -> None:
 
 
 def test_a_kind_is_measured_where_its_question_was_answered() -> None:
-    assert set(QUESTIONS) == set(KINDS)
+    assert set(QUESTION_OF) == set(KINDS)
     assert measured(made(), "cow_copy")
     assert not measured(made(questions=["user"]), "cow_copy")

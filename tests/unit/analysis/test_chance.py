@@ -12,8 +12,7 @@ import pytest
 
 from livedump.analysis import chance
 from livedump.analysis.chance import Chance, TooLittle
-from livedump.analysis.latency import Bucket, percentile
-from livedump.conditions import quantile
+from livedump.metrics import Bucket, Values
 from tests.unit.analysis.bursts import InMemory, bursty
 
 METRICS = ("rate", "p50", "p90", "p99", "mean", "stalled")
@@ -26,12 +25,7 @@ def value(recording: InMemory, metric: str, seconds: int) -> float:
     table = recording.columns("slices").group_by(["bucket_low_ns", "bucket_high_ns"])
     total = table.aggregate([("count", "sum")]).sort_by("bucket_low_ns")
     rows = zip(*(column.to_pylist() for column in total.columns), strict=True)
-    buckets = [Bucket(*row) for row in rows]
-    count = sum(bucket.count for bucket in buckets)
-    stalled = sum(b.count * (b.low_ns + b.high_ns - 1) / 2 for b in buckets)
-    if share := quantile(metric):
-        return percentile(buckets, share)
-    return {"rate": count / seconds, "mean": stalled / count, "stalled": stalled / seconds}[metric]
+    return Values(tuple(Bucket(*row) for row in rows)).metric(metric, seconds)
 
 
 def intervals(

@@ -13,13 +13,15 @@ from livedump.analysis import KINDS, Verdict, compare, judge, render_html
 from livedump.analysis.compare import Change, UnmeasuredError, diff_tree
 from livedump.analysis.html import render_diff_html
 from livedump.analysis.summary import KindError
-from livedump.conditions import parse, rate_text
+from livedump.conditions import parse
 from livedump.recording import store
-from livedump.recording.buckets import bounds, bucket_of
+from livedump.recording.buckets import bounds
 from livedump.recording.schema import Row
 from livedump.recording.store import Recording
+from livedump.units import format_rate
 from tests.unit import samples
 from tests.unit.analysis.bursts import InMemory
+from tests.unit.buckets import bucket_of
 
 
 def recording(values: Iterable[int], seconds: int = 10, stacks: Iterable[Row] = ()) -> Recording:
@@ -192,7 +194,7 @@ def test_stacks_are_compared_by_rate() -> None:
     ],
 )
 def test_rare_is_not_nothing(number: float | None, text: str) -> None:
-    assert rate_text(number) == text
+    assert format_rate(number) == text
 
 
 def test_stacks_that_got_slower_at_the_same_rate_come_first() -> None:

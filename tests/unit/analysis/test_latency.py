@@ -3,49 +3,51 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
 from livedump import analysis
-from livedump.analysis.latency import QUANTILES, Bucket, percentile
+from livedump.metrics import QUANTILES, Bucket, Values
 from livedump.recording import store
-from livedump.recording.buckets import bounds, bucket_of
+from livedump.recording.buckets import values
 from tests.unit import samples
+from tests.unit.buckets import bucket_of
 
 
-def bucketed(values: list[int]) -> list[Bucket]:
-    """The histogram of *values*."""
-    counts: dict[int, int] = {}
-    for value in values:
-        counts[bucket_of(value)] = counts.get(bucket_of(value), 0) + 1
-    return [Bucket(*bounds(bucket), count) for bucket, count in sorted(counts.items())]
+def bucketed(numbers: list[int]) -> Values:
+    """The histogram of *numbers*."""
+    found = values(Counter(map(bucket_of, numbers)))
+    return replace(found, exact_max_ns=numbers[-1])
 
 
 @pytest.mark.parametrize("count", [1, 2, 9, 1000, 5003])
 @pytest.mark.parametrize("quantile", [*QUANTILES.values(), Fraction(1)])
 def test_percentile_is_within_the_error(count: int, quantile: Fraction) -> None:
     chance = random.Random(count)
-    values = sorted(int(chance.lognormvariate(9, 2)) for _ in range(count))
-    exact = values[max(0, -(-count * quantile.numerator // quantile.denominator) - 1)]
-    found = percentile(bucketed(values), quantile, values[-1])
+    numbers = sorted(int(chance.lognormvariate(9, 2)) for _ in range(count))
+    exact = numbers[max(0, -(-count * quantile.numerator // quantile.denominator) - 1)]
+    found = bucketed(numbers).quantile_ns(quantile)
     assert abs(found - exact) <= max(1, exact * 0.0323)
-    assert found <= values[-1]
+    assert found <= numbers[-1]
 
 
 def test_maximum_is_exact_and_never_exceeded() -> None:
-    buckets = [Bucket(1024, 1088, 3)]
-    assert percentile(buckets, Fraction(1), 1030) == 1030
-    assert percentile(buckets, Fraction(1, 2), 1030) == 1030
-    assert percentile(buckets, Fraction(1, 2)) == 1055
+    some = Values((Bucket(1024, 1088, 3),))
+    known = replace(some, exact_max_ns=1030)
+    assert known.quantile_ns(Fraction(1)) == known.max_ns == 1030
+    assert known.quantile_ns(Fraction(1, 2)) == 1030
+    assert some.quantile_ns(Fraction(1, 2)) == some.max_ns == 1055
 
 
 def test_nonsense_is_refused() -> None:
     with pytest.raises(ValueError):
-        percentile([], Fraction(1, 2))
-    with pytest.raises(ValueError):
-        percentile([Bucket(1, 2, 1)], Fraction(0))
+        Values((Bucket(1, 2, 1),)).quantile_ns(Fraction(0))
+    with pytest.raises(KeyError):
+        Values((Bucket(1, 2, 1),)).metric("p100", 1.0)
 
 
 def test_latencies_of_a_recording(tmp_path: Path) -> None:

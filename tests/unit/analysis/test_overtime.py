@@ -10,9 +10,10 @@ import pytest
 from livedump.analysis import overtime
 from livedump.analysis.overtime import OverTime, over_time
 from livedump.recording import store
-from livedump.recording.buckets import bounds, bucket_of
+from livedump.recording.buckets import bounds
 from livedump.recording.store import Recording
 from tests.unit import samples
+from tests.unit.buckets import bucket_of
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from livedump.recording.buckets import BUCKETS, bounds, bucket_of
+from livedump.recording.buckets import BUCKETS, bounds
+from tests.unit.buckets import bucket_of
 
 BPF = Path(__file__).resolve().parents[3] / "bpf"
 

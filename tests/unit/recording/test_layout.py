@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from livedump import abi
-from livedump.analysis.latency import KINDS
+from livedump.kinds import ABOUT, KINDS, Kind, kind_name
 from livedump.recording import layout
 from livedump.recording.schema import TABLES
 from livedump.trace.probe import options, programs
@@ -33,9 +33,9 @@ def c_enum(file: str, name: str, prefix: str) -> dict[str, int]:
 @pytest.mark.parametrize(
     ("file", "name", "prefix", "mirror"),
     [
-        ("common.h", "ld_kind", "LD_KIND_", layout.Kind),
-        ("common.h", "ld_loss", "LD_LOSS_", layout.Loss),
-        ("common.h", "ld_counter", "LD_COUNT_", layout.Counter),
+        ("abi.h", "ld_kind", "LD_KIND_", Kind),
+        ("abi.h", "ld_loss", "LD_LOSS_", layout.Loss),
+        ("abi.h", "ld_counter", "LD_COUNT_", layout.Counter),
         ("stop_machine.c", "ld_stop_site", "LD_STOP_", layout.StopSite),
     ],
 )
@@ -49,16 +49,16 @@ def test_enum_is_mirrored(file: str, name: str, prefix: str, mirror: type[IntEnu
 def test_everything_has_a_name() -> None:
     assert set(layout.COUNTER_NAMES) == set(layout.Counter)
     assert set(layout.LOSS_NAMES) == set(layout.Loss)
-    assert set(layout.QUESTION_OF) == set(layout.Kind)
+    assert set(ABOUT) == set(Kind)
     assert len(set(layout.COUNTER_NAMES.values())) == len(layout.Counter)
-    assert list(KINDS) == [layout.kind_name(kind) for kind in layout.Kind]
-    assert layout.kind_name(layout.Kind.COW_COPY) == "cow_copy"
-    assert layout.kind_name(99) == "99"
+    assert list(KINDS) == [kind_name(kind) for kind in Kind]
+    assert kind_name(Kind.COW_COPY) == "cow_copy"
+    assert kind_name(99) == "99"
 
 
 def test_every_loss_is_what_the_header_says() -> None:
     """Those that are "counted, but not under ..." are no lost events; all others are."""
-    header = (ROOT / "bpf" / "common.h").read_text()
+    header = (ROOT / "bpf" / "abi.h").read_text()
     said = dict(re.findall(r"LD_LOSS_(\w+),\s+/\* (.*?) \*/", header))
     assert set(said) == {loss.name for loss in layout.Loss}
     counted = {layout.Loss[name] for name, text in said.items() if text.startswith("counted")}
@@ -70,7 +70,7 @@ def test_every_loss_is_what_the_header_says() -> None:
 
 
 def test_constants_of_the_header() -> None:
-    header = (ROOT / "bpf" / "common.h").read_text()
+    header = (ROOT / "bpf" / "abi.h").read_text()
     found = re.search(r"#define LD_CELL_KINDS (\w+)", header)
     assert found and int(found[1]) == layout.CELL_KINDS
     found = re.search(r"#define LD_SPILLED \(1 << (\d+)\)", header)
@@ -78,7 +78,7 @@ def test_constants_of_the_header() -> None:
 
 
 def test_choices_of_stacks_are_the_header_s() -> None:
-    header = (ROOT / "bpf" / "common.h").read_text()
+    header = (ROOT / "bpf" / "abi.h").read_text()
     found = dict(re.findall(r"#define LD_STACKS_(\w+) (\d+)\n", header))
     assert {stacks.name for stacks in options.Stacks} <= set(found)
     for stacks in options.Stacks:
@@ -87,14 +87,14 @@ def test_choices_of_stacks_are_the_header_s() -> None:
 
 
 def test_limits_exist_in_the_header() -> None:
-    header = (ROOT / "bpf" / "common.h").read_text()
+    header = (ROOT / "bpf" / "abi.h").read_text()
     assert set(re.findall(r"#define (LD_MAX_\w+|LD_RING_PAGES)", header)) == set(
         options.LIMITS.values()
     )
 
 
 def test_batches_are_the_header_s() -> None:
-    header = (ROOT / "bpf" / "common.h").read_text()
+    header = (ROOT / "bpf" / "abi.h").read_text()
     assert re.findall(r"#define LD_BATCH (\d+)", header) == [str(layout.BATCH)]
 
 

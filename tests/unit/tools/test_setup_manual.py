@@ -12,8 +12,9 @@ from pathlib import Path
 import click
 import pytest
 
-from livedump.analysis.latency import KINDS
-from livedump.conditions import METRICS, NOW, parse
+from livedump.conditions import NOW, parse
+from livedump.kinds import KINDS
+from livedump.metrics import METRICS
 from livedump.recording.schema import TABLES
 from tools.setup import manual
 

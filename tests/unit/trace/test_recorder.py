@@ -17,10 +17,11 @@ import pytest
 from livedump import trace
 from livedump.cli.trace import main as cli
 from livedump.errors import LivedumpError
+from livedump.kinds import Kind
 from livedump.recording import store
-from livedump.recording.buckets import BUCKETS, bucket_of
+from livedump.recording.buckets import BUCKETS
 from livedump.recording.errors import RecordingError
-from livedump.recording.layout import CELL_KINDS, Kind, Loss
+from livedump.recording.layout import CELL_KINDS, Loss
 from livedump.recording.rows import (
     Drained,
     Histogram,
@@ -38,6 +39,7 @@ from livedump.trace.names import STACK_LOST
 from livedump.trace.probe.options import Options
 from livedump.trace.probe.points import Attach, Plan, Probe
 from livedump.trace.recorder import Recorder
+from tests.unit.buckets import bucket_of
 
 PLAN = Plan(
     ("user",), (Probe("user_latency", "user", Attach.KPROBE_PAIR, "handle_mm_fault", "why"),)

@@ -10,13 +10,15 @@ from threading import Event
 
 import pytest
 
-from livedump.recording.buckets import BUCKETS, bucket_of
-from livedump.recording.layout import CELL_KINDS, Kind, Loss, cell_what
+from livedump.kinds import Kind
+from livedump.recording.buckets import BUCKETS
+from livedump.recording.layout import CELL_KINDS, Loss, cell_what
 from livedump.recording.rows import Drained, LossRow, StackRow
 from livedump.trace.names import STACK_LOST, Names, fold
 from livedump.trace.pump import Pump
 from livedump.trace.symbols import Symbols
 from livedump.trace.timeline import RECENT_S, Timeline
+from tests.unit.buckets import bucket_of
 
 SLICE_NS = 100_000_000
 BUCKET = bucket_of(5000)

@@ -21,8 +21,9 @@ import pytest
 from livedump.cli.common import command_main
 from livedump.cli.trace import main as cli
 from livedump.cli.trace.top import text
-from livedump.recording.buckets import BUCKETS, bucket_of
-from livedump.recording.layout import CELL_KINDS, Kind, Loss
+from livedump.kinds import Kind
+from livedump.recording.buckets import BUCKETS
+from livedump.recording.layout import CELL_KINDS, Loss
 from livedump.recording.rows import Drained, LossRow, Place, StackRow
 from livedump.trace.errors import TraceError
 from livedump.trace.names import Names
@@ -31,6 +32,7 @@ from livedump.trace.probe.points import Plan
 from livedump.trace.symbols import Symbols
 from livedump.trace.timeline import Timeline
 from livedump.trace.top import View, look, watch
+from tests.unit.buckets import bucket_of
 from tests.unit.trace.test_recorder import PLAN, FakePrograms
 
 SLICE_NS = 100_000_000

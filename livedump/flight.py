@@ -1,18 +1,17 @@
-"""``livedump-trace record --snapshot-when``: a snapshot and a dump of the moment that mattered."""
+"""The flight recorder: a snapshot and a dump when a condition holds, while recording goes on."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-import click
 
 from livedump import refusals
 from livedump.conditions import NOW, Condition, ConditionError, parse
 from livedump.control import Control
 from livedump.errors import SessionError
-from livedump.recording.layout import Kind, kind_name
+from livedump.kinds import QUESTION_OF
 from livedump.session import Session
 from livedump.trace.trigger import Trigger
 
@@ -25,9 +24,7 @@ def read_conditions(texts: tuple[str, ...], questions: tuple[str, ...]) -> list[
     :param questions: that are recorded
     :raises livedump.errors.LivedumpError: a condition cannot be read, or can never hold
     """
-    from livedump.recording.layout import QUESTION_OF
-
-    kinds = tuple(kind_name(kind) for kind in Kind if QUESTION_OF[kind] in questions)
+    kinds = tuple(kind for kind, question in QUESTION_OF.items() if question in questions)
     conditions = [parse(text, kinds, NOW) for text in texts]
     for condition in conditions:
         if condition.metric == "count":
@@ -94,11 +91,18 @@ def take(file: Path) -> dict[str, Any]:
 
 
 def arm(
-    texts: tuple[str, ...], questions: tuple[str, ...], target: Path, most: int
-) -> Trigger | None:
-    """The trigger that the options ask for; None: none was asked for."""
-    if not texts:
-        return None
+    texts: tuple[str, ...],
+    questions: tuple[str, ...],
+    target: Path,
+    most: int,
+    tell: Callable[[str], None],
+) -> Trigger:
+    """A trigger that takes a snapshot when one of the conditions holds, if the module could now.
+
+    :param target: see :func:`dump_files`
+    :param tell: what it does, in words
+    :raises livedump.errors.LivedumpError: it never could
+    """
     conditions = read_conditions(texts, questions)
     files = dump_files(target, most)
     check_module()
@@ -106,5 +110,5 @@ def arm(
         conditions,
         lambda number: take(files[number - 1]),
         most=most,
-        tell=lambda text: click.echo(f"trigger: {text}", err=True),
+        tell=tell,
     )
