@@ -10,6 +10,7 @@
   facts(byId("facts"), [
     ["Recorded", start.toISOString().replace("T", " ").slice(0, 19) + " UTC"],
     ["Duration", ns(data.duration_ns)],
+    ["Suspended meanwhile", data.suspended_ns && ns(data.suspended_ns)],
     ["Command", meta.command && meta.command.argv.join(" ")],
     ["Exit status", meta.command && meta.command.status],
     ["Only faults of", Object.entries(meta.options.filter || {}).map(([what, whom]) => `${what} ${whom}`).join(", ")],

@@ -14,6 +14,7 @@ from livedump.analysis.receipt import Receipt, fault_check, receipts
 from livedump.errors import LivedumpError
 from livedump.kinds import UNTIMED, kind_order
 from livedump.recording.losses import count_losses, losses_text
+from livedump.recording.meta import suspended_ns
 from livedump.recording.schema import Row
 from livedump.recording.store import Recording
 
@@ -74,6 +75,11 @@ class Summary:
         return losses_text(self.loss_counts)
 
     @property
+    def suspended_ns(self) -> int:
+        """How long the machine slept meanwhile, which is in no other time here."""
+        return suspended_ns(self.meta)
+
+    @property
     def unmeasured(self) -> list[str]:
         """Losses that could not be counted, in words."""
         return list(self.meta["unmeasured"])
@@ -100,6 +106,7 @@ class Summary:
         return {
             "meta": self.meta,
             "duration_ns": self.duration_ns,
+            "suspended_ns": self.suspended_ns,
             **self.loss_counts,
             "losses": self.losses,
             "loss_slices": self.loss_slices,

@@ -26,8 +26,8 @@ _RULES: dict[str, Any] = {
     "memory_bytes": _COUNT,
     "versions": {"livedump": str},
     "clocks": {
-        "start": {"realtime_ns": _TIME, "monotonic_ns": _TIME},
-        "end": {"monotonic_ns": _TIME},
+        "start": {"realtime_ns": _TIME, "monotonic_ns": _TIME, "boottime_ns?": _TIME},
+        "end": {"monotonic_ns": _TIME, "boottime_ns?": _TIME},
     },
     "slice_ns": range(1, 1 << 63),
     "ended_by": str,
@@ -55,6 +55,9 @@ _RULES: dict[str, Any] = {
     "tables": dict,
 }
 
+#: Less is how exactly clocks can be read.
+_SHORTEST_SLEEP_NS = 10_000_000
+
 #: As many as the column ``slice`` can number.
 _MOST_SLICES = 1 << 32
 
@@ -63,6 +66,17 @@ def lasted_ns(meta: Mapping[str, Any]) -> int:
     """How long the recording lasted."""
     clocks = meta["clocks"]
     return int(clocks["end"]["monotonic_ns"]) - int(clocks["start"]["monotonic_ns"])
+
+
+def suspended_ns(meta: Mapping[str, Any]) -> int:
+    """How long the machine slept meanwhile: no clock of the recording's went on."""
+    passed = [
+        clock["boottime_ns"] - clock["monotonic_ns"] if "boottime_ns" in clock else None
+        for clock in (meta["clocks"]["start"], meta["clocks"]["end"])
+    ]
+    before, after = passed
+    slept = after - before if before is not None and after is not None else 0
+    return slept if slept >= _SHORTEST_SLEEP_NS else 0
 
 
 def filter_text(chosen: dict[str, Any]) -> str:

@@ -107,6 +107,7 @@ class Recorder:
         self._checkpoints: Checkpoints | None = None
         self._worth = False
         self._start: dict[str, int] = {}
+        self._end: dict[str, int] = {}  # once it is over
 
     def __enter__(self) -> Recorder:
         return self
@@ -157,7 +158,7 @@ class Recorder:
             watchers=(*self._watchers, self._checkpoints.watch),
             tell=self._tell,
         )
-        self._start = {**clocks(), "monotonic_ns": self._programs.begin()}
+        self._start = clocks(self._programs.begin())
         self._pump.start()
         if self.config.ready_file is not None:
             self.config.ready_file.touch()
@@ -173,7 +174,7 @@ class Recorder:
             raise TraceError("not started", step="record")
         if self._trigger:
             self._trigger.close()
-        self._programs.end()
+        self._end = clocks(self._programs.end())
         self._pump.finish()
         kept = self._checkpoints
         kept.end()
@@ -224,7 +225,7 @@ class Recorder:
 
     def _content(self, ended_by: str, command_status: int | None) -> Content:
         assert self._programs and self._pump and self._checkpoints and self._names is not None
-        end = clocks()
+        end = self._end or clocks()
         data = self._programs.read()
         kept = self._checkpoints.journal
         data.losses += kept.losses()

@@ -186,6 +186,15 @@ def test_slices_come_to_the_totals(run: Run) -> None:
 
 
 @pytest.mark.smoke
+def test_wall_time_is_the_module_s_own(run: Run) -> None:
+    """Clocks in meta.json are of one instant each: the stop's time of day is as in the receipt."""
+    start = run.recording.meta["clocks"]["start"]
+    [row] = run.recording.tables["snapshots"]
+    said = start["realtime_ns"] + row["instant_monotonic_ns"] - start["monotonic_ns"]
+    assert abs(said - run.printed["taken"]["instant_realtime_ns"]) <= 100_000
+
+
+@pytest.mark.smoke
 def test_every_fault_is_an_event(run: Run) -> None:
     table = run.recording.columns("events")
     assert not run.table("losses", what="ring buffer full")

@@ -94,6 +94,9 @@ def _head(summary: Summary) -> Iterable[Any]:
         yield f"command: {' '.join(meta['command']['argv'])} (exit {meta['command']['status']})"
     if meta["ended_by"] == "killed":
         yield "the recorder was killed: this is what it had written until then"
+    if summary.suspended_ns:
+        slept = format_ns(summary.suspended_ns)
+        yield f"the machine slept meanwhile, for {slept}: nothing of that is here"
     if chosen := meta["options"].get("filter"):
         yield f"faults of {filter_text(chosen)} only"
     yield ""

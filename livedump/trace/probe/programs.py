@@ -92,8 +92,8 @@ class Programs(Protocol):
     def begin(self) -> int:
         """Start to count; CLOCK_MONOTONIC, ns, at which the first time slice begins."""
 
-    def end(self) -> None:
-        """Stop to count, everything at the same moment."""
+    def end(self) -> int:
+        """Stop to count, everything at the same moment: CLOCK_MONOTONIC, ns."""
 
     def now(self) -> int:
         """The time slice of this moment; after :meth:`end`, of that one."""
@@ -163,7 +163,7 @@ class BccPrograms:
         self._set_window(self._start_ns)
         return self._start_ns
 
-    def end(self) -> None:
+    def end(self) -> int:
         """See :class:`Programs`."""
         self._set_window(0)
         self._end_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
@@ -172,6 +172,7 @@ class BccPrograms:
         await_programs()
         self._final = self._since_begin([*missed, *self._without_slice()])
         self._ended = True
+        return self._end_ns
 
     def now(self) -> int:
         """See :class:`Programs`."""

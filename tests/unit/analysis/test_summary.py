@@ -149,6 +149,17 @@ def test_what_a_trigger_did_is_said(recording: Recording) -> None:
     assert "the recorder was killed" in text
 
 
+def test_a_suspend_is_said(recording: Recording) -> None:
+    for clock, ahead in (("start", 5), ("end", 8 * 3600 + 5)):
+        times = recording.meta["clocks"][clock]
+        times["boottime_ns"] = times["monotonic_ns"] + ahead * 10**9
+    summary = analysis.summarize(recording)
+    assert summary.to_dict()["suspended_ns"] == 8 * 3600 * 10**9
+    assert "the machine slept meanwhile, for 28800.0 s" in render(summary)
+    recording.meta["clocks"]["end"]["boottime_ns"] = times["monotonic_ns"] + 5 * 10**9 + 4_000_000
+    assert "slept" not in render(analysis.summarize(recording)), "that is how clocks are read"
+
+
 def test_hot_pages_and_what_they_were(recording: Recording) -> None:
     text = render(analysis.summarize(recording))
     assert "Hottest pages\n" in text and re.search(r"^ *0x1234 +3 +9.0$", text, re.MULTILINE)

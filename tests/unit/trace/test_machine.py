@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from pathlib import Path
 
 import pytest
 
 from livedump import lockdown
+from livedump.trace import machine
 from livedump.trace.errors import TraceError
 from livedump.trace.probe import loader
 
@@ -75,3 +77,26 @@ def test_lockdown_that_allows_kprobes(root: Path) -> None:
 def test_lockdown_that_cannot_be_told(root: Path) -> None:
     (root / lockdown.PATH).unlink()
     loader.check_machine(root)
+
+
+def test_clocks_are_read_at_one_instant() -> None:
+    """Also where reading them is interrupted now and then."""
+    for _ in range(20):
+        before = time.clock_gettime_ns(time.CLOCK_REALTIME)
+        found = machine.clocks()
+        after = time.clock_gettime_ns(time.CLOCK_REALTIME)
+        assert before <= found["realtime_ns"] <= after
+    apart = [
+        (clock["realtime_ns"] - clock["monotonic_ns"], clock["boottime_ns"] - clock["monotonic_ns"])
+        for clock in (machine.clocks() for _ in range(20))
+    ]
+    for column in zip(*apart, strict=True):
+        assert max(column) - min(column) < 100_000
+
+
+def test_clocks_of_a_moment_ago() -> None:
+    now = machine.clocks()
+    then = machine.clocks(now["monotonic_ns"] - 5_000_000)
+    assert then["monotonic_ns"] == now["monotonic_ns"] - 5_000_000
+    for name in ("realtime_ns", "boottime_ns"):
+        assert abs(now[name] - 5_000_000 - then[name]) < 100_000

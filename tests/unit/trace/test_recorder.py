@@ -109,9 +109,10 @@ class FakePrograms:
     def events(self, keep: Callable[[bytes], None]) -> None:
         """None."""
 
-    def end(self) -> None:
+    def end(self) -> int:
         """Counted."""
         self.calls.append("end")
+        return time.clock_gettime_ns(time.CLOCK_MONOTONIC)
 
     def addresses(self, stack: int) -> tuple[int, ...]:
         """Its number."""
