@@ -32,6 +32,7 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from livedump.errors import LivedumpError
+from livedump.text import printable, printable_lines
 
 EXIT_ERROR = 1
 EXIT_USAGE = 2
@@ -81,7 +82,13 @@ def emit(data: Mapping[str, Any], text: str | Callable[[], str]) -> None:
     if json_mode():
         click.echo(json.dumps(data))
     else:
-        click.echo(text if isinstance(text, str) else text())
+        say(text if isinstance(text, str) else text())
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print lines, with nothing in them that the terminal would obey: they may hold names that
+    others chose."""
+    click.echo(printable_lines(text), err=err)
 
 
 def parsed(parse: Callable[[str], T], text: str) -> T:
@@ -97,11 +104,22 @@ def examples(*lines: str) -> str:
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
+def file_error(error: OSError) -> LivedumpError:
+    """Of a file or folder that cannot be looked at, however it came to be named."""
+    name = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else error.filename
+    remedy = {
+        errno.EACCES: "Run as who may read it, e.g. with sudo",
+        errno.EPERM: "Run as who may read it, e.g. with sudo",
+        errno.ENAMETOOLONG: "Give a shorter name",
+    }.get(error.errno or 0, "")
+    return LivedumpError(f"{name}: {error.strerror}", step="look at file", remedy=remedy)
+
+
 def report_error(error: LivedumpError, program: str) -> None:
     """Write *error* as one line on standard error; with ``--json`` also as an object on stdout."""
     if json_mode():
         click.echo(json.dumps({"error": error.to_dict()}))
-    click.echo(f"{program}: error: {error}", err=True)
+    say(printable(f"{program}: error: {error}"), err=True)
 
 
 @contextmanager
@@ -141,7 +159,10 @@ def _run(group: click.Command, program: str, argv: Sequence[str] | None, obj: ob
     except BrokenPipeError:
         return _give_output_up(EXIT_PIPE)
     except OSError as error:
-        if error.filename is not None or error.errno not in _OUTPUT_ERRORS:
+        if error.filename is not None:
+            report_error(file_error(error), program)
+            return EXIT_ERROR
+        if error.errno not in _OUTPUT_ERRORS:
             raise  # not of standard output
         with suppress(OSError):  # it may be the same full disk
             click.echo(f"{program}: error: write standard output: {error.strerror}", err=True)

@@ -21,6 +21,7 @@ from livedump.recording.losses import NOT_WRITTEN_EVENTS, NOT_WRITTEN_SLICES
 from livedump.recording.rows import Drained, LossRow, Place
 from livedump.recording.schema import Row
 from livedump.sums import add_up
+from livedump.text import storable
 
 CELLS, STACKS, EVENTS = "cells.raw", "stacks.raw", "events.raw"
 NAMES, LOSSES = "names.jsonl", "losses.jsonl"
@@ -180,7 +181,7 @@ class Journal:
     def _number(self, name: str) -> int:
         if name not in self._numbers:
             self._numbers[name] = len(self._numbers)
-            self._fresh.append(name)
+            self._fresh.append(storable(name))
         return self._numbers[name]
 
     def _append(self, name: str, data: bytes) -> bool:

@@ -29,6 +29,10 @@ from livedump.recording.schema import (
     Row,
     Table,
 )
+from livedump.text import storable
+
+#: Of a recording's name: beside it lie folders whose names are somewhat longer, of 255 at most.
+MOST_BYTES = 220
 
 _WRITE = "write recording"
 _READ = "read recording"
@@ -67,6 +71,12 @@ def check_output(path: Path, *, force: bool) -> None:
     """
     if not path.parent.is_dir():
         raise RecordingError(f"{path.parent} is not a folder", step=_WRITE)
+    if len(os.fsencode(path.name)) > MOST_BYTES:
+        raise RecordingError(
+            f"{path.name} is too long for a name",
+            step=_WRITE,
+            remedy=f"Give one of at most {MOST_BYTES} bytes",
+        )
     if not os.path.lexists(path):
         return
     if not force:
@@ -320,16 +330,26 @@ def _part(name: str, rows: Sequence[Row]) -> Any:
     schema = _schema(name)
     return pyarrow.table(
         {
-            column: pyarrow.array([row.get(column) for row in rows], schema.field(column).type)
+            column: _array([row.get(column) for row in rows], schema.field(column).type)
             for column in TABLES[name]
         }
     )
 
 
+def _array(values: list[Any], kind: Any) -> Any:
+    """Of pyarrow; one bad name must not cost the recording."""
+    import pyarrow
+
+    try:
+        return pyarrow.array(values, kind)
+    except UnicodeEncodeError:
+        return pyarrow.array([v if v is None else storable(v) for v in values], kind)
+
+
 def _same(value: str, rows: int) -> Any:
     import pyarrow
 
-    return pyarrow.array([value]).take(pyarrow.array([0] * rows, pyarrow.int32()))
+    return pyarrow.array([storable(value)]).take(pyarrow.array([0] * rows, pyarrow.int32()))
 
 
 def _sync(path: Path) -> None:

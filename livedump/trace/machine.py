@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import livedump
+from livedump.text import storable
 from livedump.trace.probe import loader
 
 #: Clocks are read so often; the time that was least interrupted counts.
@@ -44,7 +45,7 @@ def machine() -> dict[str, Any]:
     """Where the recording is made."""
     uname = platform.uname()
     return {
-        "host": uname.node,
+        "host": storable(uname.node),
         "boot_id": _text("/proc/sys/kernel/random/boot_id"),
         "kernel": {
             "release": uname.release,

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from livedump.cli.common import emit, examples, json_option, spinner
+from livedump.cli.common import emit, examples, json_option, say, spinner
 from livedump.cli.trace.text import pages_table, render_parts, table, top_of, us
 from livedump.recording.recover import open_recording
 
@@ -51,7 +51,7 @@ def annotate(directory: Path, vmcore: Path, vmlinux: Path | None) -> None:
     with spinner("naming pages"):
         found = name_pages(recording, vmcore, vmlinux)
     if found.remark:
-        click.echo(f"livedump-trace: note: {found.remark}", err=True)
+        say(f"livedump-trace: note: {found.remark}", err=True)
     emit(found.to_dict(), lambda: render_parts(_parts(found)))
 
 

@@ -12,9 +12,10 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from livedump.cli.common import emit, examples, json_mode, json_option
+from livedump.cli.common import emit, examples, json_mode, json_option, say
 from livedump.cli.trace.options import by_option, kinds_option
 from livedump.recording.recover import open_recording
+from livedump.text import printable
 
 FORMATS = ("folded", "speedscope", "perfetto", "openmetrics", "parquet")
 
@@ -68,16 +69,19 @@ def _tell_losses(folders: Sequence[Path]) -> None:
     lossy = [(folder, counts) for folder, counts in found if counts["losses_total"]]
     for folder, counts in lossy[:TOLD]:
         lost = "LOST" if counts["events_lost"] else "note"
-        click.echo(f"livedump-trace: {lost}: {folder}: {losses_text(counts)}", err=True)
+        say(f"livedump-trace: {lost}: {folder}: {losses_text(counts)}", err=True)
     if len(lossy) > TOLD:
         more = f"{len(lossy) - TOLD} more have losses: see the table losses"
-        click.echo(f"livedump-trace: note: {more}", err=True)
+        say(f"livedump-trace: note: {more}", err=True)
 
 
 def _print_csv(result: Any) -> None:
+    """Exact, but where a terminal would obey."""
     out = csv.writer(sys.stdout)
-    out.writerow(result.columns)
-    out.writerows(result.rows)
+    rows = [result.columns, *result.rows]
+    if sys.stdout.isatty():
+        rows = [[_cell(value) for value in row] for row in rows]
+    out.writerows(rows)
 
 
 def _table(result: Any) -> str:
@@ -88,7 +92,7 @@ def _table(result: Any) -> str:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for index, name in enumerate(result.columns):
         numeric = all(isinstance(row[index], int | float | None) for row in result.rows)
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+        table.add_column(printable(name), justify="right" if numeric else "left", overflow="fold")
     for row in result.rows:
         table.add_row(*(_cell(value) for value in row))
     out = io.StringIO()
@@ -99,7 +103,7 @@ def _table(result: Any) -> str:
 
 
 def _cell(value: object) -> str:
-    return "" if value is None else str(value)
+    return "" if value is None else printable(str(value))
 
 
 @click.command(
@@ -164,7 +168,7 @@ def _export_parquet(directories: Sequence[Path], output: Path | None) -> None:
     _recover(directories)
     files = sum(len(analysis.export.parquet(folder, output)) for folder in directories)
     _tell_losses(directories)
-    click.echo(f"exported: {output} ({files} files)", err=True)
+    say(f"exported: {output} ({files} files)", err=True)
 
 
 def _export_file(
@@ -178,7 +182,7 @@ def _export_file(
     _tell_losses([directory])
     if output is not None:
         analysis.export.write(output, content)
-        click.echo(f"exported: {output}", err=True)
+        say(f"exported: {output}", err=True)
     elif isinstance(content, str):
         click.echo(content, nl=False)
     elif sys.stdout.isatty():

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from livedump.cli.common import EXIT_USAGE, emit, examples, json_option, report_error
+from livedump.cli.common import EXIT_USAGE, emit, examples, file_error, json_option, report_error
 from livedump.cli.trace.options import kinds_option
 from livedump.cli.trace.text import innermost, render_parts, table
 from livedump.errors import LivedumpError
@@ -84,6 +84,8 @@ def diff(
 
 def _trouble(error: Exception) -> int:
     """One line for whatever went wrong."""
+    if isinstance(error, OSError) and error.filename is not None:
+        error = file_error(error)
     if not isinstance(error, LivedumpError):
         cause = f"unexpected {type(error).__name__}: {error}"
         error = LivedumpError(cause, step="compare", remedy="This is a bug: please report it")

@@ -18,6 +18,7 @@ from livedump.cli.common import (
     json_option,
     parsed,
     report_error,
+    say,
     spinner,
 )
 from livedump.cli.dump import EXIT_INCOMPLETE
@@ -212,7 +213,7 @@ def record(
             }
             emit(data, text)
         else:
-            click.echo(text, err=True)
+            say(text, err=True)
         whole = all(fired["done"].get("verdict") == "complete" for fired in meta["triggers"])
         ctx.exit(result.status or (0 if whole else EXIT_INCOMPLETE))
 
@@ -222,7 +223,7 @@ def _record(config: Any, stop: threading.Event, trigger: Trigger | None = None) 
     from livedump.trace.probe.points import Plan
 
     def tell(text: str) -> None:
-        click.echo(f"livedump-trace: warning: {text}", err=True)
+        say(f"livedump-trace: warning: {text}", err=True)
 
     recorder = trace.Recorder(config, trigger=trigger, tell=tell)
     with ExitStack() as attaching:
@@ -231,14 +232,14 @@ def _record(config: Any, stop: threading.Event, trigger: Trigger | None = None) 
         def ready(plan: Plan) -> None:
             attaching.close()  # before the command prints
             for absent in plan.absent:
-                click.echo(f"not recorded: {absent.name}: {absent.reason}", err=True)
-            click.echo(f"recording: {', '.join(plan.questions)}", err=True)
+                say(f"not recorded: {absent.name}: {absent.reason}", err=True)
+            say(f"recording: {', '.join(plan.questions)}", err=True)
 
         return trace.record(config, stop, ready, recorder=recorder)
 
 
 def _tell_trigger(text: str) -> None:
-    click.echo(f"trigger: {text}", err=True)
+    say(f"trigger: {text}", err=True)
 
 
 def _losses(meta: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from livedump.metrics import QUANTILES
 from livedump.recording.losses import count_losses, losses_text
 from livedump.recording.meta import filter_text
 from livedump.recording.schema import Row
+from livedump.text import printable
 from livedump.units import format_ns
 
 
@@ -42,7 +43,7 @@ def render_parts(items: Iterable[Any], width: int = 80) -> str:
     out = io.StringIO()
     console = Console(file=out, width=width, highlight=False, markup=False, emoji=False)
     for item in items:
-        console.print(item)
+        console.print(printable(item) if isinstance(item, str) else item)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
 
 
@@ -58,9 +59,9 @@ def table(title: str, columns: Sequence[tuple[str, bool]], rows: Iterable[Sequen
             header, justify="right" if numeric else "left", no_wrap=numeric, overflow="fold"
         )
     for row in rows:
-        made.add_row(*row)
+        made.add_row(*map(printable, row))
     # A title of Table's own is wrapped where the table ends.
-    return Group(title, made) if title else made
+    return Group(printable(title), made) if title else made
 
 
 #: Rows of a table of stacks, of pages, and of stops; CPUs of each kind.

@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
+
+from livedump.text import storable
+
+#: How the kernel writes blanks in the list of mounts.
+_OCTAL = re.compile(rb"\\([0-7]{3})")
+
+
+def _byte(octal: re.Match[bytes]) -> bytes:
+    return bytes([int(octal[1], 8) & 0xFF])
 
 
 class Cgroups:
@@ -16,8 +26,10 @@ class Cgroups:
     """
 
     def __init__(self, mounts: Path = Path("/proc/self/mounts")) -> None:
-        fields = (line.split() for line in mounts.read_text().splitlines())
-        self._root = next((mount for _, mount, kind, *_ in fields if kind == "cgroup2"), None)
+        fields = (line.split(b" ") for line in mounts.read_bytes().splitlines())
+        roots = (mount for _, mount, kind, *_ in fields if kind == b"cgroup2")
+        found = next(roots, None)
+        self._root = None if found is None else os.fsdecode(_OCTAL.sub(_byte, found))
         self._found: dict[int, str] = {}
 
     def names(self, numbers: Iterable[int]) -> dict[int, str]:
@@ -36,4 +48,5 @@ class Cgroups:
                 number = os.stat(folder).st_ino
             except OSError:
                 continue  # gone meanwhile
-            self._found[number] = f"/{os.path.relpath(folder, root)}".removesuffix("/.") or "/"
+            name = f"/{os.path.relpath(folder, root)}".removesuffix("/.") or "/"
+            self._found[number] = storable(name)

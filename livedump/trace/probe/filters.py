@@ -5,17 +5,23 @@ Stops of the machine and snapshots are everybody's, and always recorded.
 
 from __future__ import annotations
 
+import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from livedump.recording.layout import COMM_BYTES
+from livedump.text import storable
 from livedump.trace.errors import TraceError
 
 STEP = "choose tasks"
 
 #: Where cgroup v2 is mounted; alone, or beside version 1.
 CGROUPS = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified"))
+
+#: The PID namespace that the kernel began with (PROC_PID_INIT_INO).
+INITIAL_NAMESPACE = 0xEFFFFFFC
 
 #: Room in the map ``wanted_pids`` of bpf/filter.h.
 MAX_PIDS = 1024
@@ -42,14 +48,13 @@ class Filter:
 
         :raises TraceError: a process or cgroup is not there, or a name cannot be one
         """
+        if self.pids:
+            _check_namespace(proc)
         for pid in self.pids:
-            if not (proc / str(pid)).is_dir():
-                raise TraceError(
-                    f"no process {pid}", step=STEP, remedy="Give one that runs, see: pgrep -l NAME"
-                )
+            _check_process(pid, proc)
         if len(self.pids) > MAX_PIDS:
             raise TraceError(f"more than {MAX_PIDS} processes", step=STEP, remedy="Use a cgroup")
-        if self.comm is not None and not 0 < len(self.comm.encode()) < COMM_BYTES:
+        if self.comm is not None and not 0 < len(os.fsencode(self.comm)) < COMM_BYTES:
             raise TraceError(
                 f"{self.comm!r} is no task's name: the kernel keeps 1 to {COMM_BYTES - 1} bytes",
                 step=STEP,
@@ -75,10 +80,42 @@ class Filter:
         if self.pids:
             found["pids"] = list(self.pids)
         if self.comm is not None:
-            found["comm"] = self.comm
+            found["comm"] = storable(self.comm)
         if self.cgroup is not None:
-            found["cgroup"] = str(self.cgroup)
+            found["cgroup"] = storable(str(self.cgroup))
         return found
+
+
+def _check_process(pid: int, proc: Path) -> None:
+    """Threads have numbers of their own, and a folder in /proc that is not listed."""
+    try:
+        status = (proc / str(pid) / "status").read_bytes()
+    except OSError:
+        raise TraceError(
+            f"no process {pid}", step=STEP, remedy="Give one that runs, see: pgrep -l NAME"
+        ) from None
+    found = re.search(rb"^Tgid:\s*(\d+)$", status, re.MULTILINE)
+    if found and int(found[1]) != pid:
+        raise TraceError(
+            f"{pid} is a thread of process {int(found[1])}",
+            step=STEP,
+            remedy=f"Give the process: --pid {int(found[1])}; or choose threads by --comm",
+        )
+
+
+def _check_namespace(proc: Path) -> None:
+    """The programs in the kernel compare the numbers that the host has."""
+    try:
+        own = os.stat(proc / "self/ns/pid").st_ino
+    except OSError:
+        return
+    if own != INITIAL_NAMESPACE:
+        raise TraceError(
+            "processes have other numbers in this PID namespace than in the kernel",
+            step=STEP,
+            remedy="Run where the host's are seen, e.g. nsenter --target 1 --pid --mount; or use "
+            "--comm or --cgroup",
+        )
 
 
 def find_cgroup(name: str, places: tuple[Path, ...] = CGROUPS) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 import struct
 import time
 from collections import Counter as Tally
@@ -147,7 +148,7 @@ class BccPrograms:
             self._bpf[b"wanted_pids"][ctypes.c_uint32(pid)] = ctypes.c_uint32(1)
         if chosen.comm is not None:
             names = self._bpf[b"wanted_comm"]
-            padded = chosen.comm.encode().ljust(COMM_BYTES, b"\0")
+            padded = os.fsencode(chosen.comm).ljust(COMM_BYTES, b"\0")
             names[ctypes.c_int(0)] = names.Leaf.from_buffer_copy(padded)
         if chosen.cgroup is not None:
             self._bpf[b"wanted_cgroup"][ctypes.c_int(0)] = str(chosen.cgroup)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 import threading
@@ -139,6 +140,26 @@ def run(
 ) -> trace.RecordResult:
     """trace.record with fake programs."""
     return trace.record(config, stop, recorder=Recorder(config, load=fake.load, plan=PLAN))
+
+
+def test_names_that_are_not_utf_8_cost_nothing(
+    tmp_path: Path, fake: FakePrograms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a host, a cgroup, a task and a function of user space: the recording is written."""
+    bad = "m\udcfcller"
+    uname = platform.uname()._replace(node=bad)
+    monkeypatch.setattr(platform, "uname", lambda: uname)
+    fake.data.tasks = [TaskRow("user", 7, bad, 2, 2001, f"/{bad}")]
+    fake.drained[0].stacks.append(StackRow(3, "user", bad, (1,), 1, 1, 1, (bad,)))
+    config = trace.RecordConfig(tmp_path / "r", duration_s=0.1)
+    run(fake, config, threading.Event())
+    found = store.read(tmp_path / "r")
+    good = "m\ufffdller"
+    assert found.meta["host"] == good
+    [task] = found.tables["tasks"]
+    assert (task["comm"], task["cgroup"], task["host"]) == (good, f"/{good}", good)
+    assert any(row["comm"] == good and good in row["stack"] for row in found.tables["stacks"])
+    assert found.columns("stack_slices").num_rows == 4
 
 
 def test_around_a_command(tmp_path: Path, fake: FakePrograms) -> None:

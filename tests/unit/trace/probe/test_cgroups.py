@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from livedump.trace.probe.cgroups import Cgroups
@@ -39,3 +40,15 @@ def test_what_was_found_stays_known(tmp_path: Path) -> None:
 def test_machine_without_version_2(tmp_path: Path) -> None:
     (tmp_path / "mounts").write_text("proc /proc proc rw 0 0\n")
     assert Cgroups(tmp_path / "mounts").names([1]) == {1: ""}
+
+
+def test_names_and_mounts_that_are_not_utf_8(tmp_path: Path) -> None:
+    """Whoever may make a cgroup, or mount something, chooses the bytes."""
+    root = os.fsencode(tmp_path) + b"/c groups"
+    folder = root + b"/m\xfcller.scope"
+    os.makedirs(folder)
+    mounts = tmp_path / "mounts"
+    listed = root.replace(b" ", rb"\040")
+    mounts.write_bytes(b"none /mnt/m\xfcller tmpfs rw 0 0\nnone " + listed + b" cgroup2 rw 0 0\n")
+    number = os.stat(folder).st_ino
+    assert Cgroups(mounts).names([number]) == {number: "/m\ufffdller.scope"}
