@@ -5,7 +5,6 @@ Every check looks below :attr:`livedump.machine.Machine.root`, so that tests can
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -14,7 +13,7 @@ from pathlib import Path
 from livedump import lockdown, refusals
 from livedump.control import Status
 from livedump.errors import LivedumpError, ModuleError, SelfTestError
-from livedump.kmod import find_module
+from livedump.kmod import find_module, is_signed
 from livedump.machine import MIN_FREE_BYTES, Finding, Machine, default_pool_bytes, findings
 from livedump.selftest.record import Identity, Record
 from livedump.units import format_bytes
@@ -165,12 +164,7 @@ def check_signature(machine: Machine) -> Iterator[Check]:
     """Whether the kernel insists on signed modules."""
     enforced = (machine.read("sys/module/module/parameters/sig_enforce") or "").strip() == "Y"
     if enforced:
-        yield Check(
-            "signature",
-            FAIL if not _is_signed(machine) else OK,
-            "module signatures are enforced" + (", ours has one" if _is_signed(machine) else ""),
-            "" if _is_signed(machine) else "Sign the module with an enrolled key (mokutil)",
-        )
+        yield _check_signature(machine)
     elif _secure_boot(machine):
         yield Check(
             "signature",
@@ -182,16 +176,23 @@ def check_signature(machine: Machine) -> Iterator[Check]:
         yield Check("signature", OK, "not enforced")
 
 
-def _is_signed(machine: Machine) -> bool:
+def _check_signature(machine: Machine) -> Check:
+    """Where the kernel takes signed modules only."""
+    text, remedy = (
+        "module signatures are enforced",
+        "Sign the module with an enrolled key (mokutil)",
+    )
     try:
         module = find_module(
             machine.module_path, release=machine.release, root=machine.root, environ=machine.environ
         )
-        with open(module.path, "rb") as file:
-            file.seek(-min(64, module.path.stat().st_size), os.SEEK_END)
-            return b"~Module signature appended~" in file.read()
+        if is_signed(module.path):
+            return Check("signature", OK, f"{text}, ours has one")
+    except ValueError as error:
+        return Check("signature", WARN, f"{text}: {error}", "Install zstd, or look by modinfo")
     except (ModuleError, OSError):
-        return False
+        pass
+    return Check("signature", FAIL, text, remedy)
 
 
 def check_module(machine: Machine) -> Iterator[Check]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import errno
-import mmap
+import gzip
+import lzma
 import os
 import platform
 import subprocess
@@ -74,7 +75,7 @@ class ModuleFile:
     """A module on disk.
 
     :ivar origin: how it was found: ``"argument"``, ``"$LIVEDUMP_KO"`` or ``"installed"``
-    :ivar vermagic: what kernel it was built for; empty when the file does not say (compressed)
+    :ivar vermagic: what kernel it was built for; empty when the file does not say
     """
 
     path: Path
@@ -195,19 +196,50 @@ def _insmod(path: Path) -> int:
     raise Refused(code, words)
 
 
+#: Ends a module that is signed.
+_SIGNED = b"~Module signature appended~\n"
+
+
+def read_module(path: Path) -> bytes:
+    """The module itself, whether DKMS has compressed the file or not.
+
+    :raises OSError: it cannot be read
+    :raises ValueError: it is compressed so that we cannot tell
+    """
+    data = path.read_bytes()
+    try:
+        if path.suffix == ".xz":
+            return lzma.decompress(data)
+        if path.suffix == ".gz":
+            return gzip.decompress(data)
+        if path.suffix == ".zst":
+            done = subprocess.run(["zstd", "-dc"], input=data, capture_output=True, check=True)
+            return done.stdout
+    except (lzma.LZMAError, EOFError, OSError, subprocess.CalledProcessError) as error:
+        raise ValueError(f"{path} cannot be decompressed: {error}") from error
+    return data
+
+
+def is_signed(path: Path) -> bool:
+    """Whether a signature is appended to the module.
+
+    :raises OSError: it cannot be read
+    :raises ValueError: it is compressed so that we cannot tell
+    """
+    return read_module(path).endswith(_SIGNED)
+
+
 def read_vermagic(path: Path) -> str:
     """The module's ``vermagic``, e.g. ``6.1.0-56-amd64 SMP preempt mod_unload modversions``."""
     try:
-        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            if data[:4] != b"\x7fELF":
-                return ""
-            begin = data.find(b"\0vermagic=")
-            if begin < 0:
-                return ""
-            begin += len(b"\0vermagic=")
-            return data[begin : data.find(b"\0", begin)].decode("ascii", "replace").strip()
+        data = read_module(path)
     except (OSError, ValueError):
         return ""
+    begin = data.find(b"\0vermagic=")
+    if data[:4] != b"\x7fELF" or begin < 0:
+        return ""
+    begin += len(b"\0vermagic=")
+    return data[begin : data.find(b"\0", begin)].decode("ascii", "replace").strip()
 
 
 def find_module(

@@ -8,6 +8,7 @@ from livedump import abi, receipt
 from livedump.cli.common import emit, examples, json_option, progress_bar
 from livedump.cli.services import Services
 from livedump.dump import DumpResult, Image, open_image, write
+from livedump.receipt import PAGE_BYTES
 from livedump.units import format_bytes
 
 #: A dump was written, but pages are lost or its completeness is not proven.
@@ -30,6 +31,9 @@ def render_info(image: Image, *, full: bool) -> str:
         f"kernel   {image.release or 'unknown'}, {image.cpus} CPUs, "
         f"{format_bytes(ram)} RAM in {len(image.ram)} ranges",
     ]
+    if left_out := image.layout.left_out:
+        pages, there = left_out // PAGE_BYTES, (ram - left_out) // PAGE_BYTES
+        head.append(f"FILTERED: {pages:,} pages were taken out of this file, {there:,} are in it")
     if image.verdict is abi.Verdict.PENDING:
         head.append("INCOMPLETE: the dump did not finish, or this is the live image")
     body = receipt.render_full(image.report) if full else receipt.render(image.report)
@@ -86,7 +90,7 @@ def dump(ctx: click.Context, file: str, force: bool, verify: bool) -> None:
 def info(ctx: click.Context, file: str) -> None:
     """Check a dump and print its whole receipt.
 
-    Exit status 3 when the dump is not complete: unfinished, pages lost, or not proven.
+    Exit status 3 when the dump is not complete: unfinished, filtered, pages lost, or not proven.
     """
     _show(ctx, file, full=True)
 
@@ -94,6 +98,6 @@ def info(ctx: click.Context, file: str) -> None:
 def _show(ctx: click.Context, file: str, *, full: bool) -> None:
     with open_image(file) as image:
         emit(image.to_dict(), lambda: render_info(image, full=full))
-        complete = image.verdict is abi.Verdict.COMPLETE
+        complete = image.is_complete
     if not complete:
         ctx.exit(EXIT_INCOMPLETE)

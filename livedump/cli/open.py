@@ -10,6 +10,7 @@ from livedump.cli.common import EXIT_ERROR, emit, examples, json_option, spinner
 from livedump.dump import kernel_release
 from livedump.dump.crash import open_with_crash
 from livedump.dump.drgn import open_with_drgn
+from livedump.dump.image import check_whole
 from livedump.dump.opened import OpenResult, find_vmlinux
 
 _OPENERS: Mapping[str, Callable[..., OpenResult]] = {
@@ -67,6 +68,7 @@ def open_dump(ctx: click.Context, file: str, tool: str, vmlinux: str | None, pid
 
     Exit status 1 when the tool did not find all of them.
     """
+    check_whole(file)
     with spinner(f"opening with {tool}"):
         symbols = vmlinux or str(find_vmlinux(kernel_release(file)))
         result = _OPENERS[tool](file, symbols, pid=pid)

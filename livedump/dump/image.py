@@ -78,6 +78,11 @@ class Layout:
         return self.ranges[:-1]
 
     @property
+    def left_out(self) -> int:
+        """Bytes of memory that are not in the file: makedumpfile takes pages out."""
+        return sum(item.mem_bytes - item.file_bytes for item in self.ranges)
+
+    @property
     def vmcoreinfo(self) -> dict[str, str]:
         """VMCOREINFO as ``{"OSRELEASE": "6.1.0-56-amd64", "SYMBOL(_stext)": "ffff...", ...}``."""
         return _vmcoreinfo(self.notes)
@@ -94,6 +99,24 @@ def _vmcoreinfo(notes: tuple[Note, ...]) -> dict[str, str]:
             lines = note.desc.rstrip(b"\0").decode("ascii", "replace").splitlines()
             return dict(line.split("=", 1) for line in lines if "=" in line)
     return {}
+
+
+#: How other files begin, what they are, and what to do.
+_OTHERS = (
+    (b"KDUMP   ", "a kdump-compressed file", "crash and drgn open it; livedump needs the ELF file"),
+    (b"makedumpfile\0", "a flattened file of makedumpfile", "Run: makedumpfile -R FILE < THIS"),
+    (b"\x1f\x8b", "compressed with gzip", "Run: gzip -d"),
+    (b"\xfd7zXZ\0", "compressed with xz", "Run: xz -d"),
+    (b"\x28\xb5\x2f\xfd", "compressed with zstd", "Run: zstd -d"),
+)
+
+
+def _something_else(begin: bytes) -> ForeignImageError:
+    """What a file is that is no ELF file, as far as its first bytes say."""
+    for magic, what, remedy in _OTHERS:
+        if begin.startswith(magic):
+            return ForeignImageError(f"not an ELF file but {what}", step=_STEP, remedy=remedy)
+    return _foreign("no ELF file")
 
 
 def _foreign(why: str) -> ForeignImageError:
@@ -147,7 +170,7 @@ def _read_headers(read_at: ReadAt) -> list[tuple[int, ...]]:
     if not ehdr:
         raise _truncated("the ELF header (the file is empty)", _EHDR.size)
     if ehdr[:4] != _IDENT[:4]:
-        raise _foreign("no ELF file")
+        raise _something_else(ehdr)
     if len(ehdr) < _EHDR.size:
         raise _truncated("the ELF header", _EHDR.size)
     ident, kind, machine, _, _, phoff, shoff, _, _, phentsize, phnum, *_ = _EHDR.unpack(ehdr)
@@ -251,6 +274,11 @@ class Image:
             ) from None
 
     @property
+    def is_complete(self) -> bool:
+        """The snapshot was, and all of it is in the file."""
+        return self.verdict is abi.Verdict.COMPLETE and not self.layout.left_out
+
+    @property
     def vmcoreinfo(self) -> dict[str, str]:
         """The kernel's VMCOREINFO note, key to value."""
         return self.layout.vmcoreinfo
@@ -276,7 +304,8 @@ class Image:
         return self.layout.cpus
 
     def read(self, paddr: int, size: int) -> bytes:
-        """*size* bytes of memory at physical address *paddr*.
+        """*size* bytes of memory at physical address *paddr*; zeros for what was left out of the
+        file, see :attr:`Layout.left_out`.
 
         :raises ImageError: the image does not have all of them
         """
@@ -313,7 +342,8 @@ class Image:
             "release": self.release,
             "cpus": self.cpus,
             "verdict": self.verdict.name.lower(),
-            "complete": self.verdict is abi.Verdict.COMPLETE,
+            "complete": self.is_complete,
+            "left_out_bytes": self.layout.left_out,
             "ranges": [item._asdict() for item in self.ranges],
             "report": self.report,
         }
@@ -343,6 +373,36 @@ def _open(name: str) -> int:
         ) from error
     except OSError as error:
         raise ImageError(f"{name}: {error.strerror}", step=_STEP) from error
+
+
+def _check_size(fd: int, name: str, end: int) -> None:
+    size = os.lseek(fd, 0, os.SEEK_END)
+    if size < end:
+        raise TruncatedImageError(
+            f"truncated: {name} has {size:,} of {end:,} bytes",
+            step=_STEP,
+            remedy="Copy it again, or dump again",
+        )
+
+
+def check_whole(path: str | os.PathLike[str]) -> None:
+    """Raise where a core is cut off, whoever wrote it.
+
+    :raises ImageError: it is, or cannot be opened, or is no core
+    """
+    name = os.fspath(path)
+    fd = _open(name)
+    try:
+
+        def read_at(offset: int, size: int) -> bytes:
+            return read_fully(fd, offset, size)
+
+        end = max(offset + filesz for _, _, offset, _, _, filesz, *_ in _read_headers(read_at))
+        _check_size(fd, name, end)
+    except OSError as error:
+        raise ImageError(f"{name}: {error.strerror}", step=_STEP) from error
+    finally:
+        os.close(fd)
 
 
 def kernel_release(path: str | os.PathLike[str]) -> str:
@@ -380,13 +440,7 @@ def open_image(path: str | os.PathLike[str]) -> Image:
     fd = _open(name)
     try:
         layout = parse_layout(lambda offset, size: read_fully(fd, offset, size))
-        size = os.lseek(fd, 0, os.SEEK_END)
-        if size < layout.end:
-            raise TruncatedImageError(
-                f"truncated: {name} has {size:,} of {layout.end:,} bytes",
-                step=_STEP,
-                remedy="Copy it again, or dump again",
-            )
+        _check_size(fd, name, layout.end)
         return Image(fd, name, layout)
     except OSError as error:
         os.close(fd)

@@ -555,6 +555,9 @@ def test_signed_module_is_fine_when_enforced(machine: Machine) -> None:
     path = machine.root / f"lib/modules/{RELEASE}/updates/dkms/livedump.ko"
     path.write_bytes(b"\x7fELF" + bytes(100) + b"~Module signature appended~\n")
     assert find(machine, "signature").status == OK
+    path.rename(path.with_suffix(".ko.xz"))
+    unreadable = find(machine, "signature")
+    assert unreadable.status == WARN and "cannot be decompressed" in unreadable.message
 
 
 def test_guest_of_a_known_hypervisor(machine: Machine) -> None:

@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 
 from livedump import abi
+from livedump.cli.dump import render_info
 from livedump.dump import DumpResult, amend, kernel_release, open_image, write
 from livedump.dump import writer as writer_module
+from livedump.dump.image import check_whole
 from livedump.errors import (
     AbiError,
     DumpError,
@@ -368,6 +370,50 @@ def test_read_crosses_ranges_and_fills_zeros(tmp_path: Path) -> None:
         assert image.vmcoreinfo["SYMBOL(_stext)"] == "ffffffff81000000"
         assert len(image.ranges) == 3
         assert image.report["stop_ns"] == 3_100_000
+
+
+@pytest.mark.parametrize(
+    ("begin", "words"),
+    [
+        (b"KDUMP   ", "a kdump-compressed file. crash and drgn open it"),
+        (b"makedumpfile\0\0\0\0", "a flattened file of makedumpfile. Run: makedumpfile -R"),
+        (b"\x1f\x8b\x08", "compressed with gzip. Run: gzip -d"),
+        (b"\xfd7zXZ\0", "compressed with xz. Run: xz -d"),
+        (b"\x28\xb5\x2f\xfd", "compressed with zstd. Run: zstd -d"),
+        (b"#!/bin/sh", "no ELF file"),
+    ],
+)
+def test_what_else_a_file_is(tmp_path: Path, begin: bytes, words: str) -> None:
+    path = tmp_path / "image"
+    path.write_bytes(begin + bytes(100))
+    for look in (open_image, check_whole, kernel_release):
+        with pytest.raises(ForeignImageError, match=words):
+            look(path)
+
+
+def test_a_core_that_is_cut_off(tmp_path: Path) -> None:
+    path = tmp_path / "image"
+    whole = images.build([images.Segment(0, RAM)], values=images.report(verdict=1))
+    path.write_bytes(whole)
+    check_whole(path)
+    path.write_bytes(whole[:-1])
+    assert kernel_release(path)
+    with pytest.raises(TruncatedImageError, match=f"{len(whole) - 1:,} of {len(whole):,} bytes"):
+        check_whole(path)
+
+
+def test_pages_that_somebody_took_out(tmp_path: Path) -> None:
+    """As makedumpfile -d does: our note is still there."""
+    path = tmp_path / "image"
+    segments = [images.Segment(0, RAM), images.Segment(1 << 30, b"", mem_bytes=3 * 4096)]
+    text = images.Segment(2 << 30, b"t" * 4096)
+    path.write_bytes(images.build([*segments, text], values=images.report(verdict=1)))
+    with open_image(path) as image:
+        assert image.verdict is abi.Verdict.COMPLETE and not image.is_complete
+        assert image.to_dict()["complete"] is False
+        assert image.layout.left_out == 3 * 4096
+        text_ = render_info(image, full=False)
+    assert f"FILTERED: 3 pages were taken out of this file, {len(RAM) // 4096:,} are in it" in text_
 
 
 def test_many_ranges_use_the_extended_count(tmp_path: Path) -> None:

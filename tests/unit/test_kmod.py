@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import errno
+import gzip
+import lzma
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -202,6 +206,35 @@ def test_unload_refused(code: int, words: str) -> None:
 
 def test_unload() -> None:
     kmod.unload(kernel=FakeKernel())
+
+
+def zstd(data: bytes) -> bytes:
+    """Python 3.11 has none of its own."""
+    return subprocess.run(["zstd", "-c"], input=data, capture_output=True, check=True).stdout
+
+
+@pytest.mark.parametrize("suffix", ["", ".xz", ".gz", ".zst"])
+@pytest.mark.parametrize("signed", [True, False])
+def test_a_compressed_module_says_as_much(tmp_path: Path, suffix: str, signed: bool) -> None:
+    """DKMS signs first, and compresses then."""
+    data = ko(tmp_path / "plain").read_bytes()
+    data += b"PKCS7~Module signature appended~\n" if signed else b""
+    path = tmp_path / f"livedump.ko{suffix}"
+    compress: dict[str, Callable[[bytes], bytes]] = {
+        "": bytes,
+        ".xz": lzma.compress,
+        ".gz": gzip.compress,
+        ".zst": zstd,
+    }
+    compressed = compress[suffix](data)
+    path.write_bytes(compressed)
+    assert kmod.is_signed(path) == signed
+    assert kmod.read_vermagic(path).startswith(RELEASE)
+    path.write_bytes(compressed[:-9] if suffix else b"")
+    if suffix:
+        with pytest.raises(ValueError, match="cannot be decompressed"):
+            kmod.is_signed(path)
+    assert kmod.read_vermagic(path) == ""
 
 
 def test_vermagic_of_something_else(tmp_path: Path) -> None:

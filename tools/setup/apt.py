@@ -17,7 +17,7 @@ PACKAGES = (
     # machines
     *("qemu-system-x86", "busybox-static", "kmod", "udev", "iproute2", "file"),
     # the module, lint
-    *("gcc", "make", "libc6-dev", "binutils", "xz-utils", "sparse", "perl"),
+    *("gcc", "make", "libc6-dev", "binutils", "xz-utils", "zstd", "sparse", "perl"),
     *("python3-venv", "python3-bpfcc"),
     # the dump; livedump/dump/crash_pid.c includes crash's defs.h, which includes zlib.h
     *("crash", "zlib1g-dev"),
