@@ -16,8 +16,8 @@ from typing import Any
 
 from livedump.conditions import format_value
 from livedump.dump import open_image
-from livedump.recording import store
 from livedump.recording.layout import BATCH
+from livedump.recording.recover import open_recording
 from tests.guest.test_trace import command
 from tools.load.requests import NAME
 
@@ -65,7 +65,7 @@ def test_degraded_moment_is_dumped_and_a_killed_recorder_keeps_the_rest(tmp_path
     with open_image(disk) as image:
         assert image.report["instant_monotonic_ns"] == fired["done"]["instant_monotonic_ns"]
 
-    found = store.read(folder)
+    found = open_recording(folder)
     assert found.meta["ended_by"] == "killed"
     assert found.meta["triggers"] == [fired]
     assert [row["verdict"] for row in found.tables["snapshots"]] == [1]
