@@ -5,7 +5,7 @@ from livedump.analysis.compare import Change, Comparison, Verdict, compare, judg
 from livedump.analysis.html import render_html, write_diff_html, write_html
 from livedump.analysis.latency import Latency, latencies
 from livedump.analysis.overtime import OverTime, over_time
-from livedump.analysis.query import QueryError, expand, query
+from livedump.analysis.query import QueryError, ask, expand, readable
 from livedump.analysis.stacks import WEIGHTS, folded_lines
 from livedump.analysis.summary import Summary, check_kinds, summarize
 from livedump.kinds import KINDS
@@ -28,7 +28,8 @@ __all__ = [
     "judge",
     "latencies",
     "over_time",
-    "query",
+    "ask",
+    "readable",
     "render_html",
     "summarize",
     "write_diff_html",

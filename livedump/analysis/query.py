@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import glob
 import math
-from collections.abc import Iterable, Sequence
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from livedump.errors import LivedumpError
 from livedump.recording import store
+from livedump.recording.errors import RecordingError
 from livedump.recording.schema import META, TABLES
 
 STEP = "query"
@@ -39,16 +43,50 @@ class QueryError(LivedumpError):
     """The SQL is wrong, or there is nothing to ask."""
 
 
+#: Rows that are in memory at a time.
+_ROWS = 4096
+
+#: Larger whole numbers are not exact in most readers of JSON.
+_EXACT = 1 << 53
+
+
 @dataclass(frozen=True)
-class Result:
-    """Names of the columns, and the rows."""
+class Folders:
+    """Recordings that can be asked.
 
-    columns: tuple[str, ...]
-    rows: list[tuple[Any, ...]]
+    :ivar metas: of each
+    :ivar skipped: folders that could not be read -> why
+    """
 
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON, which knows no timestamps, decimals or blobs: as text; nor NaN: as null."""
-        return {"columns": list(self.columns), "rows": [[_json(v) for v in r] for r in self.rows]}
+    metas: dict[Path, dict[str, Any]]
+    skipped: dict[Path, RecordingError]
+
+
+class Answer:
+    """What a question came to; its rows come as they are asked for, once.
+
+    :ivar columns: names
+    """
+
+    def __init__(self, database: Any, folders: Folders) -> None:
+        self.columns = tuple(column[0] for column in database.description or ())
+        self._database = database
+        self._folders = folders
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        while rows := self._fetch():
+            yield from rows
+
+    def _fetch(self) -> list[tuple[Any, ...]]:
+        with _own_errors(self._folders):
+            rows: list[tuple[Any, ...]] = self._database.fetchmany(_ROWS)
+            return rows
+
+
+def json_row(row: Sequence[Any]) -> list[Any]:
+    """For JSON, which knows no timestamps, decimals or blobs: as text; nor NaN: as null. Numbers of
+    64 bits are text, too, where they would not be exact."""
+    return [_json(value) for value in row]
 
 
 def _json(value: Any) -> Any:
@@ -59,6 +97,8 @@ def _json(value: Any) -> Any:
         return [_json(part) for part in value]
     if isinstance(value, dict):
         return {str(key): _json(part) for key, part in value.items()}
+    if isinstance(value, int) and not -_EXACT < value < _EXACT:
+        return str(value)
     return value if isinstance(value, str | int | None) else str(value)
 
 
@@ -80,31 +120,115 @@ def expand(names: Iterable[str]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-def query(sql: str, folders: Sequence[Path]) -> Result:
-    """Run *sql* over the recordings in *folders*.
+def readable(folders: Sequence[Path], sql: str, *, strict: bool = False) -> Folders:
+    """Which of the folders have all that *sql* asks for.
 
-    :raises QueryError: the SQL is wrong
-    :raises livedump.trace.errors.RecordingError: a folder is no recording, or a damaged one
+    :param strict: all must
+    :raises RecordingError: one has not and must; or none has
     """
+    tables = _tables(sql)
+    metas: dict[Path, dict[str, Any]] = {}
+    skipped: dict[Path, RecordingError] = {}
+    for folder in folders:
+        try:
+            metas[folder] = store.check(folder, tables)
+        except RecordingError as error:
+            if strict:
+                raise
+            skipped[folder] = error
+    if skipped and not metas:
+        raise next(iter(skipped.values()))
+    return Folders(metas, skipped)
+
+
+@contextmanager
+def ask(sql: str, folders: Folders) -> Iterator[Answer]:
+    """Run *sql* over the recordings. It can only select: it writes nothing.
+
+    :raises QueryError: the SQL is wrong, or more than a question
+    :raises livedump.recording.errors.RecordingError: a recording is damaged
+    """
+    with _database(sql, folders) as database:
+        with _own_errors(folders):
+            database.execute(sql)
+        yield Answer(database, folders)
+
+
+def write_parquet(sql: str, folders: Folders, file: Path) -> int:
+    """The answer as a Parquet file, which must not be there yet; returns the number of rows.
+
+    :raises QueryError: see :func:`ask`, or the file is there, or cannot be written
+    """
+    if os.path.lexists(file):
+        raise QueryError(f"{file} exists", step=STEP, remedy="Give another --output")
+    partial = file.with_name(f".{file.name}.partial-{os.getpid()}")
+    umask = os.umask(0o077)
+    try:
+        with _database(sql, folders) as database, _own_errors(folders):
+            question = f"({sql.strip().rstrip(';')})"
+            target = f"{_text(str(partial))} (FORMAT parquet, COMPRESSION zstd)"
+            [(rows,)] = database.execute(f"COPY {question} TO {target}").fetchall()
+        partial.rename(file)
+    except OSError as error:
+        raise QueryError(f"{file}: {error.strerror or error}", step=STEP) from error
+    finally:
+        os.umask(umask)
+        partial.unlink(missing_ok=True)
+    return int(rows)
+
+
+@contextmanager
+def _database(sql: str, folders: Folders) -> Iterator[Any]:
+    """With a view for each table that the SQL names, each of them one scan."""
     import duckdb
 
-    metas = {folder: store.check(folder) for folder in folders}
+    _check_selects(sql)
+    with duckdb.connect() as database:
+        _add_recordings(database, folders.metas)
+        for table in _tables(sql):
+            _add_view(database, table, [*folders.metas])
+        yield database
+
+
+def _check_selects(sql: str) -> None:
+    """Nothing else than a SELECT: COPY, EXPORT or ATTACH would write files."""
+    import duckdb
+
     if not sql.strip():
         raise QueryError("no SQL", step=STEP, remedy=REMEDY)
-    with duckdb.connect() as database:
-        try:
-            _add_recordings(database, metas)
-            for table in TABLES:
-                _add_view(database, table, folders)
-            database.execute(sql)
-            columns = tuple(column[0] for column in database.description or ())
-            return Result(columns, database.fetchall())
-        except (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException) as error:
-            raise QueryError(str(error), step=STEP, remedy=REMEDY) from error
-        except (duckdb.Error, UnicodeError) as error:
-            for folder in folders:  # DuckDB does not always say which file is damaged
-                store.check(folder, whole=True)
-            raise QueryError(str(error), step=STEP, remedy=REMEDY) from error
+    try:
+        sql.encode()  # DuckDB's own complaint is about arguments
+        statements = duckdb.extract_statements(sql)
+    except (duckdb.Error, UnicodeError) as error:
+        raise QueryError(str(error), step=STEP, remedy=REMEDY) from error
+    for statement in statements:
+        if statement.type != duckdb.StatementType.SELECT:
+            raise QueryError(
+                f"{statement.type.name} is no question: nothing is changed or written here",
+                step=STEP,
+                remedy="Use SELECT; --csv, --json and --output write what it finds",
+            )
+
+
+def _tables(sql: str) -> list[str]:
+    """Tables of recordings whose names are in the SQL; one too many costs a look at a footer."""
+    words = {word.lower() for word in re.findall(r"\w+", sql)}
+    return [table for table in TABLES if table in words]
+
+
+@contextmanager
+def _own_errors(folders: Folders) -> Iterator[None]:
+    """DuckDB's errors as ours."""
+    import duckdb
+
+    try:
+        yield
+    except (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException) as error:
+        raise QueryError(str(error), step=STEP, remedy=REMEDY) from error
+    except (duckdb.Error, UnicodeError) as error:
+        for folder in folders.metas:  # DuckDB does not always say which file is damaged
+            store.check(folder, whole=True)
+        raise QueryError(str(error), step=STEP, remedy=REMEDY) from error
 
 
 def _add_recordings(database: Any, metas: dict[Path, dict[str, Any]]) -> None:
@@ -135,13 +259,14 @@ def _meta_row(folder: Path, meta: dict[str, Any]) -> list[Any]:
 
 
 def _add_view(database: Any, table: str, folders: Sequence[Path]) -> None:
-    """One SELECT for each recording: a folder's name may hold what a file pattern would not."""
-    parts = [
-        f"SELECT {_text(str(folder))} AS recording, * "
-        f"FROM read_parquet({_text(glob.escape(str(folder / f'{table}.parquet')))})"
-        for folder in folders
-    ]
-    database.execute(f"CREATE VIEW {table} AS {' UNION ALL BY NAME '.join(parts)}")
+    """A folder's name may hold what a file pattern would not."""
+    name = f"/{table}.parquet"
+    files = ", ".join(_text(glob.escape(f"{folder}{name}")) for folder in folders)
+    database.execute(
+        f"CREATE VIEW {table} AS "
+        f"SELECT filename[:-{len(name) + 1}] AS recording, * EXCLUDE (filename) "
+        f"FROM read_parquet([{files}], union_by_name = true, filename = true)"
+    )
 
 
 def _text(value: str) -> str:

@@ -12,6 +12,10 @@ NOT_WRITTEN_EVENTS = "event not written"
 NOT_WRITTEN_SLICES = "time slice not written"
 
 
+#: What :func:`count_losses` counts; meta.json has them, too.
+LOSSES = ("losses_total", "events_lost", "stacks_lost", "rows_lost")
+
+
 def count_losses(losses: Sequence[Row]) -> dict[str, int]:
     """What the rows of the table ``losses`` come to.
 

@@ -12,12 +12,13 @@ PACKAGE = Path(__file__).parents[2] / "livedump"
 
 #: Each part of the package, and what it may import of the others.
 BASE = {"__init__", "errors", "abi", "units", "kinds", "metrics", "receipt", "conditions"}
-BASE |= {"lockdown", "refusals"}
+BASE |= {"lockdown", "refusals", "text"}
 ALLOWED = {
     "__init__": set(),
     "errors": set(),
     "abi": {"errors"},
     "units": set(),
+    "text": set(),
     "kinds": set(),
     "metrics": set(),
     "receipt": {"errors", "abi", "units"},

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
-from livedump.cli.common import emit, examples, json_mode, json_option, say
+from livedump.cli.common import examples, json_mode, json_option, say
 from livedump.cli.trace.options import by_option, kinds_option
+from livedump.recording.losses import LOSSES
 from livedump.recording.recover import open_recording
+from livedump.recording.store import read_losses, read_meta
 from livedump.text import printable
 
 FORMATS = ("folded", "speedscope", "perfetto", "openmetrics", "parquet")
+
+#: Rows that are shown where not all are asked for.
+SHOWN = 50
 
 #: Recordings whose losses are told one by one; of a fleet's there may be thousands.
 TOLD = 10
@@ -32,24 +39,51 @@ TOLD = 10
 )
 @click.argument("sql")
 @click.argument("directories", nargs=-1, required=True, metavar="DIR...")
-@click.option("--csv", "as_csv", is_flag=True, help="Print comma-separated values.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print all rows as comma-separated values.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write all rows to FILE, as Parquet, and print none.",
+)
+@click.option("--strict", is_flag=True, help="Fail when a recording cannot be read.")
 @json_option
-def query(sql: str, directories: tuple[str, ...], as_csv: bool) -> None:
+def query(
+    sql: str, directories: tuple[str, ...], as_csv: bool, output: Path | None, strict: bool
+) -> None:
     """Ask one or many recordings in SQL (DuckDB's).
 
     There is a view for each table of a recording, with all recordings given and the column
-    `recording`, and the view `recordings`.
+    `recording`, and the view `recordings`. Recordings that cannot be read are left out, and
+    counted. SQL can only select: nothing is written but what --output says.
+
+    The first rows are shown; --csv, --json and --output have all of them. Whole numbers of more
+    than 53 bits are strings in JSON.
     """
     from livedump import analysis
+    from livedump.analysis.query import write_parquet
 
-    folders = analysis.expand(directories)
-    _recover(folders)
-    result = analysis.query(sql, folders)
-    _tell_losses(folders)
-    if as_csv and not json_mode():
-        _print_csv(result)
+    if sum((as_csv, output is not None, json_mode())) > 1:
+        raise click.UsageError("--csv, --json and --output exclude each other")
+    paths = analysis.expand(directories)
+    _recover(paths)
+    folders = analysis.readable(paths, sql, strict=strict)
+    if output is not None:
+        rows = write_parquet(sql, folders, output)
+        say(f"written: {output}, {rows:,} rows", err=True)
     else:
-        emit(result.to_dict(), lambda: _table(result))
+        with analysis.ask(sql, folders) as answer:
+            (_print_csv if as_csv else _print_json if json_mode() else _print_table)(answer)
+    _tell_skipped(folders)
+    _tell_losses(folders.metas)
+
+
+def _tell_skipped(folders: Any) -> None:
+    """Nobody must take a part of the fleet for all of it."""
+    if folders.skipped:
+        first = next(iter(folders.skipped.values()))
+        many = f"{len(folders.skipped):,} of {len(folders.skipped) + len(folders.metas):,}"
+        say(f"livedump-trace: SKIPPED: {many} recordings, e.g. {first}", err=True)
 
 
 def _recover(folders: Iterable[Path]) -> None:
@@ -60,13 +94,12 @@ def _recover(folders: Iterable[Path]) -> None:
         recover(folder)
 
 
-def _tell_losses(folders: Sequence[Path]) -> None:
+def _tell_losses(metas: Mapping[Path, Mapping[str, Any]]) -> None:
     """What the recordings lack, on standard error: another tool's format has no place for it."""
     from livedump.recording.losses import losses_text
-    from livedump.recording.store import read_losses
 
-    found = [(folder, read_losses(folder)) for folder in folders]
-    lossy = [(folder, counts) for folder, counts in found if counts["losses_total"]]
+    lossy = [(folder, _loss_counts(folder, meta)) for folder, meta in metas.items()]
+    lossy = [(folder, counts) for folder, counts in lossy if counts["losses_total"]]
     for folder, counts in lossy[:TOLD]:
         lost = "LOST" if counts["events_lost"] else "note"
         say(f"livedump-trace: {lost}: {folder}: {losses_text(counts)}", err=True)
@@ -75,31 +108,59 @@ def _tell_losses(folders: Sequence[Path]) -> None:
         say(f"livedump-trace: note: {more}", err=True)
 
 
-def _print_csv(result: Any) -> None:
+def _loss_counts(folder: Path, meta: Mapping[str, Any]) -> dict[str, int]:
+    """As the recorder has added them up, if it has: a fleet has thousands of tables to read."""
+    if all(name in meta for name in LOSSES):
+        return {name: int(meta[name]) for name in LOSSES}
+    return read_losses(folder)
+
+
+def _print_csv(answer: Any) -> None:
     """Exact, but where a terminal would obey."""
     out = csv.writer(sys.stdout)
-    rows = [result.columns, *result.rows]
-    if sys.stdout.isatty():
-        rows = [[_cell(value) for value in row] for row in rows]
-    out.writerows(rows)
+    shown = sys.stdout.isatty()
+    out.writerow(map(_cell, answer.columns) if shown else answer.columns)
+    for row in answer:
+        out.writerow(map(_cell, row) if shown else row)
 
 
-def _table(result: Any) -> str:
+def _print_json(answer: Any) -> None:
+    """One object, row by row."""
+    from livedump.analysis.query import json_row
+
+    out = sys.stdout
+    out.write(f'{{"columns": {json.dumps(list(answer.columns))}, "rows": [')
+    for number, row in enumerate(answer):
+        out.write(f"{', ' if number else ''}{json.dumps(json_row(row))}")
+    out.write("]}\n")
+
+
+def _print_table(answer: Any) -> None:
+    rows = iter(answer)
+    first = list(islice(rows, SHOWN))
+    total = len(first) + sum(1 for _ in rows)
+    click.echo(_table(answer.columns, first))
+    if total > len(first):
+        say(f"{len(first):,} of {total:,} rows; all of them: --csv, --json or --output FILE")
+    else:
+        say(f"{total} rows")
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for index, name in enumerate(result.columns):
-        numeric = all(isinstance(row[index], int | float | None) for row in result.rows)
+    for index, name in enumerate(columns):
+        numeric = all(isinstance(row[index], int | float | None) for row in rows)
         table.add_column(printable(name), justify="right" if numeric else "left", overflow="fold")
-    for row in result.rows:
-        table.add_row(*(_cell(value) for value in row))
+    for row in rows:
+        table.add_row(*map(_cell, row))
     out = io.StringIO()
     width = Console().width if sys.stdout.isatty() else 200
     Console(file=out, width=width, markup=False, highlight=False, emoji=False).print(table)
-    lines = [line.rstrip() for line in out.getvalue().splitlines()]
-    return "\n".join([*lines, f"{len(result.rows)} rows"])
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
 
 
 def _cell(value: object) -> str:
@@ -167,7 +228,7 @@ def _export_parquet(directories: Sequence[Path], output: Path | None) -> None:
         raise click.UsageError("parquet needs a folder: -o")
     _recover(directories)
     files = sum(len(analysis.export.parquet(folder, output)) for folder in directories)
-    _tell_losses(directories)
+    _tell_losses({folder: read_meta(folder) for folder in directories})
     say(f"exported: {output} ({files} files)", err=True)
 
 
@@ -179,7 +240,7 @@ def _export_file(
     recording = open_recording(directory)
     analysis.check_kinds(recording, kinds)
     content = analysis.export.FORMATS[form](recording, kinds, analysis.WEIGHTS[by])
-    _tell_losses([directory])
+    _tell_losses({directory: recording.meta})
     if output is not None:
         analysis.export.write(output, content)
         say(f"exported: {output}", err=True)

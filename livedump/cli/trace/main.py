@@ -37,6 +37,7 @@ from livedump.cli.trace.top import top
 from livedump.errors import LivedumpError
 from livedump.flight import arm
 from livedump.kinds import QUESTIONS
+from livedump.recording.losses import LOSSES
 from livedump.recording.recover import open_recording
 from livedump.trace.probe.filters import Filter
 from livedump.trace.probe.options import Options, Stacks
@@ -46,8 +47,6 @@ from livedump.units import parse_duration_ms
 #: Exit status when recording itself failed, so that it is not taken for the command's: as env(1)
 #: has it.
 EXIT_RECORD = 125
-
-LOSSES = ("losses_total", "events_lost", "stacks_lost", "rows_lost")
 
 
 def _seconds(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import glob
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import duckdb
 import pytest
 
-from livedump.analysis import QueryError, expand, query
+from livedump.analysis import QueryError, ask, expand, readable
+from livedump.analysis.query import json_row, write_parquet
 from livedump.recording import store
 from livedump.recording.errors import RecordingError
 from tests.unit import samples
+
+
+class Result(NamedTuple):
+    """All of an answer."""
+
+    columns: tuple[str, ...]
+    rows: list[tuple[Any, ...]]
+
+
+def query(sql: str, folders: Sequence[Path]) -> Result:
+    """Ask recordings that all can be read."""
+    with ask(sql, readable(folders, sql, strict=True)) as answer:
+        return Result(answer.columns, [*answer])
 
 
 @pytest.fixture
@@ -57,13 +73,19 @@ def test_every_table_can_be_asked(fleet: list[Path]) -> None:
         ("SELECT * FROM nothing", "nothing"),
         ("", "no SQL"),
         ("SELECT 1/0; SELECT error('own words')", "own words"),
+        ("COPY (SELECT 1) TO '/tmp/written'", "COPY is no question"),
+        ("EXPLAIN ANALYZE COPY (SELECT 1) TO '/tmp/written'", "EXPLAIN is no question"),
+        ("SELECT 1; ATTACH '/tmp/written'", "ATTACH is no question"),
+        ("DROP VIEW stacks", "DROP is no question"),
+        ("SET threads = 1", "SET is no question"),
     ],
 )
 def test_bad_sql_is_one_line_with_the_tables_names(fleet: list[Path], sql: str, words: str) -> None:
     with pytest.raises(QueryError, match=words) as caught:
         query(sql, fleet)
     assert "\n" not in str(caught.value)
-    assert "histograms" in str(caught.value)
+    assert "histograms" in str(caught.value) or "SELECT" in str(caught.value)
+    assert not Path("/tmp/written").exists()
 
 
 def test_a_folder_that_is_no_recording(tmp_path: Path) -> None:
@@ -104,7 +126,18 @@ def test_a_damaged_table_is_named(fleet: list[Path], damage: Callable[[Path], No
 
 def test_json_has_no_numbers_that_it_does_not_know(fleet: list[Path]) -> None:
     sql = "SELECT 'inf'::FLOAT, ['nan'::FLOAT, 1], {'a': '-inf'::FLOAT}, 1.5::FLOAT, '1s'::INTERVAL"
-    assert query(sql, fleet).to_dict()["rows"] == [[None, [None, 1.0], {"a": None}, 1.5, "0:00:01"]]
+    [row] = query(sql, fleet).rows
+    assert json_row(row) == [None, [None, 1.0], {"a": None}, 1.5, "0:00:01"]
+
+
+def test_addresses_survive_json() -> None:
+    """jq and JavaScript have 53 bits."""
+    assert json_row([0xFFFFFFFF81000EFD, 1 << 52, -1, True]) == [
+        "18446744071578849021",
+        1 << 52,
+        -1,
+        True,
+    ]
 
 
 def test_text_that_is_no_unicode(fleet: list[Path]) -> None:
@@ -118,3 +151,35 @@ def test_patterns_stand_for_recordings_only(fleet: list[Path], tmp_path: Path) -
     assert expand([str(fleet[1])]) == [fleet[1]]
     with pytest.raises(QueryError, match="no recording matches"):
         expand([f"{tmp_path}/n*"])
+
+
+def test_what_cannot_be_read_is_skipped_and_counted(fleet: list[Path], tmp_path: Path) -> None:
+    sql = "SELECT DISTINCT host FROM stops"
+    half_a_file(fleet[1] / "stops.parquet")
+    (tmp_path / "empty").mkdir()
+    folders = readable([*fleet, tmp_path / "empty"], sql)
+    assert [*folders.metas] == fleet[:1]
+    assert set(folders.skipped) == {fleet[1], tmp_path / "empty"}
+    with ask(sql, folders) as answer:
+        assert [*answer] == [("host-a",)]
+    # A table that nobody asks for may be anything.
+    assert len(query("SELECT * FROM losses", fleet).rows) == 2 * len(samples.tables()["losses"])
+    with pytest.raises(RecordingError, match="stops.parquet"):
+        readable(fleet, sql, strict=True)
+    with pytest.raises(RecordingError, match="not a recording"):
+        readable([tmp_path / "empty"], sql)
+
+
+def test_an_answer_as_parquet(fleet: list[Path], tmp_path: Path) -> None:
+    file = tmp_path / "out's.parquet"
+    sql = "SELECT host, sum(count) AS n FROM stacks GROUP BY host;"
+    assert write_parquet(sql, readable(fleet, sql), file) == 2
+    assert file.stat().st_mode & 0o777 == 0o600
+    found = duckdb.read_parquet(glob.escape(str(file))).fetchall()
+    assert sorted(found) == sorted(query(sql, fleet).rows)
+    with pytest.raises(QueryError, match="exists"):
+        write_parquet(sql, readable(fleet, sql), file)
+    for bad in ("SELECT error('own words') FROM stacks", "COPY (SELECT 1) TO 'x'"):
+        with pytest.raises(QueryError):
+            write_parquet(bad, readable(fleet, bad), tmp_path / "other")
+    assert not list(tmp_path.glob("*other*")) and not list(tmp_path.glob(".*partial*"))
