@@ -6,7 +6,7 @@ the other, are the message.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, groupby
 from operator import itemgetter
 from typing import Any
@@ -35,7 +35,9 @@ def perfetto(found: Recording, kinds: Sequence[str] = ()) -> Iterator[bytes]:
     first = next(parts, None)
     if first is None:
         raise ExportError("there is nothing in this recording that has a time", step="export")
-    return chain([first], parts)
+    out = _Writer()
+    out.clocks(found.meta["clocks"]["start"])
+    return chain([out.take(), first], parts)
 
 
 def _parts(found: Recording, kinds: Sequence[str]) -> Iterator[bytes]:
@@ -154,30 +156,44 @@ def _add_events(out: _Writer, found: Recording, kinds: Sequence[str]) -> Iterato
     latency = compute.fill_null(table["latency_ns"], 0)
     table = table.append_column("start", compute.subtract(table["time_monotonic_ns"], latency))
     # What holds another comes first.
-    order = [("pid", "ascending"), ("tid", "ascending"), ("start", "ascending")]
+    table = table.append_column(
+        "idle", compute.if_else(compute.equal(table["tid"], 0), table["cpu"], 0)
+    )
+    order = [(name, "ascending") for name in ("pid", "tid", "idle", "start")]
     table = table.sort_by([*order, ("time_monotonic_ns", "descending")])
-    names = {row["pid"]: row["comm"] for row in found.tables["tasks"]}
+    names = _process_names(found)
     thread: _Thread | None = None
     for batch in table.to_batches(max_chunksize=PART):
-        for pid, tid, end, *rest in zip(*(c.to_pylist() for c in batch.columns), strict=True):
-            if thread is None or (thread.pid, thread.tid) != (pid, tid):
+        rows = zip(*(c.to_pylist() for c in batch.columns), strict=True)
+        for pid, tid, end, latency_ns, kind, cpu, address, start, idle in rows:
+            if thread is None or thread.key != (pid, tid, idle):
                 if thread:
                     thread.close()
-                thread = _Thread(out, pid, tid, names.get(pid, ""))
-            thread.add(end, *rest)
+                thread = _Thread(out, (pid, tid, idle), names.get(pid, ""))
+            thread.add(end, latency_ns, kind, cpu, address, start)
         yield
     if thread:
         thread.close()
         yield
 
 
-class _Thread:
-    """Events of one thread, in the order of their start."""
+def _process_names(found: Recording) -> dict[int, str]:
+    """Each process by the name under which most of its faults were: its busiest threads'."""
+    counts = add_up(((r["pid"], r["comm"]), (r["count"],)) for r in found.tables["tasks"])
+    return {pid: comm for (pid, comm), _ in sorted(counts.items(), key=lambda item: item[1])}
 
-    def __init__(self, out: _Writer, pid: int, tid: int, name: str) -> None:
-        self.pid, self.tid = pid, tid
+
+class _Thread:
+    """Events of one thread, in the order of their start.
+
+    :param key: process, thread, and of the idle tasks, which are all thread 0, the CPU
+    """
+
+    def __init__(self, out: _Writer, key: tuple[int, int, int], name: str) -> None:
+        self.key = key
+        pid, tid, idle = key
         self._out = out
-        self._track = out.thread(pid, tid, name)
+        self._track = out.thread(pid, tid, name) if tid else out.named(f"swapper/{idle}")
         self._ends: list[int] = []
 
     def add(
@@ -211,6 +227,7 @@ class _Writer:
 
     SEQUENCE = 1
     CLOCK = 3  # BUILTIN_CLOCK_MONOTONIC
+    BOOTTIME, REALTIME = 6, 1
 
     def __init__(self) -> None:
         from perfetto.protos.perfetto.trace import perfetto_trace_pb2 as protos
@@ -236,6 +253,23 @@ class _Writer:
             ends[track] = end_ns
             self.event(track, start_ns, "TYPE_SLICE_BEGIN", text, notes)
             self.event(track, end_ns, "TYPE_SLICE_END")
+
+    def clocks(self, start: Mapping[str, int]) -> None:
+        """How our clock and the trace's belong together: without this, the events of a clock that
+        is not the trace's own are dropped when the trace is opened."""
+        monotonic_ns = start["monotonic_ns"]
+        snapshot = self._trace.packet.add(trusted_packet_sequence_id=self.SEQUENCE).clock_snapshot
+        snapshot.primary_trace_clock = self.CLOCK
+        for clock, time_ns in (
+            (self.CLOCK, monotonic_ns),
+            (self.BOOTTIME, start.get("boottime_ns", monotonic_ns)),
+            (self.REALTIME, start["realtime_ns"]),
+        ):
+            snapshot.clocks.add(clock_id=clock, timestamp=time_ns)
+
+    def named(self, name: str) -> int:
+        """A new track."""
+        return int(self._new_track(name=name).uuid)
 
     def counter(self, name: str, unit: str) -> int:
         """A new track of numbers."""

@@ -205,3 +205,39 @@ def test_an_empty_trace_is_refused(tmp_path: Path) -> None:
     store.write(tmp_path / "r", samples.meta(), {})
     with pytest.raises(ExportError, match="nothing in this recording that has a time"):
         perfetto(store.read(tmp_path / "r"))
+
+
+def test_clocks_come_first(sample: Recording) -> None:
+    """Without them every event is dropped on import: clock_sync_failure."""
+    first, *rest = read(sample).packet
+    clocks = {clock.clock_id: clock.timestamp for clock in first.clock_snapshot.clocks}
+    start = sample.meta["clocks"]["start"]
+    assert clocks == {
+        3: start["monotonic_ns"],
+        6: start.get("boottime_ns", start["monotonic_ns"]),
+        1: start["realtime_ns"],
+    }
+    assert first.clock_snapshot.primary_trace_clock == 3
+    used = {p.timestamp_clock_id for p in rest if p.HasField("track_event")}
+    assert used == {3} and not any(p.HasField("clock_snapshot") for p in rest)
+
+
+def test_processes_have_their_busiest_name_and_idle_tasks_their_cpu(tmp_path: Path) -> None:
+    rows = samples.tables()
+    task = {"kind": "user", "pid": 10, "cgroup": "", "stalled_ns": 0}
+    rows["tasks"] = [
+        {**task, "comm": "java", "count": 90},
+        {**task, "comm": "GC Thread#0", "count": 80},
+        {**task, "comm": "GC Thread#0", "count": 5, "kind": "cow"},
+        {**task, "comm": "VM Periodic Tas", "count": 1},
+    ]
+    busy, *_ = events()
+    idle = {**busy, "pid": 0, "tid": 0, "kind": "cow"}
+    rows["events"] = [busy, {**idle, "cpu": 0}, {**idle, "cpu": 1}]
+    store.write(tmp_path / "r", samples.meta(), rows)
+    trace = read(store.read(tmp_path / "r"))
+    described = tracks(trace).values()
+    assert [t.process.process_name for t in described if t.HasField("process")] == ["java"]
+    # Both last as long as they did, though they overlap.
+    lasted = {name: end - start for name, text, start, end in slices(trace) if text == "cow"}
+    assert lasted == {"swapper/0": 8_000, "swapper/1": 8_000}
