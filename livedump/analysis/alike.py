@@ -10,6 +10,9 @@ from livedump.kinds import QUESTION_OF
 from livedump.recording.meta import filter_text
 from livedump.recording.store import Recording
 
+#: How a line begins that makes numbers mean something else.
+GRAVE = "not comparable: "
+
 _MACHINE: dict[str, Callable[[dict[str, Any]], Any]] = {
     "host": lambda meta: meta["host"],
     "kernel": lambda meta: meta["kernel"]["release"],
@@ -33,7 +36,7 @@ def differences(before: Recording, after: Recording) -> list[str]:
     a, b = before.meta, after.meta
     grave = (_ended, _filters, _questions, _probes, _options)
     return [
-        *(f"not comparable: {line}" for find in grave for line in find(a, b)),
+        *(f"{GRAVE}{line}" for find in grave for line in find(a, b)),
         *_absent(a, b),
         *(
             f"different {name}: A {value(a)}, B {value(b)}"

@@ -156,7 +156,9 @@ class Chance:
         import pyarrow.compute
 
         rows = table.filter(pyarrow.compute.equal(table["kind"], kind))
-        number, low, high, count = (rows[name].to_numpy() for name in rows.column_names[1:])
+        # Faults without a latency are in a bucket of their own.
+        filled = (pyarrow.compute.fill_null(rows[name], 0) for name in rows.column_names[1:])
+        number, low, high, count = (column.to_numpy() for column in filled)
         lows, at, bucket = numpy.unique(low, return_index=True, return_inverse=True)
         return Slices(number.astype("i8"), bucket, count, (lows / 2 + (high[at] - 1) / 2))
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from livedump.analysis import stacks
-from livedump.analysis.alike import differences, measured
+from livedump.analysis.alike import GRAVE, differences, measured
 from livedump.analysis.chance import Chance, TooLittle
 from livedump.analysis.latency import Latency, latencies
 from livedump.analysis.summary import TOP, check_kinds, recorded_kinds
@@ -122,6 +122,11 @@ class Comparison:
     chance: Chance
 
     @property
+    def grave(self) -> list[str]:
+        """Those of the differences that make the numbers mean something else."""
+        return [line.removeprefix(GRAVE) for line in self.differences if line.startswith(GRAVE)]
+
+    @property
     def losses(self) -> list[str]:
         """Of each recording that has any, in words."""
         found = []
@@ -157,10 +162,14 @@ class Comparison:
 
     def value(self, side: int, kind: str, metric: str) -> float | None:
         """A metric in A (0) or B (1); None where there is no fault to take it of."""
+        recording = (self.before, self.after)[side]
+        if kind in UNTIMED:
+            count = untimed(recording).get(kind, 0)
+            return {"count": count, "rate": count / seconds(recording)}.get(metric)
         latency = self.latencies[side].get(kind)
         if latency is None:
             return 0.0 if metric in SUMS else None
-        return latency.metric(metric, seconds((self.before, self.after)[side]))
+        return latency.metric(metric, seconds(recording))
 
 
 def compare(
@@ -192,8 +201,9 @@ def compare(
         ({row.kind: row for row in latencies(before)}, {row.kind: row for row in latencies(after)}),
         Chance(pair, (before.lasted_ns, after.lasted_ns)),
     )
-    a, b = found.latencies
-    for kind in sorted({*a, *b}, key=kind_order):
+    counted = [untimed(recording) for recording in pair]
+    a, b = ({*timed, *counts} for timed, counts in zip(found.latencies, counted, strict=True))
+    for kind in sorted(a | b, key=kind_order):
         if kinds and kind not in kinds:
             continue
         if kind not in a or kind not in b:
@@ -202,6 +212,15 @@ def compare(
             rows = (found.get(kind, metric) for metric in METRICS)
             found.changes.extend(row for row in rows if row is not None)
     return found
+
+
+def untimed(recording: Recording) -> dict[str, int]:
+    """Faults of the kinds that are counted and have no latency; only kinds that have any."""
+    return {
+        row["kind"]: int(row["count"])
+        for row in recording.tables["counters"]
+        if row["kind"] in UNTIMED and row["name"] == "events" and row["count"]
+    }
 
 
 def judge(comparison: Comparison, conditions: Iterable[Condition]) -> list[Verdict]:

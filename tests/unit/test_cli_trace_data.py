@@ -241,6 +241,20 @@ def test_diff_shows_what_is_rare(
     assert ["0", "0.0833", "0", "0.0417", "f"] in rows
 
 
+def test_strict_refuses_what_is_not_comparable(
+    folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    meta = samples.meta()
+    meta["options"]["filter"] = {"comm": "nginx"}
+    store.write(tmp_path / "other", meta, samples.tables())
+    assert run("diff", folder, folder, "--strict") == 0
+    assert run("diff", folder, str(tmp_path / "other")) == 0
+    capsys.readouterr()
+    assert run("diff", folder, str(tmp_path / "other"), "--strict") == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and "not comparable: " in err and "nginx" in err
+
+
 def twice(path: Path) -> Path:
     """The sample with twice as many faults on each stack."""
     tables = samples.tables()
@@ -255,7 +269,7 @@ def twice(path: Path) -> Path:
     [
         (("--fail-on", "p99(cows)>+5%"), "no kind cows"),
         (("--fail-on", "p99(cow)>5us for 1s"), "no 'for' here"),
-        (("--fail-on", "count(kernel)>+20%"), "no kind kernel"),
+        (("--fail-on", "p99(kernel)>+20%"), "kernel faults are counted, not timed"),
         (("--fail-on", "p99(user)<-200%"), "holds never"),
         (("--kind", "cows"), "no kind cows"),
         (("--html", "/nowhere/x"), "No such file"),

@@ -51,6 +51,7 @@ STACKS = 5
     type=click.Path(path_type=Path),
     help="Write one self-contained page with differential flame graphs.",
 )
+@click.option("--strict", is_flag=True, help="Exit status 2 where A and B are not comparable.")
 @json_option
 @click.pass_context
 def diff(
@@ -61,6 +62,7 @@ def diff(
     by: str | None,
     conditions: tuple[str, ...],
     html: Path | None,
+    strict: bool,
 ) -> None:
     """Compare recording B with recording A.
 
@@ -70,12 +72,19 @@ def diff(
     compare for the other metrics.
 
     Exit status: 0; 1 when a condition fails, and for nothing else; 2 in trouble (bad recording or
-    condition, a kind that was not recorded, full disk).
+    condition, a kind that was not recorded, full disk; with --strict also recordings that are not
+    comparable).
     """
     try:
         comparison, verdicts = _compare(before, after, kinds, by, conditions, html)
         data = {**comparison.to_dict(), "conditions": [verdict.to_dict() for verdict in verdicts]}
         text = _text(comparison, verdicts)
+        if strict and comparison.grave:
+            raise LivedumpError(
+                f"not comparable: {'; '.join(comparison.grave)}",
+                step="compare",
+                remedy="Record both alike, or leave --strict out",
+            )
     except Exception as error:  # 1 is a regression's alone
         ctx.exit(_trouble(error))
     emit(data, text)
@@ -103,10 +112,8 @@ def _compare(
 ) -> tuple[Any, list[Any]]:
     from livedump import analysis
     from livedump.conditions import parse
-    from livedump.kinds import UNTIMED
 
-    kinds_compared = tuple(kind for kind in analysis.KINDS if kind not in UNTIMED)
-    parsed = [parse(text, kinds_compared) for text in conditions]
+    parsed = [parse(text, tuple(analysis.KINDS)) for text in conditions]
     comparison = analysis.compare(open_recording(before), open_recording(after), kinds, by=by)
     if html is not None:
         analysis.write_diff_html(comparison, html)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -68,6 +69,34 @@ def verdict(text: str, before: Recording, after: Recording) -> Verdict:
     """One condition, judged."""
     [found] = judge(compare(before, after), [parse(text, tuple(KINDS))])
     return found
+
+
+def counted(number: int, seed: int, seconds: int = 60) -> InMemory:
+    """A recording with so many faults that are counted only, at any time."""
+    found = recording([1000] * 100, seconds=seconds)
+    chance = random.Random(seed)
+    per_slice = Counter(chance.randrange(seconds * 10) for _ in range(number))
+    columns = {"kind": "kernel", "bucket_low_ns": None, "bucket_high_ns": None}
+    rows = [{**columns, "slice": slice_, "count": n} for slice_, n in per_slice.items()]
+    tables = {**found.tables, "slices": [*found.tables["slices"], *rows]}
+    tables["counters"] = [
+        *tables["counters"],
+        {"kind": "kernel", "name": "events", "count": number},
+        {"kind": "kernel", "name": "not_present", "count": number},
+    ]
+    return InMemory(found.meta, tables)
+
+
+def test_faults_that_are_only_counted_are_compared() -> None:
+    before, after = counted(3000, 1), counted(3900, 2)
+    rows = {row.metric: row for row in compare(before, after).changes if row.kind == "kernel"}
+    assert {*rows} == {"rate"}
+    assert (rows["rate"].before, rows["rate"].after) == (50.0, 65.0)
+    low, high = rows["rate"].interval or (0.0, 0.0)
+    assert 0.1 < low < 0.3 < high < 0.5
+    assert verdict("rate(kernel)>+20%", before, after).failed
+    assert verdict("count(kernel)>3500", before, after).failed
+    assert not verdict("rate(kernel)>+20%", before, counted(3010, 3)).failed
 
 
 def test_metrics_are_those_of_each_recording() -> None:
