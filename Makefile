@@ -66,7 +66,7 @@ test-unit: setup ## Unit tests, on the host
 
 .PHONY: test-vm
 test-vm: setup ## Real boots that prove tools.vm's verdicts
-	timeout 900 $(PYTEST) tests/vm
+	timeout 1200 $(PYTEST) tests/vm
 
 .PHONY: test-guest
 test-guest: debug kmod ## Guest tests on 6.1, in full

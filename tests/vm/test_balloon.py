@@ -19,7 +19,7 @@ from tools.vm.config import BALLOON
 CONFIG = VmConfig(
     memory="1G",
     qemu_args=BALLOON,
-    timeout_s=300,
+    timeout_s=420,
     name="test-balloon",
 )
 

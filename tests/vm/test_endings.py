@@ -11,7 +11,7 @@ from tools.paths import BUILD, PYTHON
 from tools.vm import GuestDied, VmConfig, run
 
 NAME = "test-endings"
-CONFIG = VmConfig(memory="1G", timeout_s=300, name=NAME)
+CONFIG = VmConfig(memory="1G", timeout_s=480, name=NAME)
 
 
 def test_calls_from_before_a_suspend_and_a_reboot() -> None:
