@@ -16,6 +16,9 @@ PARTIAL = ".partial-"
 #: Columns of every table.
 WHERE = {"host": "string", "boot_id": "string"}
 
+#: Standard errors of a stack's ``count`` and ``stalled_ns``, where not every stack was taken.
+ERRORS = {"count_error": "float64", "stalled_error_ns": "float64"}
+
 #: Table -> column -> Parquet type. Every column may be null only where the value is not known: of
 #: ``slices`` the bucket, of ``events`` the latency and of ``cpus`` the stalled time, where faults
 #: are counted, not timed.
@@ -37,6 +40,7 @@ TABLES: dict[str, dict[str, str]] = {
         "samples": "uint64",
         "count": "uint64",
         "stalled_ns": "uint64",
+        **ERRORS,
     },
     "slices": {
         "slice": "uint32",
@@ -45,6 +49,7 @@ TABLES: dict[str, dict[str, str]] = {
         "bucket_low_ns": "uint64",
         "bucket_high_ns": "uint64",
         "count": "uint64",
+        "stalled_ns": "uint64",
     },
     "stack_slices": {
         "slice": "uint32",
@@ -55,6 +60,7 @@ TABLES: dict[str, dict[str, str]] = {
         "samples": "uint64",
         "count": "uint64",
         "stalled_ns": "uint64",
+        **ERRORS,
     },
     "loss_slices": {
         "slice": "uint32",

@@ -105,11 +105,13 @@ def tables() -> dict[str, list[Row]]:
             "samples": count // 2 + shift,
             "count": count // 2 + shift,
             "stalled_ns": (count // 2 + shift) * 2900,
+            "count_error": 0.0,
+            "stalled_error_ns": 0.0,
         }
         for stack, count in COW_STACKS.items()
         for shift, comm in enumerate(("fio;1", "stress-ng"))
     ]
-    user = "asm_exc_page_fault;exc_page_fault;do_user_addr_fault;handle_mm_fault"
+    user = "asm_exc_page_fault;exc_page_fault;do_user_addr_fault"
     stacks.append(
         {
             "kind": "user",
@@ -118,6 +120,8 @@ def tables() -> dict[str, list[Row]]:
             "samples": 3000,
             "count": 6000,
             "stalled_ns": 70_000_000,
+            "count_error": 77.0,
+            "stalled_error_ns": 1_200_000.0,
         }
     )
     kernel = f"{ENTRY};ksys_read;vfs_read;_copy_to_user;asm_exc_page_fault;exc_page_fault"
@@ -129,6 +133,8 @@ def tables() -> dict[str, list[Row]]:
             "samples": 90,
             "count": 90,
             "stalled_ns": 0,
+            "count_error": 0.0,
+            "stalled_error_ns": 0.0,
         }
     )
     return {
@@ -250,6 +256,7 @@ def _over_time(histograms: list[Row], chance: random.Random) -> list[Row]:
             "bucket_low_ns": low,
             "bucket_high_ns": high,
             "count": count,
+            "stalled_ns": count * (low + high - 1) // 2,
         }
         for (slice_, kind, low, high), count in sorted(found.items())
     ]

@@ -73,6 +73,8 @@ def test_constants_of_the_header() -> None:
     header = (ROOT / "bpf" / "abi.h").read_text()
     found = re.search(r"#define LD_CELL_KINDS (\w+)", header)
     assert found and int(found[1]) == layout.CELL_KINDS
+    found = re.search(r"#define LD_SLOW_NS \(1 << (\d+)\)", header)
+    assert found and layout.SLOW_NS == 1 << int(found[1])
     found = re.search(r"#define LD_SPILLED \(1 << (\d+)\)", header)
     assert found and layout.SPILLED == 1 << int(found[1])
 
