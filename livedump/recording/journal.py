@@ -19,7 +19,7 @@ from livedump.recording.buckets import BUCKETS, bounds
 from livedump.recording.layout import CELL_KINDS, LOSS_NAMES, Loss
 from livedump.recording.losses import NOT_WRITTEN_EVENTS, NOT_WRITTEN_SLICES
 from livedump.recording.rows import Drained, LossRow, Place, StackRow
-from livedump.recording.schema import Row
+from livedump.recording.schema import MOST, Row
 from livedump.sums import add_up
 from livedump.text import storable
 
@@ -215,8 +215,8 @@ def slices(folder: Path, slice_ns: int) -> Iterator[Any]:
     import numpy
     import pyarrow
 
-    lows = numpy.array([bounds(bucket)[0] for bucket in range(BUCKETS)], "u8")
-    highs = numpy.array([min(bounds(bucket)[1], (1 << 64) - 1) for bucket in range(BUCKETS)], "u8")
+    edges = [[min(edge, MOST) for edge in bounds(bucket)] for bucket in range(BUCKETS)]
+    lows, highs = numpy.array(edges, "i8").T
     for chunk in _chunks(folder / CELLS, CELL_LAYOUT):
         kind, rest = numpy.divmod(chunk["what"], CELL_KINDS)
         kept = (rest < BUCKETS) | (rest == BUCKETS + len(Loss))
@@ -284,7 +284,7 @@ def events(folder: Path, stacks: Mapping[int, str]) -> Iterator[Any]:
         numbers = numpy.unique(chunk["stack"])
         names = pyarrow.array([stacks.get(int(number)) for number in numbers], pyarrow.string())
         place = numbers.searchsorted(chunk["stack"])
-        plain = ("address", "pid", "tid", "cpu", "detail", "weight")
+        plain = ("pid", "tid", "cpu", "detail", "weight")
         yield pyarrow.table(
             {
                 "time_monotonic_ns": pyarrow.array(chunk["time_ns"].copy()),
@@ -292,6 +292,7 @@ def events(folder: Path, stacks: Mapping[int, str]) -> Iterator[Any]:
                 "latency_ns": pyarrow.array(
                     chunk["latency_ns"].copy(), mask=chunk["latency_ns"] == 0
                 ),
+                "address": pyarrow.array(chunk["address"].astype("i8")),
                 **{name: pyarrow.array(chunk[name].copy()) for name in plain},
                 "stack": names.take(pyarrow.array(place, mask=chunk["weight"] == 0)),
             }

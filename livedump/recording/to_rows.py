@@ -11,7 +11,7 @@ from typing import Protocol
 from livedump.recording import journal
 from livedump.recording.buckets import bounds
 from livedump.recording.rows import PageRow, Place, RawData, ReleaseEvent, SnapshotEvent, as_row
-from livedump.recording.schema import ERRORS, Row, Table
+from livedump.recording.schema import ERRORS, MOST, Row, Table
 
 
 class Naming(Protocol):
@@ -58,7 +58,7 @@ def tables(
                 {
                     "kind": kind,
                     "bucket_low_ns": low,
-                    "bucket_high_ns": min(high, (1 << 64) - 1),
+                    "bucket_high_ns": min(high, MOST),
                     "count": count,
                 }
             )

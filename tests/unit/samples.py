@@ -31,7 +31,10 @@ COW_STACKS = {
 def meta() -> dict[str, Any]:
     """meta.json's content, without what recording.write() adds."""
     return {
+        "recording_id": "11111111-2222-4333-8444-555555555555",
+        "labels": {"build": "412"},
         "host": "sample",
+        "machine_id": "0123456789abcdef0123456789abcdef",
         "boot_id": "00000000-1111-2222-3333-444444444444",
         "kernel": {"release": "6.1.0-56-amd64", "version": "#1 SMP", "machine": "x86_64"},
         "cpus": 2,

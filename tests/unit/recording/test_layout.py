@@ -127,7 +127,9 @@ def test_fields_exist_in_the_module_s_tracepoints() -> None:
             assert set(re.findall(r"args->(\w+)", body)) <= fields
     own = {"reason"}
     assert {*programs._SNAPSHOT_FIELDS, *programs._RELEASE_FIELDS} - own <= report
-    assert {*programs._SNAPSHOT_FIELDS, *programs._RELEASE_FIELDS} <= set(TABLES["snapshots"])
+    assert {*programs._SNAPSHOT_FIELDS, *programs._RELEASE_FIELDS} <= set(
+        TABLES["snapshots"].columns
+    )
 
 
 def test_only_attach_types_that_may_nest() -> None:
