@@ -15,7 +15,6 @@ from pathlib import Path
 import click
 
 from livedump.session import Session
-from tools.demo.steps import LineSink
 from tools.oracle import leaves
 from tools.oracle.capture import GO, MEASURED, Capture, Event, answer, await_answer
 from tools.oracle.guest import Program, modules, say
@@ -23,6 +22,7 @@ from tools.oracle.plan import KERNELS, STRATEGIES
 from tools.oracle.run import prepare, sockets
 from tools.paths import PYTHON
 from tools.vm import VmConfig, VmError, run
+from tools.vm.lines import LineSink
 
 _READY_S, _ROUND_S, _TIMEOUT_S = 300.0, 60.0, 3000.0
 _HOLD_S = 0.2

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tools.demo.steps import LineSink
 from tools.oracle.capture import AFTER, INSTANT, Capture, Sockets, Timing
 from tools.oracle.guest import Job
 from tools.paths import BUILD, PYTHON
 from tools.vm import VmConfig, VmError, run
 from tools.vm.config import BALLOON, Disk, parse_bytes
 from tools.vm.kernels import resolve
+from tools.vm.lines import LineSink
 
 ORACLE = BUILD / "oracle"
 #: livedump's dump, in the run's folder.
