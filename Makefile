@@ -103,18 +103,18 @@ lint: setup ## flake8, isort, black, mypy --strict; W=1, sparse, checkpatch, che
 		echo "W=1 and sparse on $$release"; \
 		$(MAKE) -s -C kmod lint STRICT=1 KRELEASE=$$release O=$(CURDIR)/build/lint/$$release; \
 	done
-	$(PYTHON) -m tools.setup.checkpatch
+	$(PYTHON) -m tools.lint.checkpatch
 	@$(MAKE) check-ibt
 	@$(MAKE) check-untraced
 
 .PHONY: check-ibt
 check-ibt: kmod ## Disassemble the module: every indirect branch must be safe with kernel IBT
-	@$(RELEASES); $(PYTHON) -m tools.check.ibt --list \
+	@$(RELEASES); $(PYTHON) -m tools.lint.ibt --list \
 		$$(for release in $$releases; do echo build/kmod/$$release/livedump.ko; done)
 
 .PHONY: check-untraced
 check-untraced: kmod ## Follow the module's code from a page fault: nothing may trace or probe it
-	@$(RELEASES); $(PYTHON) -m tools.check.untraced --list \
+	@$(RELEASES); $(PYTHON) -m tools.lint.untraced --list \
 		$$(for release in $$releases; do echo build/kmod/$$release/livedump.ko; done)
 
 .PHONY: bench

@@ -11,7 +11,8 @@ import pytest
 
 from tools.paths import ROOT
 from tools.setup import __main__ as setup_main
-from tools.setup import apt, assets, checkpatch, install
+from tools.lint import checkpatch
+from tools.setup import apt, assets, install
 from tools.setup.steps import SetupError
 from tools.vm import VmError, kernels
 from tools.vm.config import HEADERS_META, SERIES

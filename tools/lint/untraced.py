@@ -1,8 +1,8 @@
-"""``python -m tools.check.untraced MODULE.ko...``: can the fault path be traced or probed?
+"""``python -m tools.lint.untraced MODULE.ko...``: can the fault path be traced or probed?
 
 A tracer or a kprobe in it writes memory that may be protected, and its fault enters the same code
 again, without end. So whatever the roots below reach in the module must be untraced, NOKPROBE, and
-come from kmod/fault/; other ways out must be argued in :mod:`tools.check.outside`. This follows
+come from kmod/fault/; other ways out must be argued in :mod:`tools.lint.outside`. This follows
 direct branches, addresses that are taken, static keys, alternatives and exception fixups, and fails
 on whatever breaks the rule, and on an argument that nothing needs any more.
 """
@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from livedump.kmod import read_vermagic
-from tools.check import outside
-from tools.check.argued import Argued
-from tools.check.disassembly import Instruction, locate
-from tools.check.elf import ElfError, Place, Relocation, Symbol
-from tools.check.ibt import Code, describe, matches, operands, require_fresh
-from tools.check.outside import Exit
+from tools.lint import outside
+from tools.lint.argued import Argued
+from tools.lint.disassembly import Instruction, locate
+from tools.lint.elf import ElfError, Place, Relocation, Symbol
+from tools.lint.ibt import Code, describe, matches, operands, require_fresh
+from tools.lint.outside import Exit
 from tools.paths import ROOT
 
 #: The probe, and the tracepoint's iterator: what exc_page_fault() calls of us.
@@ -331,7 +331,7 @@ def check(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Check modules, given by path; the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m tools.check.untraced", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tools.lint.untraced", description=__doc__)
     parser.add_argument("modules", nargs="+", type=Path, metavar="MODULE.ko")
     parser.add_argument("--list", action="store_true", help="every function, and every argument")
     options = parser.parse_args(argv)

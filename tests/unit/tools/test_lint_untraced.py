@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tools.check import outside, untraced
-from tools.check.argued import Argued
-from tools.check.elf import ElfError
-from tools.check.outside import Exit
+from tools.lint import outside, untraced
+from tools.lint.argued import Argued
+from tools.lint.elf import ElfError
+from tools.lint.outside import Exit
 
 #: As the kernel's headers have them; what Kbuild leaves untraced is so by an attribute here.
 HEAD = """

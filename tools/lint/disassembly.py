@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from tools.check.elf import ElfError, Place
+from tools.lint.elf import ElfError, Place
 
 _SECTION = re.compile(r"Disassembly of section (\S+):$")
 _INSTRUCTION = re.compile(r"\s*([0-9a-f]+):\t(.*)$")

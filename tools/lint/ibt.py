@@ -1,7 +1,7 @@
-"""``python -m tools.check.ibt MODULE.ko...``: would it survive a CPU with kernel IBT?
+"""``python -m tools.lint.ibt MODULE.ko...``: would it survive a CPU with kernel IBT?
 
 Emulation has no IBT, and most hypervisors do not show it, so this reads the code instead. It fails
-on an indirect branch that :mod:`tools.check.argued` does not argue, on an argument that no branch
+on an indirect branch that :mod:`tools.lint.argued` does not argue, on an argument that no branch
 needs any more, on a function whose address is taken but that an indirect branch may not enter, and
 on an address found by name that is called other than by way of ld_call().
 """
@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from livedump.kmod import read_vermagic
-from tools.check import argued
-from tools.check.argued import Argued
-from tools.check.disassembly import Instruction, Site, disassemble, locate
-from tools.check.elf import ElfError, Place, Relocatable, Relocation, read
+from tools.lint import argued
+from tools.lint.argued import Argued
+from tools.lint.disassembly import Instruction, Site, disassemble, locate
+from tools.lint.elf import ElfError, Place, Relocatable, Relocation, read
 from tools.paths import ROOT
 
 ENDBR64 = b"\xf3\x0f\x1e\xfa"
@@ -216,9 +216,9 @@ def check_names(
         for name in re.findall(r'\b(?:lookup|required|probe_address)\(\s*"(\w+)"', text)
     }
     for name in sorted(asked - functions.keys() - data):
-        yield f"{name} is looked up: say in tools/check/argued.py whether it is a function"
+        yield f"{name} is looked up: say in tools/lint/argued.py whether it is a function"
     for name in sorted((functions.keys() | data) - asked):
-        yield f"{name} is not looked up any more: remove it from tools/check/argued.py"
+        yield f"{name} is not looked up any more: remove it from tools/lint/argued.py"
     for variable in functions.values():
         for file, text in texts.items():
             yield from _check_uses(variable, file, text)
@@ -236,7 +236,7 @@ def check_returned(
                 if match[0].strip() != f"regs->ip = {giver}();":
                     yield f"{file}: {giver}() is used other than for regs->ip: {match[0].strip()}"
         if not uses:
-            yield f"nothing returns into {name}() any more: remove it from tools/check/argued.py"
+            yield f"nothing returns into {name}() any more: remove it from tools/lint/argued.py"
 
 
 def _check_uses(variable: str, file: str, text: str) -> Iterator[str]:
@@ -304,7 +304,7 @@ def require_fresh(path: Path, folder: Path) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Check modules, given by path; the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m tools.check.ibt", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tools.lint.ibt", description=__doc__)
     parser.add_argument("modules", nargs="+", type=Path, metavar="MODULE.ko")
     parser.add_argument("--list", action="store_true", help="every branch and its argument")
     options = parser.parse_args(argv)

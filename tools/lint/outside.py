@@ -1,14 +1,14 @@
 """Every way out of the fault path, and why it may be taken.
 
 What a page fault reaches from our probe must be untraced, closed to kprobes and in kmod/fault/:
-tools.check.untraced follows it through the module, up to what stands here.
+tools.lint.untraced follows it through the module, up to what stands here.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tools.check.argued import Argued
+from tools.lint.argued import Argued
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ EXITS = (
     ),
 )
 
-#: Indirect branches in the fault path, written as those of tools.check.argued.
+#: Indirect branches in the fault path, written as those of tools.lint.argued.
 BRANCHES = (
     Argued(
         "iterate",

@@ -1,7 +1,7 @@
 """Every indirect branch of the module, and why its target has an ENDBR64 when the branch is taken.
 
 With kernel IBT an indirect call or jump to anything else is a fatal #CP. No machine that we test on
-has IBT, so each branch is argued here; tools.check.ibt fails on one that is not. The arguments rest
+has IBT, so each branch is argued here; tools.lint.ibt fails on one that is not. The arguments rest
 on what it checks as well: functions of the module whose address is taken begin with ENDBR64 and
 are not sealed (the kernel overwrites ENDBR64 where nothing takes the address).
 """

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tools.check import argued, ibt
-from tools.check.argued import Argued
-from tools.check.elf import ElfError
+from tools.lint import argued, ibt
+from tools.lint.argued import Argued
+from tools.lint.elf import ElfError
 from tools.paths import ROOT
 
 THUNK = """
