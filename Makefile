@@ -38,6 +38,7 @@ setup: ## Packages, build/venv, kernels and their headers, the report's assets
 		apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -qy install python3; \
 	fi
 	@$(SYSTEM_PYTHON) -m tools.setup
+	@$(SYSTEM_PYTHON) -m tools.package.assets
 
 .PHONY: debug
 debug: setup ## Debian's vmlinux with debug information for 6.1 (860 MB, once)
@@ -150,11 +151,11 @@ vm: setup ## A root shell in the guest, or CMD='...' (also KERNEL=, MEMORY=, CPU
 
 .PHONY: install
 install: ## On a real machine: the module by DKMS, the commands in /usr/local/bin (root)
-	@$(SYSTEM_PYTHON) -m tools.setup.install install
+	@$(SYSTEM_PYTHON) -m tools.package.install install
 
 .PHONY: uninstall
 uninstall: ## Undo `make install`
-	@$(SYSTEM_PYTHON) -m tools.setup.install uninstall
+	@$(SYSTEM_PYTHON) -m tools.package.install uninstall
 
 .PHONY: clean
 clean: ## Remove build/; downloads stay in the cache folder

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from tools.lint import checkpatch
+from tools.package import assets, install
 from tools.paths import ROOT
 from tools.setup import __main__ as setup_main
-from tools.lint import checkpatch
-from tools.setup import apt, assets, install
+from tools.setup import apt
 from tools.setup.steps import SetupError
 from tools.vm import VmError, kernels
 from tools.vm.config import HEADERS_META, SERIES

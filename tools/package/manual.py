@@ -1,6 +1,6 @@
 """Man pages and shell completion, made of what the commands themselves say.
 
-``python -m tools.setup.manual PREFIX`` writes them below PREFIX, /usr/local for `make install`.
+``python -m tools.package.manual PREFIX`` writes them below PREFIX, /usr/local for `make install`.
 """
 
 from __future__ import annotations

@@ -14,8 +14,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tools.package import assets
 from tools.paths import BUILD, ROOT
-from tools.setup import apt, assets
+from tools.setup import apt
 from tools.setup.steps import SetupError, step
 from tools.setup.venv import SYSTEM_PYTHON
 
@@ -27,7 +28,7 @@ COMMANDS = ("livedump", "livedump-trace")
 PREFIX = Path("/usr/local")
 BIN = PREFIX / "bin"
 _PACKAGES = Path("/var/lib") / NAME / "packages"  # what install() installed
-_MANUAL = Path("/var/lib") / NAME / "manual"  # the files of tools.setup.manual
+_MANUAL = Path("/var/lib") / NAME / "manual"  # the files of tools.package.manual
 
 
 def dkms_conf() -> str:
@@ -95,7 +96,7 @@ def install() -> None:
             link.symlink_to(VENV / "bin" / command)
     with step(f"writing man pages and shell completion below {PREFIX}"):
         _remove_manual()
-        written = _run([f"{VENV}/bin/python", "-m", "tools.setup.manual", str(PREFIX)], cwd=ROOT)
+        written = _run([f"{VENV}/bin/python", "-m", "tools.package.manual", str(PREFIX)], cwd=ROOT)
         _MANUAL.parent.mkdir(parents=True, exist_ok=True)
         _MANUAL.write_text(written, encoding="utf-8")
     print("installed. Next: livedump doctor")
@@ -167,7 +168,7 @@ def main(arguments: list[str]) -> int:
     """`install` or `uninstall`; the exit status."""
     actions = {"install": install, "uninstall": uninstall}
     if len(arguments) != 1 or arguments[0] not in actions:
-        print("usage: python3 -m tools.setup.install install|uninstall", file=sys.stderr)
+        print("usage: python3 -m tools.package.install install|uninstall", file=sys.stderr)
         return 2
     try:
         if os.geteuid() != 0:

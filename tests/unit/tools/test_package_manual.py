@@ -16,7 +16,7 @@ from livedump.conditions import NOW, parse
 from livedump.kinds import KINDS
 from livedump.metrics import METRICS
 from livedump.recording.schema import TABLES
-from tools.setup import manual
+from tools.package import manual
 
 #: As roff has it.
 HYPHEN = "\\-"
