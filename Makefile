@@ -84,7 +84,7 @@ test-race: setup ## Races, nested faults, NMIs, failing steps: the module's test
 
 .PHONY: test-dump
 test-dump: debug ## What crash and drgn make of the guest tests' dump, on the host
-	timeout 420 $(PYTEST) tests/dump
+	timeout 420 $(PYTEST) tests/host/dump
 
 .PHONY: test-oracle
 test-oracle: debug ## The oracle's short form: one snapshot of 6.1, judged by QEMU's own dump
@@ -92,7 +92,7 @@ test-oracle: debug ## The oracle's short form: one snapshot of 6.1, judged by QE
 
 .PHONY: test-report
 test-report: setup ## The report of the guests' recordings, in a real browser on the host
-	timeout 420 $(PYTEST) tests/report
+	timeout 420 $(PYTEST) tests/host/report
 
 .PHONY: lint
 lint: setup ## flake8, isort, black, mypy --strict; W=1, sparse, checkpatch, check-* on the module

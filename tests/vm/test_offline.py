@@ -1,4 +1,4 @@
-"""A machine of four CPUs, one of them offline: its dump is for tests/dump.
+"""A machine of four CPUs, one of them offline: its dump is for tests/host/dump.
 
 It does not zero pages when they are allocated, which the receipt must say.
 """

@@ -1,4 +1,4 @@
-"""The HTML report as text; tests/report looks at it in a browser."""
+"""The HTML report as text; tests/host/report looks at it in a browser."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from livedump.dump.opened import find_vmlinux
 from livedump.dump.pages import Namer
 from livedump.errors import OpenError
 from livedump.recording import store
-from tests.dump.test_open import ARTEFACTS, RELEASES
+from tests.host.dump.test_open import ARTEFACTS, RELEASES
 
 
 @pytest.fixture(scope="module", params=RELEASES)

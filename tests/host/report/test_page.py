@@ -18,7 +18,7 @@ from tools.vm.config import SERIES
 from tools.vm.kernels import series_of
 
 CHROMIUM = shutil.which("chromium") or ""
-SHOTS = Path(__file__).resolve().parents[2] / "build" / "report"
+SHOTS = Path(__file__).resolve().parents[3] / "build" / "report"
 
 FLAGS = (
     "--headless",

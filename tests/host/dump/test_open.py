@@ -22,7 +22,7 @@ from livedump.dump.opened import OpenResult, find_vmlinux
 from tools.vm.config import SERIES
 from tools.vm.kernels import resolve
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 ARTEFACTS = Path(os.environ.get("LIVEDUMP_TEST_ARTEFACTS") or ROOT / "build/test")
 
 #: The kernel on which guest tests run in full; there is debug information for it.

@@ -14,7 +14,7 @@ import pytest
 from livedump.dump import Image, open_image
 from livedump.dump.drgn import open_program
 from livedump.dump.opened import find_vmlinux
-from tests.dump.test_open import ARTEFACTS, RELEASES
+from tests.host.dump.test_open import ARTEFACTS, RELEASES
 
 ONLINE = [0, 2, 3]
 
