@@ -45,9 +45,9 @@ debug: setup ## Debian's vmlinux with debug information for 6.1 (860 MB, once)
 	@$(VM) fetch --debug 6.1
 
 .PHONY: kmod
-kmod: setup ## Build the kernel module for each kernel series
+kmod: setup ## Build the kernel module, and those that tests need, for each kernel series
 	@$(RELEASES); for release in $$releases; do \
-		$(MAKE) -s -C kmod STRICT=1 KRELEASE=$$release O=$(CURDIR)/build/kmod/$$release; \
+		$(MAKE) -s -C tests/kmod STRICT=1 KRELEASE=$$release O=$(CURDIR)/build/kmod/$$release; \
 	done
 
 .PHONY: demo
@@ -102,7 +102,7 @@ lint: setup ## flake8, isort, black, mypy --strict; W=1, sparse, checkpatch, che
 	$(PYTHON) -m mypy $(PY_FOLDERS)
 	@$(RELEASES); for release in $$releases; do \
 		echo "W=1 and sparse on $$release"; \
-		$(MAKE) -s -C kmod lint STRICT=1 KRELEASE=$$release O=$(CURDIR)/build/lint/$$release; \
+		$(MAKE) -s -C tests/kmod lint STRICT=1 KRELEASE=$$release O=$(CURDIR)/build/lint/$$release; \
 	done
 	$(PYTHON) -m tools.lint.checkpatch
 	@$(MAKE) check-ibt

@@ -1,4 +1,4 @@
-"""The witness module (tests/guest/kmod/livedump_witness.c) from Python, and other outside views.
+"""The witness module (tests/kmod/livedump_witness.c) from Python, and other outside views.
 
 Nothing here asks livedump what is true.
 """

@@ -1,4 +1,4 @@
-"""The module that measures (tests/guest/kmod/livedump_bench.c) from Python."""
+"""The module that measures (tests/kmod/livedump_bench.c) from Python."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ def modules(parameters: list[str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def buffers_recorded() -> Iterator[None]:
-    """Of what drivers hand to devices (tests/guest/kmod/livedump_buffers.c)."""
+    """Of what drivers hand to devices (tests/kmod/livedump_buffers.c)."""
     witness.insert("livedump_buffers", os.environ["LIVEDUMP_KO"])
     try:
         yield
