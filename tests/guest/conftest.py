@@ -9,7 +9,7 @@ import pytest
 
 from livedump.control import Control
 from livedump.session import Session
-from tools import witness
+from tools.guest import witness
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -15,7 +15,7 @@ import pytest
 from livedump import abi, receipt
 from livedump.dump import open_image
 from livedump.session import Session
-from tools import witness
+from tools.guest import witness
 
 POOL = 64 << 20
 PAGES = 8

@@ -17,8 +17,8 @@ from livedump import abi
 from livedump.control import Control, Status
 from livedump.errors import ControlError
 from livedump.session import Session
-from tests.guest.load import Load
-from tools import witness
+from tools.guest import witness
+from tools.guest.program import Load
 
 POOL = 256 << 20
 LIVEDUMP = ["livedump"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from livedump.control import Control
-from tools import witness
+from tools.guest import witness
 
 #: delay_us of kmod/test.c: copied, published, read, demote.
 PARAMETERS = Path("/sys/module/livedump/parameters")

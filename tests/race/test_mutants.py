@@ -18,7 +18,7 @@ from livedump.session import Session
 from tests.race.conftest import PARAMETERS, set_delays
 from tests.race.provoke import PAGE, control, pages
 from tests.race.test_races import POOL
-from tools import witness
+from tools.guest import witness
 
 ROUNDS = 6
 

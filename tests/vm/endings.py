@@ -13,7 +13,7 @@ from typing import Any
 from livedump.control import Control, Status
 from livedump.errors import ControlError
 from livedump.session import Session
-from tools import witness
+from tools.guest import witness
 
 POOL = 64 << 20
 ASLEEP = Path("/proc/livedump_mapper/asleep")

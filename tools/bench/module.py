@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from livedump import kmod
-from tools import witness
+from tools.guest import witness
 
 FOLDER = Path("/proc/livedump_bench")
 MODULE = "livedump_bench"

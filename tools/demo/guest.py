@@ -20,8 +20,8 @@ from livedump import kmod
 from livedump.control import Control
 from livedump.dump import open_image
 from livedump.session import Session
-from tools import witness
 from tools.demo.steps import report
+from tools.guest import witness
 from tools.paths import BUILD
 
 DEMO = BUILD / "demo"
@@ -51,7 +51,7 @@ def recording() -> Iterator[subprocess.Popen[bytes]]:
     """`livedump-trace record` around the mixed load; both run while the block does."""
     report("compile and attach BPF programs")
     READY.unlink(missing_ok=True)
-    load = [sys.executable, "-m", "tools.load"]
+    load = [sys.executable, "-m", "tools.guest.load"]
     recorder = subprocess.Popen(
         ["livedump-trace", "record", "--force", "-o", str(DEMO / "recording")]
         + ["--kind", "user,kernel,cow,stop", "--ready-file", str(READY), "--", *load],

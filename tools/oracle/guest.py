@@ -20,7 +20,7 @@ from livedump import abi
 from livedump.control import Control
 from livedump.dump import open_image
 from livedump.session import Session
-from tools import witness
+from tools.guest import witness
 from tools.oracle.ambush import Ambush, ambush
 from tools.oracle.capture import GO, MEASURED, Event, await_answer
 
@@ -48,11 +48,11 @@ class Job:
 
     def loads(self) -> list[list[str]]:
         """The Python modules that run meanwhile, with their arguments."""
-        found = [["tools.load", "--pause", str(_PAUSE_S)]]
-        found.append(["tools.oracle.churn", str(self.churn_mib)])
-        found.append(["tools.oracle.churn", str(_MAPPED_MIB), "maps"])
+        found = [["tools.guest.load", "--pause", str(_PAUSE_S)]]
+        found.append(["tools.guest.load.churn", str(self.churn_mib)])
+        found.append(["tools.guest.load.churn", str(_MAPPED_MIB), "maps"])
         if self.balloon:
-            found.append(["tools.oracle.churn", str(_FREED_MIB), "frees"])
+            found.append(["tools.guest.load.churn", str(_FREED_MIB), "frees"])
         return found
 
     def write(self, folder: Path) -> None:

@@ -56,7 +56,7 @@ def guest(folder: Path) -> None:
     """Load the module, snapshot and release again and again under load."""
     job = json.loads((folder / "job.json").read_text())
     done = Counter[str]()
-    with modules([]), Program("tools.load") as load:
+    with modules([]), Program("tools.guest.load") as load:
         load.await_ready()
         say(Event("ready"))
         await_answer(folder, GO, _READY_S)

@@ -1,4 +1,4 @@
-"""The mixed load of tools/load, in the background of a test."""
+"""The mixed load of tools/guest/load, in the background of a test."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Load:
 
     def __enter__(self) -> Load:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tools.load"], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-m", "tools.guest.load"], stdout=subprocess.PIPE, text=True
         )
         assert self._process.stdout
         assert self._process.stdout.readline() == "ready\n"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from tools.load import network
+from tools.guest.load import network
 
 Steps = Iterator[None]
 

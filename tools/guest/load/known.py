@@ -1,4 +1,4 @@
-"""Loads whose number of faults is known: ``python -m tools.load.known PAGES``.
+"""Loads whose number of faults is known: ``python -m tools.guest.load.known PAGES``.
 
 Each prepares memory, touches every page of it once, and says where it was and how often the kernel
 had to be asked. Large pages and reading around are kept out, so the numbers are exact. Root only:
@@ -17,8 +17,8 @@ from dataclasses import asdict, dataclass, replace
 
 import click
 
-from tools.load import network
-from tools.load.requests import address
+from tools.guest.load import network
+from tools.guest.load.requests import address
 
 #: All memory stays, so that no two loads have the same addresses.
 _KEPT: list[mmap.mmap] = []

@@ -1,4 +1,4 @@
-"""``python -m tools.load``: the mixed load, for as long as you like."""
+"""``python -m tools.guest.load``: the mixed load, for as long as you like."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 
 import click
 
-from tools.load.mixed import run
+from tools.guest.load.mixed import run
 
 
 @click.command()
@@ -17,7 +17,7 @@ def main(seconds: float | None, pause: float) -> None:
 
     \b
     Example:
-      python -m tools.load --seconds 10
+      python -m tools.guest.load --seconds 10
     """
     steps = run(seconds, pause, ready=lambda: click.echo("ready"))
     click.echo(json.dumps(steps))

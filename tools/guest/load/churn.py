@@ -1,6 +1,6 @@
 """A load that rewrites much memory of the kernel's own: page cache of a tmpfs.
 
-tools.load alone changes too little of a gigabyte within one drain. Files are made before the
+tools.guest.load alone changes too little of a gigabyte within one drain. Files are made before the
 instant, so that their pages hold something then; they are overwritten by write(2), truncated and
 made anew, so that pages are freed, zeroed and used for something else.
 """

@@ -1,4 +1,6 @@
-"""A service with a switch that makes it slow: ``python -m tools.load.requests SECONDS [--huge]``.
+"""A service with a switch that makes it slow.
+
+``python -m tools.guest.load.requests SECONDS [--huge]``
 
 Each request takes 2 MiB, writes to a few pages of it, and gives it back. With --huge the memory is
 advised to be of large pages, as some allocators do: then the first write to it clears all 2 MiB.
