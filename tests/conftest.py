@@ -35,8 +35,5 @@ def load() -> Iterator[Load]:
 @pytest.fixture
 def writers() -> Iterator[None]:
     """The witness's writers, running while the test runs."""
-    witness.control("start")
-    try:
+    with witness.writing():
         yield
-    finally:
-        witness.control("stop")

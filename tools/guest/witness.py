@@ -5,8 +5,9 @@ Nothing here asks livedump what is true.
 
 from __future__ import annotations
 
+import contextlib
 import os
-import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,16 @@ Rows = dict[int, list[int]]
 def control(command: str) -> None:
     """``start`` or ``stop`` the writers, or ``poke ROW PAGE VALUE`` while they are stopped."""
     (FOLDER / "control").write_text(command)
+
+
+@contextlib.contextmanager
+def writing() -> Iterator[None]:
+    """The writers write while the block runs."""
+    control("start")
+    try:
+        yield
+    finally:
+        control("stop")
 
 
 def poke_all(value: int) -> None:
@@ -150,13 +161,3 @@ def protected(permissions: bytes) -> int:
 
 def _count(permissions: bytes, bits: int) -> int:
     return sum(permissions.count(value) for value in set(permissions) if value & bits)
-
-
-def insert(module: str, folder: str) -> None:
-    """insmod FOLDER/MODULE.ko"""
-    subprocess.run(["insmod", f"{folder}/{module}.ko"], check=True)
-
-
-def remove(module: str) -> None:
-    """rmmod MODULE"""
-    subprocess.run(["rmmod", module], check=True)

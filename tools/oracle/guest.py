@@ -11,7 +11,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,11 +20,14 @@ from livedump.control import Control
 from livedump.dump import open_image
 from livedump.session import Session
 from tools.guest import witness
+from tools.guest.modules import WITNESS, modules
+from tools.guest.program import Program
 from tools.oracle.ambush import Ambush, ambush
 from tools.oracle.capture import GO, MEASURED, Event, await_answer
 
 INSTANT_SYMBOL = "livedump_instant"
-BUFFERS = Path("/proc/livedump_buffers")
+#: Records what drivers hand to devices (tests/kmod).
+BUFFERS = "livedump_buffers"
 _WARM_UP_S, _ANSWER_S = 1.0, 600.0
 _MAPPED_MIB = 16
 _FREED_MIB = 96
@@ -55,6 +57,10 @@ class Job:
             found.append(["tools.guest.load.churn", str(_FREED_MIB), "frees"])
         return found
 
+    def modules(self) -> list[str]:
+        """The modules beside livedump's."""
+        return [WITNESS, *([BUFFERS] if self.not_zeroed else [])]
+
     def write(self, folder: Path) -> None:
         """To FOLDER/job.json."""
         (folder / "job.json").write_text(json.dumps(asdict(self)))
@@ -74,60 +80,10 @@ def symbol_address(name: str, module: str) -> int:
     raise SystemExit(f"oracle: no {name} in module {module}")
 
 
-@contextlib.contextmanager
-def modules(parameters: list[str]) -> Iterator[None]:
-    """The witness, writing, and livedump with its mutant; both unload at the end."""
-    folder = os.environ["LIVEDUMP_KO"]
-    subprocess.run(["insmod", f"{folder}/livedump.ko", *parameters], check=True)
-    witness.insert("livedump_witness", folder)
-    witness.control("start")
-    try:
-        yield
-    finally:
-        witness.control("stop")
-        witness.remove("livedump_witness")
-        witness.remove("livedump")
-
-
-@contextlib.contextmanager
-def buffers_recorded() -> Iterator[None]:
-    """Of what drivers hand to devices (tests/kmod/livedump_buffers.c)."""
-    witness.insert("livedump_buffers", os.environ["LIVEDUMP_KO"])
-    try:
-        yield
-    finally:
-        witness.remove("livedump_buffers")
-
-
 def buffers_since(text: str, instant_ns: int) -> list[tuple[int, int]]:
     """(physical address, bytes) of those that a device was given since the instant."""
     rows = [tuple(map(int, line.split())) for line in text.splitlines()]
     return sorted({(address, size) for given_ns, address, size in rows if given_ns >= instant_ns})
-
-
-class Program:
-    """A Python module that runs while the block does, as a load."""
-
-    def __init__(self, *arguments: str) -> None:
-        self._name = " ".join(arguments)
-        command = [sys.executable, "-m", *arguments]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-
-    def await_ready(self) -> None:
-        """Wait until it has said `ready`."""
-        assert self._process.stdout
-        if self._process.stdout.readline() != "ready\n":
-            raise SystemExit(f"oracle: {self._name} did not start")
-
-    def __enter__(self) -> Program:
-        return self
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        died = self._process.poll() is not None
-        self._process.terminate()
-        self._process.communicate(timeout=60)
-        if died and error is None:
-            raise SystemExit(f"oracle: {self._name} ended ({self._process.returncode})")
 
 
 def snapshot(job: Job, folder: Path) -> dict[str, Any]:
@@ -150,7 +106,7 @@ def _snapshot(job: Job, folder: Path, disk: str, trap: Ambush | None) -> dict[st
             trap.run(session.fd, disk)
         with Control() as control:
             lost = control.lost()
-        buffers = BUFFERS.read_text() if job.not_zeroed else ""
+        buffers = Path("/proc", BUFFERS).read_text() if job.not_zeroed else ""
         say(Event("drained"))
         await_answer(folder, MEASURED, _ANSWER_S)
     with open_image(disk) as image:
@@ -199,9 +155,8 @@ def main() -> None:
         if job.balloon:
             subprocess.run(["modprobe", "virtio_balloon"], check=True)
         loads = [stack.enter_context(Program(*arguments)) for arguments in job.loads()]
-        stack.enter_context(modules(job.parameters))
-        if job.not_zeroed:
-            stack.enter_context(buffers_recorded())
+        stack.enter_context(modules(*job.modules(), parameters=job.parameters))
+        stack.enter_context(witness.writing())
         for load in loads:
             load.await_ready()
         seen = snapshot(job, folder)

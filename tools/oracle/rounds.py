@@ -15,9 +15,12 @@ from pathlib import Path
 import click
 
 from livedump.session import Session
+from tools.guest import witness
+from tools.guest.modules import WITNESS, modules
+from tools.guest.program import Load
 from tools.oracle import leaves
 from tools.oracle.capture import GO, MEASURED, Capture, Event, answer, await_answer
-from tools.oracle.guest import Program, modules, say
+from tools.oracle.guest import say
 from tools.oracle.plan import KERNELS, STRATEGIES
 from tools.oracle.run import prepare, sockets
 from tools.paths import PYTHON
@@ -56,8 +59,7 @@ def guest(folder: Path) -> None:
     """Load the module, snapshot and release again and again under load."""
     job = json.loads((folder / "job.json").read_text())
     done = Counter[str]()
-    with modules([]), Program("tools.guest.load") as load:
-        load.await_ready()
+    with modules(WITNESS), witness.writing(), Load():
         say(Event("ready"))
         await_answer(folder, GO, _READY_S)
         for _ in range(job["rounds"]):
