@@ -11,8 +11,12 @@ PYTHON := build/venv/bin/python
 PYTEST := $(PYTHON) -m pytest
 VM := $(PYTHON) -m tools.vm
 
+# The first and the last of tools/vm/machines.py, with a test that they are.
+FULL := 6.1
+SMOKE := 6.12
+
 # For `make vm`: KERNEL=6.12 MEMORY=4G CPUS=2 CMD='...'
-KERNEL ?= 6.1
+KERNEL ?= $(FULL)
 MEMORY ?= 2G
 CPUS ?= 2
 CMD ?=
@@ -42,7 +46,7 @@ setup: ## Packages, build/venv, kernels and their headers, the report's assets
 
 .PHONY: debug
 debug: setup ## Debian's vmlinux with debug information for 6.1 (860 MB, once)
-	@$(VM) fetch --debug 6.1
+	@$(VM) fetch --debug $(FULL)
 
 .PHONY: kmod
 kmod: setup ## Build the kernel module, and those that tests need, for each kernel series
@@ -71,15 +75,15 @@ test-vm: setup ## Real boots that prove tools.vm's verdicts
 
 .PHONY: test-guest
 test-guest: debug kmod ## Guest tests on 6.1, in full
-	$(VM) run --kernel 6.1 --memory 1536M --disk build/test/6.1.img:3G --timeout 2400 -- $(GUEST_TEST)
+	$(VM) run --kernel $(FULL) --memory 1536M --disk build/test/$(FULL).img:3G --timeout 2400 -- $(GUEST_TEST)
 
 .PHONY: test-smoke
 test-smoke: kmod ## Guest tests marked `smoke`, on 6.12
-	$(VM) run --kernel 6.12 --memory 1536M --disk build/test/6.12.img:3G --timeout 1200 -- $(GUEST_TEST) -m smoke
+	$(VM) run --kernel $(SMOKE) --memory 1536M --disk build/test/$(SMOKE).img:3G --timeout 1200 -- $(GUEST_TEST) -m smoke
 
 .PHONY: test-race
 test-race: setup ## Races, nested faults, NMIs, failing steps: the module's test build, on 6.1
-	$(VM) run --kernel 6.1 --memory 1G --test-kmod --nmi 20 --disk build/test/race.img:2G \
+	$(VM) run --kernel $(FULL) --memory 1G --test-kmod --nmi 20 --disk build/test/race.img:2G \
 		--timeout 900 -- $(PYTEST) --durations=8 tests/race
 
 .PHONY: test-dump
@@ -128,14 +132,14 @@ matrix: kmod ## Guest tests marked `smoke` on kernels x paging levels x pti x pr
 
 .PHONY: hazards
 hazards: kmod ## Long forms of the hazard tests on 6.12: 200 rounds; 50 with 8 GiB and the default pool
-	$(VM) run --kernel 6.12 --memory 2G --timeout 3600 -- env LIVEDUMP_ROUNDS=200 \
+	$(VM) run --kernel $(SMOKE) --memory 2G --timeout 3600 -- env LIVEDUMP_ROUNDS=200 \
 		$(PYTEST) --durations=4 tests/guest/test_hazards.py -k "meanwhile or bursts"
-	$(VM) run --kernel 6.12 --memory 8G --timeout 3600 -- env LIVEDUMP_ROUNDS=50 \
+	$(VM) run --kernel $(SMOKE) --memory 8G --timeout 3600 -- env LIVEDUMP_ROUNDS=50 \
 		LIVEDUMP_POOL_MIB=0 $(PYTEST) --durations=4 tests/guest/test_hazards.py -k meanwhile
 
 .PHONY: oracle
 oracle: setup ## Judge every strategy by QEMU's own dumps of the instant, and the judge by mutants
-	@$(VM) fetch --debug 6.1 6.12
+	@$(VM) fetch --debug $(FULL) $(SMOKE)
 	@$(PYTHON) -m tools.oracle
 	@$(PYTHON) -m tools.oracle.rounds
 

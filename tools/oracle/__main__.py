@@ -14,10 +14,11 @@ from tools.oracle import outcome as outcomes
 from tools.oracle.core import CoreError
 from tools.oracle.guest import Job
 from tools.oracle.outcome import Outcome
-from tools.oracle.plan import KERNELS, NOT_ZEROED, STRATEGIES, Case, matrix, mutants
+from tools.oracle.plan import NOT_ZEROED, STRATEGIES, Case, matrix, mutants
 from tools.oracle.run import ORACLE, Machine, NotArmed, Taken, prepare, remove_memory, take
 from tools.vm import VmError
 from tools.vm.config import parse_bytes
+from tools.vm.machines import SERIES
 
 #: Share of RAM that the churn rewrites; more than must change.
 CHURN_SHARE = 0.08
@@ -86,7 +87,7 @@ def run_all(cases: list[Case], machine: Machine, keep: bool) -> list[Outcome]:
 
 
 @click.command()
-@click.option("--kernel", "kernels", multiple=True, default=KERNELS, show_default=True)
+@click.option("--kernel", "kernels", multiple=True, default=SERIES, show_default=True)
 @click.option("--strategy", "strategies", multiple=True, default=STRATEGIES, show_default=True)
 @click.option("--memory", default="1G", show_default=True, help="The machines' RAM.")
 @click.option("--short", is_flag=True, help="One run: the first kernel, the first strategy.")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-KERNELS = ("6.1", "6.12")
+from tools.vm.machines import FULL, LA57
+
 #: The first is what the short form runs: the module's default.
 STRATEGIES = ("lazy", "eager")
 #: Busy waits in microseconds at the points of kmod/test.h: copied, published, read, demote.
@@ -37,7 +38,7 @@ MUTANTS = (
 class Case:
     """One run. With a mutant it must be caught, else it must be clean."""
 
-    kernel: str = "6.1"
+    kernel: str = FULL
     la57: bool = True
     strategy: str = STRATEGIES[0]
     mutant: str = ""
@@ -78,7 +79,7 @@ def matrix(kernels: Sequence[str], strategies: Sequence[str]) -> Iterator[Case]:
     """Every kernel with both kinds of page tables, with pages that come unwritten, or go."""
     for strategy in strategies:
         for kernel in kernels:
-            for la57 in (True, False):
+            for la57 in LA57:
                 yield Case(kernel, la57, strategy)
             yield Case(kernel, strategy=strategy, append=NOT_ZEROED)
             yield Case(kernel, strategy=strategy, balloon=True)

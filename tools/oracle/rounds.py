@@ -21,11 +21,12 @@ from tools.guest.program import Load
 from tools.oracle import leaves
 from tools.oracle.capture import GO, MEASURED, Capture, Event, answer, await_answer
 from tools.oracle.guest import say
-from tools.oracle.plan import KERNELS, STRATEGIES
+from tools.oracle.plan import STRATEGIES
 from tools.oracle.run import prepare, sockets
 from tools.paths import PYTHON
 from tools.vm import VmConfig, VmError, run
 from tools.vm.lines import LineSink
+from tools.vm.machines import SERIES
 
 _READY_S, _ROUND_S, _TIMEOUT_S = 300.0, 60.0, 3000.0
 _HOLD_S = 0.2
@@ -116,7 +117,7 @@ def wrong(watch: Watch, done: Counter[str], rounds: int) -> list[str]:
 
 
 @click.command()
-@click.option("--kernel", "kernels", multiple=True, default=KERNELS, show_default=True)
+@click.option("--kernel", "kernels", multiple=True, default=SERIES, show_default=True)
 @click.option("--strategy", "strategies", multiple=True, default=STRATEGIES[:1], show_default=True)
 @click.option("--memory", default="8G", show_default=True, help="With 8G some leaves are of 1 GiB.")
 @click.option("--rounds", default=100, show_default=True)

@@ -19,6 +19,7 @@ from tools.vm import VmConfig, VmError, run
 from tools.vm.config import BALLOON, Disk, parse_bytes
 from tools.vm.kernels import resolve
 from tools.vm.lines import LineSink
+from tools.vm.machines import FULL
 
 ORACLE = BUILD / "oracle"
 #: livedump's dump, in the run's folder.
@@ -41,7 +42,7 @@ class Machine:
     :ivar modules: builds made beforehand, in folders named by release; None: build the tree's
     """
 
-    kernel: str = "6.1"
+    kernel: str = FULL
     memory: str = "1G"
     la57: bool = True
     append: tuple[str, ...] = ()

@@ -8,8 +8,8 @@ import sys
 from tools.setup import apt, venv
 from tools.setup.steps import SetupError, step
 from tools.vm import VmError, kernels
-from tools.vm.config import HEADERS_META, SERIES
 from tools.vm.kernels import Kernel
+from tools.vm.machines import HEADERS_META, SERIES
 
 
 def main() -> int:

@@ -19,14 +19,14 @@ from livedump.dump import Image, open_image
 from livedump.dump.crash import open_with_crash
 from livedump.dump.drgn import open_with_drgn
 from livedump.dump.opened import OpenResult, find_vmlinux
-from tools.vm.config import SERIES
 from tools.vm.kernels import resolve
+from tools.vm.machines import FULL
 
 ROOT = Path(__file__).parents[3]
 ARTEFACTS = Path(os.environ.get("LIVEDUMP_TEST_ARTEFACTS") or ROOT / "build/test")
 
 #: The kernel on which guest tests run in full; there is debug information for it.
-RELEASES = [resolve(SERIES[0]).release]
+RELEASES = [resolve(FULL).release]
 
 
 @pytest.fixture(scope="module", params=RELEASES)

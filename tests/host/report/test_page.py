@@ -14,8 +14,8 @@ from livedump import analysis
 from livedump.recording import store
 from livedump.recording.schema import Row
 from tests.unit import samples
-from tools.vm.config import SERIES
 from tools.vm.kernels import series_of
+from tools.vm.machines import SERIES
 
 CHROMIUM = shutil.which("chromium") or ""
 SHOTS = Path(__file__).resolve().parents[3] / "build" / "report"

@@ -16,8 +16,8 @@ from tools.setup import __main__ as setup_main
 from tools.setup import apt
 from tools.setup.steps import SetupError
 from tools.vm import VmError, kernels
-from tools.vm.config import HEADERS_META, SERIES
 from tools.vm.kernels import Kernel
+from tools.vm.machines import HEADERS_META, SERIES
 
 
 def test_missing_packages() -> None:

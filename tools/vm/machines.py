@@ -1,11 +1,26 @@
-"""The machines, as data."""
+"""Which machines there are: kernels, and what else differs between two boots.
+
+The one table for all that boots: :mod:`tools.vm` itself, the matrix, the oracle, the benchmarks;
+and for set-up, so standard library only. All have the userland of the host, whose files they share.
+"""
 
 from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
 
-from tools.vm.config import SERIES
+#: Kernel series of Debian 12's, oldest first, and for those who have no package lists yet what
+#: pulls in the newest headers of each. The newest ABI is resolved from apt.
+HEADERS_META = {"6.1": "linux-headers-amd64", "6.12": "linux-headers-6.12-amd64"}
+SERIES = tuple(HEADERS_META)
+
+#: Tested in full, measured, shown; others get the short run.
+FULL = SERIES[0]
+
+LA57 = (True, False)  # 5-level page tables, and 4
+PTI = (True, False)
+PREEMPT_FULL = (True, False)
+CPUS = (1, 2, 4)
 
 
 @dataclass(frozen=True)
@@ -35,7 +50,7 @@ class Machine:
         )
 
 
-_AXES = (SERIES, (True, False), (True, False), (True, False), (1, 2, 4))
+_AXES = (SERIES, LA57, PTI, PREEMPT_FULL, CPUS)
 
 
 def every() -> list[Machine]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import re
 
-from tools.matrix.machines import Machine, every, pairwise
+from tools.paths import ROOT
+from tools.vm.machines import FULL, SERIES, Machine, every, pairwise
 
 
 def _values(machine: Machine) -> tuple[object, ...]:
@@ -21,6 +23,11 @@ def test_every_two_values_meet() -> None:
     for one, other in itertools.combinations(range(5), 2):
         wanted = {(_values(m)[one], _values(m)[other]) for m in every()}
         assert {(_values(m)[one], _values(m)[other]) for m in chosen} == wanted
+
+
+def test_make_has_the_same_kernels() -> None:
+    said = dict(re.findall(r"^(FULL|SMOKE) := (\S+)$", (ROOT / "Makefile").read_text(), re.M))
+    assert said == {"FULL": FULL, "SMOKE": SERIES[-1]}
 
 
 def test_names_tell_machines_apart() -> None:
