@@ -10,12 +10,12 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from tools.oracle import outcome as outcomes
-from tools.oracle.core import CoreError
-from tools.oracle.guest import Job
-from tools.oracle.outcome import Outcome
+from tools.oracle.judge import outcome as outcomes
+from tools.oracle.judge.outcome import Outcome
 from tools.oracle.plan import NOT_ZEROED, STRATEGIES, Case, matrix, mutants
-from tools.oracle.run import ORACLE, Machine, NotArmed, Taken, prepare, remove_memory, take
+from tools.oracle.read.core import CoreError
+from tools.oracle.take.guest import Job
+from tools.oracle.take.run import ORACLE, Machine, NotArmed, Taken, prepare, remove_memory, take
 from tools.vm import VmError
 from tools.vm.config import parse_bytes
 from tools.vm.machines import SERIES
@@ -63,7 +63,7 @@ def run_case(case: Case, machine: Machine, keep: bool) -> Outcome:
 
 
 def _judged(case: Case, taken: Taken, seconds: dict[str, float]) -> Outcome:
-    from tools.oracle.judge import Judge  # drgn: only where there is something to judge
+    from tools.oracle.judge.verdict import Judge  # drgn: only where there is something to judge
 
     begun = time.monotonic()
     verdict = Judge(taken.folder, case.strategy, taken.guest).judge()

@@ -18,11 +18,11 @@ from livedump.session import Session
 from tools.guest import witness
 from tools.guest.modules import WITNESS, modules
 from tools.guest.program import Load
-from tools.oracle import leaves
-from tools.oracle.capture import GO, MEASURED, Capture, Event, answer, await_answer
-from tools.oracle.guest import say
 from tools.oracle.plan import STRATEGIES
-from tools.oracle.run import prepare, sockets
+from tools.oracle.read import leaves
+from tools.oracle.take.capture import GO, MEASURED, Capture, Event, answer, await_answer
+from tools.oracle.take.guest import say
+from tools.oracle.take.run import prepare, sockets
 from tools.paths import PYTHON
 from tools.vm import VmConfig, VmError, run
 from tools.vm.lines import LineSink

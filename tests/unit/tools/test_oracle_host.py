@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from tools.oracle.capture import Event, parse_event
-from tools.oracle.core import PAGE, Core, CoreError, differing, differing_bytes
-from tools.oracle.devices import Bytes, Queue, ask_queues, given_later, writable
-from tools.oracle.gdb import Gdb, GdbError, frame, unframe
-from tools.oracle.guest import Job, buffers_since, read_job
-from tools.oracle.judge import Verdict
-from tools.oracle.outcome import Outcome
+from tools.oracle.judge.outcome import Outcome
+from tools.oracle.judge.verdict import Verdict
 from tools.oracle.plan import ALL_DELAYS, MUTANTS, Case, matrix, mutants
+from tools.oracle.read.core import PAGE, Core, CoreError, differing, differing_bytes
+from tools.oracle.read.devices import Bytes, Queue, ask_queues, given_later, writable
+from tools.oracle.take.capture import Event, parse_event
+from tools.oracle.take.gdb import Gdb, GdbError, frame, unframe
+from tools.oracle.take.guest import Job, buffers_since, read_job
 
 # ---- gdb ----
 

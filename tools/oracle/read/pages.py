@@ -9,8 +9,8 @@ from typing import NamedTuple
 from drgn import Object, cast
 from drgn.helpers.linux.mm import pfn_to_page
 
-from tools.oracle.core import PAGE
-from tools.oracle.kernel import Kernel
+from tools.oracle.read.core import PAGE
+from tools.oracle.read.kernel import Kernel
 
 #: flags, compound_head, -, mapping, index, private, mapcount or type, references
 _STRUCT_PAGE = struct.Struct("<6Q2i")

@@ -17,8 +17,8 @@ from typing import Any
 
 from qemu.qmp.legacy import QEMUMonitorProtocol
 
-from tools.oracle.devices import ask_queues
-from tools.oracle.gdb import Gdb, GdbError
+from tools.oracle.read.devices import ask_queues
+from tools.oracle.take.gdb import Gdb, GdbError
 
 #: Lines of the guest's begin with this.
 MARK = "oracle: "

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tools.oracle.capture import AFTER, INSTANT, Capture, Sockets, Timing
-from tools.oracle.guest import Job
+from tools.oracle.take.capture import AFTER, INSTANT, Capture, Sockets, Timing
+from tools.oracle.take.guest import Job
 from tools.paths import BUILD, PYTHON
 from tools.vm import VmConfig, VmError, run
 from tools.vm.config import BALLOON, Disk, parse_bytes
@@ -121,7 +121,7 @@ def take(machine: Machine, job: Job, folder: Path) -> Taken:
                 said.append(line)
 
         thread = capture.start()
-        command = [str(PYTHON), "-m", "tools.oracle.guest", str(folder)]
+        command = [str(PYTHON), "-m", "tools.oracle.take.guest", str(folder)]
         sinks = LineSink(on_line), LineSink(said.append)
         try:
             result = run(_config(machine, folder, at), command, *sinks)

@@ -17,8 +17,8 @@ from drgn.helpers.linux.percpu import per_cpu
 from drgn.helpers.linux.pid import for_each_task
 
 from livedump.dump.opened import find_vmlinux
-from tools.oracle.core import PAGE, Core
-from tools.oracle.tables import RW, Walk, leaf_pfn, walk_kernel
+from tools.oracle.read.core import PAGE, Core
+from tools.oracle.read.tables import RW, Walk, leaf_pfn, walk_kernel
 
 MODULE = "livedump"
 IORESOURCE_SYSTEM_RAM = 0x01000000 | 0x00000200

@@ -8,9 +8,9 @@ from drgn.helpers.linux.mm import decode_page_flags, pfn_to_page
 from drgn.helpers.linux.module import address_to_module
 from drgn.helpers.linux.slab import slab_object_info
 
-from tools.oracle.core import PAGE
-from tools.oracle.kernel import Kernel
-from tools.oracle.pages import Kind, Pages, direct_address
+from tools.oracle.read.core import PAGE
+from tools.oracle.read.kernel import Kernel
+from tools.oracle.read.pages import Kind, Pages, direct_address
 
 
 class Namer:

@@ -16,7 +16,7 @@ from tools.oracle.plan import Case
 class Outcome:
     """One row.
 
-    :ivar verdict: of the judge, see :meth:`tools.oracle.judge.Verdict.to_dict`; empty after *error*
+    :ivar verdict: see :meth:`tools.oracle.judge.verdict.Verdict.to_dict`; empty after *error*
     :ivar guest: what the guest wrote: livedump's own verdict and report, what the witness found
     """
 

@@ -1,6 +1,6 @@
 """The guest's part: load, snapshot, drain to the disk, and the witness as a second judge.
 
-``python -m tools.oracle.guest FOLDER`` reads FOLDER/job.json and writes FOLDER/guest.json.
+``python -m tools.oracle.take.guest FOLDER`` reads FOLDER/job.json and writes FOLDER/guest.json.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from livedump.session import Session
 from tools.guest import witness
 from tools.guest.modules import WITNESS, modules
 from tools.guest.program import Program
-from tools.oracle.ambush import Ambush, ambush
-from tools.oracle.capture import GO, MEASURED, Event, await_answer
+from tools.oracle.take.ambush import Ambush, ambush
+from tools.oracle.take.capture import GO, MEASURED, Event, await_answer
 
 INSTANT_SYMBOL = "livedump_instant"
 #: Records what drivers hand to devices (tests/kmod).

@@ -9,13 +9,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tools.oracle.compare import Tables, explain
-from tools.oracle.core import PAGE, Core, differing, differing_bytes
-from tools.oracle.devices import Queue, given_later, writable
-from tools.oracle.footprint import footprint
-from tools.oracle.kernel import Kernel
-from tools.oracle.naming import Namer
-from tools.oracle.pages import NOT_COVERED, Kind, Pages
+from tools.oracle.judge.compare import Tables, explain
+from tools.oracle.read.core import PAGE, Core, differing, differing_bytes
+from tools.oracle.read.devices import Queue, given_later, writable
+from tools.oracle.read.footprint import footprint
+from tools.oracle.read.kernel import Kernel
+from tools.oracle.read.naming import Namer
+from tools.oracle.read.pages import NOT_COVERED, Kind, Pages
 
 #: Share of RAM, in covered pages, that must change between the instant and the end of the drain.
 MIN_CHANGED = 0.05

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from tools.oracle.core import PAGE
-from tools.oracle.devices import Bytes
-from tools.oracle.tables import (
+from tools.oracle.read.core import PAGE
+from tools.oracle.read.devices import Bytes
+from tools.oracle.read.tables import (
     ADDRESS,
     HARDWARE,
     PRESENT,

@@ -12,9 +12,9 @@ from drgn import cast, sizeof
 from drgn.helpers.linux.module import find_module, module_percpu_region
 from drgn.helpers.linux.percpu import per_cpu
 
-from tools.oracle.core import PAGE, Cpu
-from tools.oracle.devices import Bytes
-from tools.oracle.kernel import MODULE, Kernel
+from tools.oracle.read.core import PAGE, Cpu
+from tools.oracle.read.devices import Bytes
+from tools.oracle.read.kernel import MODULE, Kernel
 
 #: Function whose frames, and all below, belong to the stop.
 _STOPPER = "cpu_stopper_thread"
