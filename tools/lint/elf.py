@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-_EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
-_SHDR = struct.Struct("<IIQQQQIIQQ")
-_SYM = struct.Struct("<IBBHQQ")
-_RELA = struct.Struct("<QQq")
-_IDENT = b"\x7fELF\x02\x01\x01"  # 64-bit, little-endian, version 1
-_ET_REL = 1
-_EM_X86_64 = 62
-_SHT_SYMTAB, _SHT_RELA, _SHT_NOBITS = 2, 4, 8
+from elftools.common.exceptions import ELFError
+from elftools.elf.elffile import ELFFile
+from elftools.elf.relocation import RelocationSection
+from elftools.elf.sections import Section as RawSection
+from elftools.elf.sections import SymbolTableSection
+
 _SHF_ALLOC, _SHF_EXECINSTR = 2, 4
 _SHN_RESERVED = 0xFF00
-_STT_FUNC = 2
-_STT_SECTION = 3
 
 #: Relative to where they stand: the addend is short by the distance to the instruction's end.
 _RELATIVE = {2: "R_X86_64_PC32", 4: "R_X86_64_PLT32"}
@@ -96,67 +91,60 @@ class Relocatable:
         return self.sections[place.section].data[place.offset : place.offset + size]
 
 
-def _text(table: bytes, offset: int) -> str:
-    return table[offset : table.index(b"\0", offset)].decode("ascii", "replace")
-
-
 def read(path: Path) -> Relocatable:
     """Parse a file.
 
     :raises ElfError: it cannot be read, or is no relocatable file for x86-64
     """
     try:
-        return _parse(path, path.read_bytes())
+        with open(path, "rb") as file:
+            return _parse(path, ELFFile(file))
     except OSError as error:
         raise ElfError(f"{path}: {error.strerror}") from error
-    except (struct.error, ValueError, IndexError) as error:
-        raise ElfError(f"{path} is damaged: {error}") from error
+    except ELFError as error:
+        raise ElfError(f"{path} is no ELF file, or damaged: {error}") from error
 
 
-def _parse(path: Path, data: bytes) -> Relocatable:
-    if not data.startswith(_IDENT):
-        raise ElfError(f"{path} is no 64-bit ELF file")
-    header = _EHDR.unpack_from(data)
-    if header[1] != _ET_REL or header[2] != _EM_X86_64:
+def _parse(path: Path, file: ELFFile) -> Relocatable:
+    if file["e_type"] != "ET_REL" or file["e_machine"] != "EM_X86_64":
         raise ElfError(f"{path} is no relocatable file for x86-64")
-    shoff, shnum, shstrndx = header[6], header[12], header[13]
-    raw = [_SHDR.unpack_from(data, shoff + i * _SHDR.size) for i in range(shnum)]
-
-    def content(index: int) -> bytes:
-        _, kind, _, _, offset, size, *_ = raw[index]
-        return b"" if kind == _SHT_NOBITS else data[offset : offset + size]
-
-    strings = content(shstrndx)
-    names = [_text(strings, item[0]) for item in raw]
-    sections = {
-        name: Section(
-            name, content(i), bool(raw[i][2] & _SHF_ALLOC), bool(raw[i][2] & _SHF_EXECINSTR)
-        )
-        for i, name in enumerate(names)
-    }
-    symtab = [i for i in range(shnum) if raw[i][1] == _SHT_SYMTAB]
-    if len(symtab) != 1:
-        raise ElfError(f"{path} has {len(symtab)} symbol tables")
-    symbols = tuple(_symbols(content(symtab[0]), content(raw[symtab[0]][6]), names))
+    raw = list(file.iter_sections())
+    names = [section.name for section in raw]
+    tables = [section for section in raw if isinstance(section, SymbolTableSection)]
+    if len(tables) != 1:
+        raise ElfError(f"{path} has {len(tables)} symbol tables")
+    symbols = tuple(_symbols(tables[0], names))
+    sections = {section.name: _section(section) for section in raw}
     relocations = tuple(
         relocation
-        for i in range(shnum)
-        if raw[i][1] == _SHT_RELA and sections[names[raw[i][7]]].alloc
-        for relocation in _relocations(content(i), names[raw[i][7]], symbols)
+        for section in raw
+        if isinstance(section, RelocationSection) and sections[names[section["sh_info"]]].alloc
+        for relocation in _relocations(section, names[section["sh_info"]], symbols)
     )
     return Relocatable(path, sections, symbols, relocations)
 
 
-def _symbols(table: bytes, strings: bytes, names: list[str]) -> Iterator[Symbol]:
-    for name, info, _, index, value, size in _SYM.iter_unpack(table):
-        here = names[index] if 0 < index < _SHN_RESERVED else ""
-        kind = info & 15
-        text = here if kind == _STT_SECTION else _text(strings, name)
-        yield Symbol(text, here, value, kind == _STT_FUNC, size)
+def _section(raw: RawSection) -> Section:
+    data = b"" if raw["sh_type"] == "SHT_NOBITS" else raw.data()
+    flags = raw["sh_flags"]
+    return Section(raw.name, data, bool(flags & _SHF_ALLOC), bool(flags & _SHF_EXECINSTR))
 
 
-def _relocations(table: bytes, section: str, symbols: tuple[Symbol, ...]) -> Iterator[Relocation]:
-    for offset, info, addend in _RELA.iter_unpack(table):
+def _symbols(table: SymbolTableSection, names: list[str]) -> Iterator[Symbol]:
+    for item in table.iter_symbols():
+        index, kind = item["st_shndx"], item["st_info"]["type"]
+        here = names[index] if isinstance(index, int) and 0 < index < _SHN_RESERVED else ""
+        name = here if kind == "STT_SECTION" else item.name
+        yield Symbol(name, here, item["st_value"], kind == "STT_FUNC", item["st_size"])
+
+
+def _relocations(
+    raw: RelocationSection, section: str, symbols: tuple[Symbol, ...]
+) -> Iterator[Relocation]:
+    for item in raw.iter_relocations():
         yield Relocation(
-            Place(section, offset), symbols[info >> 32], addend, (info & 0xFFFFFFFF) in _RELATIVE
+            Place(section, item["r_offset"]),
+            symbols[item["r_info_sym"]],
+            item["r_addend"],
+            item["r_info_type"] in _RELATIVE,
         )

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from elftools.common.exceptions import ELFError
+from elftools.elf.elffile import ELFFile
+from elftools.elf.segments import NoteSegment
+from elftools.elf.segments import Segment as ElfSegment
+
 PAGE = 4096
-_EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
-_PHDR = struct.Struct("<IIQQQQQQ")
-_NOTE = struct.Struct("<III")
-_PT_LOAD, _PT_NOTE, _NT_PRSTATUS = 1, 4, 1
 _REGISTERS_AT = 112  # in struct elf_prstatus
 _RIP, _RSP = 16, 19  # in struct user_regs_struct, words
 _CHUNK_PAGES = 512
@@ -40,34 +41,31 @@ class Cpu:
     rsp: int
 
 
+def _memory(segment: ElfSegment) -> Segment:
+    start = segment["p_paddr"]
+    return Segment(start, start + segment["p_filesz"], segment["p_offset"])
+
+
+def _cpus(segment: NoteSegment) -> Iterator[Cpu]:
+    for note in segment.iter_notes():
+        if note["n_type"] == "NT_PRSTATUS" and note["n_name"] == "CORE":
+            words = struct.unpack_from("<27Q", note["n_descdata"], _REGISTERS_AT)
+            yield Cpu(words[_RIP], words[_RSP])
+
+
 class Core:
     """A core file, mapped. Physical addresses in, bytes out."""
 
     def __init__(self, path: Path) -> None:
         with open(path, "rb") as file:
             self.data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        if self.data[:4] != b"\x7fELF":
-            raise CoreError(f"{path} is no ELF file")
-        ehdr = _EHDR.unpack_from(self.data)
-        headers = [_PHDR.unpack_from(self.data, ehdr[5] + i * _PHDR.size) for i in range(ehdr[10])]
-        self.segments = [
-            Segment(paddr, paddr + filesz, offset)
-            for kind, _, offset, _, paddr, filesz, _, _ in headers
-            if kind == _PT_LOAD
-        ]
-        notes = [(h[2], h[5]) for h in headers if h[0] == _PT_NOTE]
-        self.cpus = [cpu for offset, size in notes for cpu in self._cpus(offset, size)]
-
-    def _cpus(self, offset: int, size: int) -> Iterator[Cpu]:
-        end = offset + size
-        while offset + _NOTE.size <= end:
-            name_size, desc_size, kind = _NOTE.unpack_from(self.data, offset)
-            name_at = offset + _NOTE.size
-            desc_at = name_at + (name_size + 3 & ~3)
-            if kind == _NT_PRSTATUS and self.data[name_at : name_at + 5] == b"CORE\0":
-                words = struct.unpack_from("<27Q", self.data, desc_at + _REGISTERS_AT)
-                yield Cpu(words[_RIP], words[_RSP])
-            offset = desc_at + (desc_size + 3 & ~3)
+            try:
+                segments = list(ELFFile(file).iter_segments())
+                self.segments = [_memory(it) for it in segments if it["p_type"] == "PT_LOAD"]
+                notes = [it for it in segments if isinstance(it, NoteSegment)]
+                self.cpus = [cpu for segment in notes for cpu in _cpus(segment)]
+            except ELFError as error:
+                raise CoreError(f"{path} is no ELF file, or damaged: {error}") from error
 
     def offset(self, paddr: int) -> int:
         """Where it is in the file.
