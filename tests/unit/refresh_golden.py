@@ -56,7 +56,7 @@ def outputs() -> dict[str, str]:
     found["doctor.txt"] = render(
         [
             doctor.Check("privileges", doctor.OK, "root with all capabilities needed"),
-            doctor.Check("btf", doctor.WARN, "no BTF", "Use another kernel"),
+            doctor.Check("bcc", doctor.WARN, "no BCC", "Install it"),
             doctor.Check("symbols", doctor.FAIL, "kallsyms has no init_mm", "Use another kernel"),
         ]
     )

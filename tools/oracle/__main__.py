@@ -10,9 +10,10 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from livedump.control import STRATEGIES
 from tools.oracle.judge import outcome as outcomes
 from tools.oracle.judge.outcome import Outcome
-from tools.oracle.plan import NOT_ZEROED, STRATEGIES, Case, matrix, mutants
+from tools.oracle.plan import NOT_ZEROED, Case, matrix, mutants
 from tools.oracle.read.core import CoreError
 from tools.oracle.take.guest import Job
 from tools.oracle.take.run import ORACLE, Machine, NotArmed, Taken, prepare, remove_memory, take

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from livedump.control import DEFAULT_STRATEGY
 from tools.vm.machines import FULL, LA57
 
-#: The first is what the short form runs: the module's default.
-STRATEGIES = ("lazy", "eager")
 #: Busy waits in microseconds at the points of kmod/test.h: copied, published, read, demote.
 NO_DELAY = (0, 0, 0, 0)
 ALL_DELAYS = (200, 200, 20, 200)
@@ -40,7 +39,7 @@ class Case:
 
     kernel: str = FULL
     la57: bool = True
-    strategy: str = STRATEGIES[0]
+    strategy: str = DEFAULT_STRATEGY
     mutant: str = ""
     delays_us: tuple[int, int, int, int] = NO_DELAY
     #: Kernel arguments.

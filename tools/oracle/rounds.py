@@ -14,11 +14,11 @@ from pathlib import Path
 
 import click
 
+from livedump.control import DEFAULT_STRATEGY
 from livedump.session import Session
 from tools.guest import witness
 from tools.guest.modules import WITNESS, modules
 from tools.guest.program import Load
-from tools.oracle.plan import STRATEGIES
 from tools.oracle.read import leaves
 from tools.oracle.take.capture import GO, MEASURED, Capture, Event, answer, await_answer
 from tools.oracle.take.guest import say
@@ -118,7 +118,9 @@ def wrong(watch: Watch, done: Counter[str], rounds: int) -> list[str]:
 
 @click.command()
 @click.option("--kernel", "kernels", multiple=True, default=SERIES, show_default=True)
-@click.option("--strategy", "strategies", multiple=True, default=STRATEGIES[:1], show_default=True)
+@click.option(
+    "--strategy", "strategies", multiple=True, default=[DEFAULT_STRATEGY], show_default=True
+)
 @click.option("--memory", default="8G", show_default=True, help="With 8G some leaves are of 1 GiB.")
 @click.option("--rounds", default=100, show_default=True)
 @click.option("--guest", "folder", type=click.Path(path_type=Path), hidden=True)
