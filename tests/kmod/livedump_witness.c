@@ -21,8 +21,7 @@
  * Files in /proc/livedump_witness/: writers (text), control (write "start",
  * "stop", "poke ROW PAGE VALUE", "forget" what the stop was like), values
  * (text), instant and tasks (text, as written down inside the last stop; an
- * error when there was none), directmap (binary, one byte for each page frame), empty_stop (text, the nanoseconds of
- * a stop_machine() that does nothing: what any stop costs on this machine).
+ * error when there was none), directmap (binary, one byte for each page frame).
  */
 #include <linux/delay.h>
 #include <linux/hrtimer.h>
@@ -36,8 +35,6 @@
 #include <linux/sched/signal.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
-#include <linux/stop_machine.h>
-#include <linux/timekeeping.h>
 #include <linux/uaccess.h>
 #include <linux/vmalloc.h>
 
@@ -422,20 +419,6 @@ static ssize_t directmap_read(struct file *file, char __user *buffer,
 	return count;
 }
 
-static int do_nothing(void *unused)
-{
-	return 0;
-}
-
-static int empty_stop_show(struct seq_file *m, void *unused)
-{
-	u64 start = ktime_get_ns();
-	int err = stop_machine(do_nothing, NULL, cpu_online_mask);
-
-	seq_printf(m, "%llu\n", ktime_get_ns() - start);
-	return err;
-}
-
 static const struct proc_ops directmap_ops = {
 	.proc_read = directmap_read,
 	.proc_lseek = default_llseek,
@@ -453,7 +436,6 @@ static int make_files(void)
 	    proc_create_single("values", 0400, folder, values_show) &&
 	    proc_create_single("instant", 0400, folder, instant_show) &&
 	    proc_create_single("tasks", 0400, folder, tasks_show) &&
-	    proc_create_single("empty_stop", 0400, folder, empty_stop_show) &&
 	    proc_create("control", 0200, folder, &control_ops) &&
 	    proc_create("directmap", 0400, folder, &directmap_ops))
 		return 0;

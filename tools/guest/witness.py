@@ -123,11 +123,6 @@ def tasks() -> list[tuple[int, str]]:
     return result
 
 
-def empty_stop_ns() -> int:
-    """Run a stop_machine() that does nothing; how long it took."""
-    return int((FOLDER / "empty_stop").read_text())
-
-
 def direct_map() -> bytes:
     """Permissions of the direct map, one byte for each page frame."""
     fd = os.open(FOLDER / "directmap", os.O_RDONLY)
