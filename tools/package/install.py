@@ -6,6 +6,7 @@ man pages and shell completion beside them.
 
 from __future__ import annotations
 
+import configparser
 import contextlib
 import os
 import platform
@@ -20,8 +21,16 @@ from tools.setup import apt
 from tools.setup.steps import SetupError, step
 from tools.setup.venv import SYSTEM_PYTHON
 
+
+def version() -> str:
+    """The one of setup.cfg."""
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    return setup["metadata"]["version"]
+
+
 NAME = "livedump"
-VERSION = "0.1.0"  # tests/unit/tools/test_setup.py: the one of setup.cfg
+VERSION = version()
 SOURCES = Path("/usr/src") / f"{NAME}-{VERSION}"
 VENV = Path("/usr/local/lib") / NAME
 COMMANDS = ("livedump", "livedump-trace")
