@@ -6,7 +6,6 @@ import pytest
 
 from tests.unit import refresh_golden as golden
 
-
 OUTPUTS = golden.outputs()
 
 
