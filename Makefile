@@ -11,8 +11,12 @@ PYTHON := build/venv/bin/python
 PYTEST := $(PYTHON) -m pytest
 VM := $(PYTHON) -m tools.vm
 
+# The first and the last of tools/vm/machines.py, with a test that they are.
+FULL := 6.1
+SMOKE := 6.12
+
 # For `make vm`: KERNEL=6.12 MEMORY=4G CPUS=2 CMD='...'
-KERNEL ?= 6.1
+KERNEL ?= $(FULL)
 MEMORY ?= 2G
 CPUS ?= 2
 CMD ?=
@@ -38,15 +42,16 @@ setup: ## Packages, build/venv, kernels and their headers, the report's assets
 		apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -qy install python3; \
 	fi
 	@$(SYSTEM_PYTHON) -m tools.setup
+	@$(SYSTEM_PYTHON) -m tools.package.assets
 
 .PHONY: debug
 debug: setup ## Debian's vmlinux with debug information for 6.1 (860 MB, once)
-	@$(VM) fetch --debug 6.1
+	@$(VM) fetch --debug $(FULL)
 
 .PHONY: kmod
-kmod: setup ## Build the kernel module for each kernel series
+kmod: setup ## Build the kernel module, and those that tests need, for each kernel series
 	@$(RELEASES); for release in $$releases; do \
-		$(MAKE) -s -C kmod STRICT=1 KRELEASE=$$release O=$(CURDIR)/build/kmod/$$release; \
+		$(MAKE) -s -C tests/kmod STRICT=1 KRELEASE=$$release O=$(CURDIR)/build/kmod/$$release; \
 	done
 
 .PHONY: demo
@@ -70,20 +75,20 @@ test-vm: setup ## Real boots that prove tools.vm's verdicts
 
 .PHONY: test-guest
 test-guest: debug kmod ## Guest tests on 6.1, in full
-	$(VM) run --kernel 6.1 --memory 1536M --disk build/test/6.1.img:3G --timeout 2400 -- $(GUEST_TEST)
+	$(VM) run --kernel $(FULL) --memory 1536M --disk build/test/$(FULL).img:3G --timeout 2400 -- $(GUEST_TEST)
 
 .PHONY: test-smoke
 test-smoke: kmod ## Guest tests marked `smoke`, on 6.12
-	$(VM) run --kernel 6.12 --memory 1536M --disk build/test/6.12.img:3G --timeout 1200 -- $(GUEST_TEST) -m smoke
+	$(VM) run --kernel $(SMOKE) --memory 1536M --disk build/test/$(SMOKE).img:3G --timeout 1200 -- $(GUEST_TEST) -m smoke
 
 .PHONY: test-race
 test-race: setup ## Races, nested faults, NMIs, failing steps: the module's test build, on 6.1
-	$(VM) run --kernel 6.1 --memory 1G --test-kmod --nmi 20 --disk build/test/race.img:2G \
+	$(VM) run --kernel $(FULL) --memory 1G --test-kmod --nmi 20 --disk build/test/race.img:2G \
 		--timeout 900 -- $(PYTEST) --durations=8 tests/race
 
 .PHONY: test-dump
 test-dump: debug ## What crash and drgn make of the guest tests' dump, on the host
-	timeout 420 $(PYTEST) tests/dump
+	timeout 420 $(PYTEST) tests/host/dump
 
 .PHONY: test-oracle
 test-oracle: debug ## The oracle's short form: one snapshot of 6.1, judged by QEMU's own dump
@@ -91,7 +96,7 @@ test-oracle: debug ## The oracle's short form: one snapshot of 6.1, judged by QE
 
 .PHONY: test-report
 test-report: setup ## The report of the guests' recordings, in a real browser on the host
-	timeout 420 $(PYTEST) tests/report
+	timeout 420 $(PYTEST) tests/host/report
 
 .PHONY: lint
 lint: setup ## flake8, isort, black, mypy --strict; W=1, sparse, checkpatch, check-* on the module
@@ -101,20 +106,20 @@ lint: setup ## flake8, isort, black, mypy --strict; W=1, sparse, checkpatch, che
 	$(PYTHON) -m mypy $(PY_FOLDERS)
 	@$(RELEASES); for release in $$releases; do \
 		echo "W=1 and sparse on $$release"; \
-		$(MAKE) -s -C kmod lint STRICT=1 KRELEASE=$$release O=$(CURDIR)/build/lint/$$release; \
+		$(MAKE) -s -C tests/kmod lint STRICT=1 KRELEASE=$$release O=$(CURDIR)/build/lint/$$release; \
 	done
-	$(PYTHON) -m tools.setup.checkpatch
+	$(PYTHON) -m tools.lint.checkpatch
 	@$(MAKE) check-ibt
 	@$(MAKE) check-untraced
 
 .PHONY: check-ibt
 check-ibt: kmod ## Disassemble the module: every indirect branch must be safe with kernel IBT
-	@$(RELEASES); $(PYTHON) -m tools.check.ibt --list \
+	@$(RELEASES); $(PYTHON) -m tools.lint.ibt --list \
 		$$(for release in $$releases; do echo build/kmod/$$release/livedump.ko; done)
 
 .PHONY: check-untraced
 check-untraced: kmod ## Follow the module's code from a page fault: nothing may trace or probe it
-	@$(RELEASES); $(PYTHON) -m tools.check.untraced --list \
+	@$(RELEASES); $(PYTHON) -m tools.lint.untraced --list \
 		$$(for release in $$releases; do echo build/kmod/$$release/livedump.ko; done)
 
 .PHONY: bench
@@ -127,14 +132,14 @@ matrix: kmod ## Guest tests marked `smoke` on kernels x paging levels x pti x pr
 
 .PHONY: hazards
 hazards: kmod ## Long forms of the hazard tests on 6.12: 200 rounds; 50 with 8 GiB and the default pool
-	$(VM) run --kernel 6.12 --memory 2G --timeout 3600 -- env LIVEDUMP_ROUNDS=200 \
+	$(VM) run --kernel $(SMOKE) --memory 2G --timeout 3600 -- env LIVEDUMP_ROUNDS=200 \
 		$(PYTEST) --durations=4 tests/guest/test_hazards.py -k "meanwhile or bursts"
-	$(VM) run --kernel 6.12 --memory 8G --timeout 3600 -- env LIVEDUMP_ROUNDS=50 \
+	$(VM) run --kernel $(SMOKE) --memory 8G --timeout 3600 -- env LIVEDUMP_ROUNDS=50 \
 		LIVEDUMP_POOL_MIB=0 $(PYTEST) --durations=4 tests/guest/test_hazards.py -k meanwhile
 
 .PHONY: oracle
 oracle: setup ## Judge every strategy by QEMU's own dumps of the instant, and the judge by mutants
-	@$(VM) fetch --debug 6.1 6.12
+	@$(VM) fetch --debug $(FULL) $(SMOKE)
 	@$(PYTHON) -m tools.oracle
 	@$(PYTHON) -m tools.oracle.rounds
 
@@ -150,11 +155,11 @@ vm: setup ## A root shell in the guest, or CMD='...' (also KERNEL=, MEMORY=, CPU
 
 .PHONY: install
 install: ## On a real machine: the module by DKMS, the commands in /usr/local/bin (root)
-	@$(SYSTEM_PYTHON) -m tools.setup.install install
+	@$(SYSTEM_PYTHON) -m tools.package.install install
 
 .PHONY: uninstall
 uninstall: ## Undo `make install`
-	@$(SYSTEM_PYTHON) -m tools.setup.install uninstall
+	@$(SYSTEM_PYTHON) -m tools.package.install uninstall
 
 .PHONY: clean
 clean: ## Remove build/; downloads stay in the cache folder

@@ -7,8 +7,6 @@
 #include <linux/percpu.h>
 #include <linux/tick.h>
 #include <linux/uaccess.h>
-#include <linux/vmalloc.h>
-#include <asm/cpufeature.h>
 #include <asm/tsc.h>
 #include <xen/xen.h>
 

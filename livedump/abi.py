@@ -118,7 +118,7 @@ class Refusal(IntEnum):
 class Strategy(IntEnum):
     """enum livedump_strategy"""
 
-    DEFAULT = 0
+    NONE = 0
     EAGER = 1
     LAZY = 2
 

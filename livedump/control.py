@@ -26,8 +26,9 @@ _SOL_NETLINK = 270
 _NETLINK_ADD_MEMBERSHIP = 1
 _MESSAGE_BYTES = 65536
 
-#: What the module's own default (``"default"``) is, too.
-DEFAULT_STRATEGY = "lazy"
+#: What can be asked for.
+STRATEGIES = ("lazy", "eager")
+DEFAULT_STRATEGY = STRATEGIES[0]
 
 #: For what netlink itself refuses; what the module refuses has a reason, see
 #: :mod:`livedump.refusals`.
@@ -57,7 +58,7 @@ class Status:
     """
 
     state: str
-    strategy: str = "default"
+    strategy: str = "none"
     flags: int = 0
     owner_pid: int = 0
     error: str = ""
@@ -143,13 +144,10 @@ def strategy_value(name: str) -> abi.Strategy:
 
     :raises ControlError: there is no such strategy
     """
-    try:
+    if name in STRATEGIES:
         return abi.Strategy[name.upper()]
-    except KeyError:
-        known = ", ".join(item.name.lower() for item in abi.Strategy)
-        raise ControlError(
-            f"there is no strategy {name!r}", step="take snapshot", remedy=f"Choose from: {known}"
-        ) from None
+    remedy = f"Choose from: {', '.join(STRATEGIES)}"
+    raise ControlError(f"there is no strategy {name!r}", step="take snapshot", remedy=remedy)
 
 
 def message_class() -> type[Any]:
@@ -309,7 +307,7 @@ class Control:
 
         :param owner_fd: this process's open file of /proc/livedump; its last close releases the
             snapshot unless *flags* has ``abi.F_PERSIST``
-        :param strategy: ``"lazy"``, ``"eager"`` or ``"default"``, see kmod/stop/strategy.h
+        :param strategy: one of :data:`STRATEGIES`, see kmod/stop/strategy.h
         :param pool_bytes: for copies of pages, 0 = the module's default
         :param max_hold_ms: release by itself after so long, 0 = never
         :param progress: called with the status while the module prepares, some times a second

@@ -232,20 +232,6 @@ def check_headers(machine: Machine) -> Iterator[Check]:
         )
 
 
-def check_btf(machine: Machine) -> Iterator[Check]:
-    """BTF, the kernel's own types: nothing of livedump reads it yet."""
-    if machine.path("sys/kernel/btf/vmlinux").exists():
-        yield Check("btf", OK, "/sys/kernel/btf/vmlinux")
-    else:
-        yield Check(
-            "btf",
-            WARN,
-            "no /sys/kernel/btf/vmlinux: livedump works without, later probes and tools that read "
-            "types without debug symbols do not",
-            "Use a kernel with CONFIG_DEBUG_INFO_BTF=y",
-        )
-
-
 def check_bcc(machine: Machine) -> Iterator[Check]:
     """BCC is Debian's python3-bpfcc; PyPI's `bcc` is a crystal-lattice tool."""
     remedy = "apt-get install python3-bpfcc; use a venv of /usr/bin/python3 --system-site-packages"
@@ -469,7 +455,6 @@ CHECKS: tuple[Callable[[Machine], Iterator[Check]], ...] = (
     check_signature,
     check_module,
     check_headers,
-    check_btf,
     check_bcc,
     check_symbols,
     check_tracepoint,

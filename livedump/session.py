@@ -46,8 +46,7 @@ def open_image_file(path: str = abi.IMAGE_PATH) -> int:
 class Session:
     """Takes a snapshot on entry and releases it on exit.
 
-    :param strategy: how memory is protected: ``"lazy"``, ``"eager"``, or ``"default"``, which is
-        the module's own choice
+    :param strategy: how memory is protected, ``"lazy"`` or ``"eager"``
     :param pool_bytes: for copies of pages, 0 = the module's default
     :param max_hold_ms: the module releases by itself after so long, 0 = never
     :param persist: leave the snapshot behind on a clean exit; an error still releases it

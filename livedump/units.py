@@ -41,11 +41,6 @@ def format_rate(number: float | None) -> str:
     return f"{number:,.1f}" if number >= 1 else f"{number:.{2 - math.floor(math.log10(number))}f}"
 
 
-def format_us(value_ns: float) -> str:
-    """``1_234_500`` -> ``"1,234.5"``: for a table's column in microseconds."""
-    return f"{value_ns / 1000:,.1f}"
-
-
 def parse_size(text: str) -> int:
     """``512M``, ``1.5GiB``, ``65536`` -> bytes.
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.guest.load import Load
-from tools import witness
+from tools.guest import witness
+from tools.guest.program import Load
 
 ROOT = Path(__file__).resolve().parent.parent
 IN_GUEST = os.environ.get("LIVEDUMP_VM") == "1"
@@ -35,8 +35,5 @@ def load() -> Iterator[Load]:
 @pytest.fixture
 def writers() -> Iterator[None]:
     """The witness's writers, running while the test runs."""
-    witness.control("start")
-    try:
+    with witness.writing():
         yield
-    finally:
-        witness.control("stop")

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <linux/kprobes.h>
 #include <linux/mm.h>
-#include <linux/smp.h>
 #include <asm/tsc.h>
 
 #include "fault/cow.h"

@@ -5,7 +5,6 @@
  * be protected. Its own data is module and per-CPU memory, which is not.
  */
 #include <linux/kprobes.h>
-#include <linux/math64.h>
 #include <linux/mm.h>
 #include <linux/irqflags.h>
 #include <linux/percpu.h>

@@ -12,7 +12,6 @@
 #include "fault/entry.h"
 #include "fault/tables.h"
 #include "map/area.h"
-#include "map/ram.h"
 #include "map/regions.h"
 #include "map/tlb.h"
 #include "test.h"

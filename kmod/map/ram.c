@@ -6,13 +6,10 @@
 #include <linux/mm.h>
 #include <linux/sizes.h>
 #include <linux/slab.h>
-#include <linux/vmalloc.h>
 
-#include "compat.h"
 #include "fault/cow.h"
 #include "map/pgwalk.h"
 #include "map/ram.h"
-#include "map/regions.h"
 #include "map/together.h"
 
 #define PART (SZ_128M >> PAGE_SHIFT)	/* pages for one CPU to look at */

@@ -14,7 +14,6 @@
 #include "fault/open.h"
 #include "fault/tables.h"
 #include "map/pgwalk.h"
-#include "map/ram.h"
 #include "map/regions.h"
 #include "map/tlb.h"
 #include "stop/precopy.h"

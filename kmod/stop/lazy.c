@@ -12,7 +12,6 @@
 
 #include "fault/cow.h"
 #include "fault/entry.h"
-#include "fault/open.h"
 #include "fault/tables.h"
 #include "map/pgwalk.h"
 #include "map/ram.h"

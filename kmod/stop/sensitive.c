@@ -2,13 +2,11 @@
 #include <linux/mm.h>
 #include <linux/percpu.h>
 #include <linux/sched/signal.h>
-#include <linux/sched/task_stack.h>
 #include <linux/vmalloc.h>
 
 #include "compat.h"
 #include "fault/cow.h"
 #include "map/pgwalk.h"
-#include "map/ram.h"
 #include "stop/sensitive.h"
 
 static struct task_struct **idle;	/* by CPU */

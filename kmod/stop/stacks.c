@@ -2,7 +2,6 @@
 #include <linux/mm.h>
 #include <linux/bitmap.h>
 #include <linux/sched/signal.h>
-#include <linux/sched/task_stack.h>
 #include <linux/uaccess.h>
 #include <linux/vmalloc.h>
 

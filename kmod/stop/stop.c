@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <linux/cpumask.h>
-#include <linux/delay.h>
 #include <linux/hardirq.h>
 #include <linux/kexec.h>
 #include <linux/nmi.h>

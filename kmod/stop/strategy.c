@@ -9,8 +9,6 @@ const struct ld_strategy *ld_strategy_find(u32 id)
 {
 	int i;
 
-	if (id == LIVEDUMP_STRATEGY_DEFAULT)
-		return strategies[0];
 	for (i = 0; i < ARRAY_SIZE(strategies); i++)
 		if (strategies[i]->id == id)
 			return strategies[i];

@@ -121,7 +121,7 @@ enum livedump_refusal {
 };
 
 enum livedump_strategy {
-	LIVEDUMP_STRATEGY_DEFAULT,
+	LIVEDUMP_STRATEGY_NONE,		/* before the first snapshot */
 	LIVEDUMP_STRATEGY_EAGER,	/* every 4 KiB entry, inside the stop */
 	LIVEDUMP_STRATEGY_LAZY,		/* the highest entries, demoted on write */
 };

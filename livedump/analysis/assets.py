@@ -1,4 +1,4 @@
-"""The HTML report's JavaScript: fetched by ``python -m tools.setup.assets``, never committed."""
+"""The HTML report's JavaScript: fetched by ``python -m tools.package.assets``, never committed."""
 
 from __future__ import annotations
 
@@ -29,6 +29,6 @@ def text(name: str) -> str:
     raise AssetMissingError(
         f"{name} is not installed",
         step="write HTML report",
-        remedy="Run `python -m tools.setup.assets` (or `make setup`) in the checkout; "
+        remedy="Run `python -m tools.package.assets` (or `make setup`) in the checkout; "
         "if livedump was installed from there, repeat `make install`",
     )

@@ -9,11 +9,11 @@ from typing import Any
 
 import click
 
-from livedump import abi, receipt, refusals
+from livedump import receipt, refusals
 from livedump.cli.common import emit, examples, json_option, parsed, progress_bar, spinner
 from livedump.cli.dump import EXIT_INCOMPLETE, render_result
 from livedump.cli.services import Services
-from livedump.control import DEFAULT_STRATEGY, Controller, Status
+from livedump.control import DEFAULT_STRATEGY, STRATEGIES, Controller, Status
 from livedump.errors import SessionError
 from livedump.session import Session
 from livedump.units import parse_duration_ms, parse_size
@@ -30,9 +30,6 @@ STEPS = {
     "plan": "copying what stays writable, planning the stop",
     "stop": "stopping the machine",
 }
-
-#: The default first.
-STRATEGIES = (abi.Strategy.LAZY, abi.Strategy.EAGER, abi.Strategy.DEFAULT)
 
 
 def _size(_ctx: click.Context, _param: click.Parameter, value: str | None) -> int:
@@ -102,13 +99,12 @@ def release(ctx: click.Context) -> None:
 )
 @click.option(
     "--strategy",
-    type=click.Choice([strategy.name.lower() for strategy in STRATEGIES]),
+    type=click.Choice(STRATEGIES),
     default=DEFAULT_STRATEGY,
     show_default=True,
     metavar="NAME",
     help="lazy: protect the highest page-table entries and split large pages on first writes; a "
-    "short stop. eager: protect every 4 KiB entry; the stop grows with RAM. default: the "
-    "module's choice.",
+    "short stop. eager: protect every 4 KiB entry; the stop grows with RAM.",
 )
 @click.option(
     "--pool",

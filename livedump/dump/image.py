@@ -25,7 +25,7 @@ _NHDR = struct.Struct("<III")
 _IDENT = b"\x7fELF\x02\x01\x01"  # 64-bit, little-endian, version 1
 _ET_CORE = 4
 _EM_X86_64 = 62
-_PT_LOAD = 1
+PT_LOAD = 1
 _PT_NOTE = 4
 _PN_XNUM = 0xFFFF
 _NT_PRSTATUS = 1
@@ -165,7 +165,13 @@ def _parse_notes(data: bytes, base: int) -> tuple[Note, ...]:
     return tuple(notes)
 
 
-def _read_headers(read_at: ReadAt) -> list[tuple[int, ...]]:
+def program_headers(read_at: ReadAt) -> list[tuple[int, ...]]:
+    """Those of a core: type, flags, offset, virtual and physical address, bytes in the file and in
+    memory, alignment.
+
+    :raises ForeignImageError: it is no core for x86-64
+    :raises TruncatedImageError: it is too short
+    """
     ehdr = read_at(0, _EHDR.size)
     if not ehdr:
         raise _truncated("the ELF header (the file is empty)", _EHDR.size)
@@ -208,7 +214,7 @@ def parse_layout(read_at: ReadAt) -> Layout:
     :raises TruncatedImageError: headers or notes are cut off
     :raises AbiError: the report is of another ABI
     """
-    headers = _read_headers(read_at)
+    headers = program_headers(read_at)
     notes, notes_end = _read_notes(read_at, headers)
     ours = [n for n in notes if n.name == abi.NOTE_NAME and n.type == abi.NOTE_TYPE]
     if not ours:
@@ -216,7 +222,7 @@ def parse_layout(read_at: ReadAt) -> Layout:
     ranges = tuple(
         Range(offset, vaddr, paddr, filesz, memsz)
         for kind, _, offset, vaddr, paddr, filesz, memsz, _ in headers
-        if kind == _PT_LOAD
+        if kind == PT_LOAD
     )
     ends = [notes_end, *(item.offset + item.file_bytes for item in ranges)]
     return Layout(
@@ -397,7 +403,7 @@ def check_whole(path: str | os.PathLike[str]) -> None:
         def read_at(offset: int, size: int) -> bytes:
             return read_fully(fd, offset, size)
 
-        end = max(offset + filesz for _, _, offset, _, _, filesz, *_ in _read_headers(read_at))
+        end = max(offset + filesz for _, _, offset, _, _, filesz, *_ in program_headers(read_at))
         _check_size(fd, name, end)
     except OSError as error:
         raise ImageError(f"{name}: {error.strerror}", step=_STEP) from error
@@ -419,7 +425,7 @@ def kernel_release(path: str | os.PathLike[str]) -> str:
         def read_at(offset: int, size: int) -> bytes:
             return read_fully(fd, offset, size)
 
-        notes, _ = _read_notes(read_at, _read_headers(read_at))
+        notes, _ = _read_notes(read_at, program_headers(read_at))
     except OSError as error:
         raise ImageError(f"{name}: {error.strerror}", step=_STEP) from error
     finally:

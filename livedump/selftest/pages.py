@@ -9,6 +9,9 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
+from livedump.dump.image import PT_LOAD, program_headers
+from livedump.errors import LivedumpError
+
 PAGE_BYTES = 4096
 
 TABLE = "page table"
@@ -17,9 +20,6 @@ SLAB = "slab"
 _WINDOW_PAGES = 512
 _KPF_SLAB, _KPF_PGTABLE = 1 << 7, 1 << 26
 
-_EHDR_PHOFF, _EHDR_PHNUM = 32, 56
-_PHDR = struct.Struct("<IIQQQQQQ")
-_PT_LOAD = 1
 _MAX_PADDR = 1 << 52  # segments that are not RAM say ~0
 
 #: Accessed and Dirty of all entries of a table: the CPU sets them by itself.
@@ -121,16 +121,13 @@ class LiveMemory:
         self._loads: list[tuple[int, int, int]] = []
         try:
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            header = os.pread(self._fd, 64, 0)
-            (phoff,) = struct.unpack_from("<Q", header, _EHDR_PHOFF)
-            (phnum,) = struct.unpack_from("<H", header, _EHDR_PHNUM)
-            table = os.pread(self._fd, phnum * _PHDR.size, phoff)
+            headers = program_headers(lambda offset, size: os.pread(self._fd, size, offset))
             self._loads = [
                 (paddr, paddr + size, offset)
-                for kind, _, offset, _, paddr, size, _, _ in _PHDR.iter_unpack(table)
-                if kind == _PT_LOAD and paddr < _MAX_PADDR
+                for kind, _, offset, _, paddr, size, _, _ in headers
+                if kind == PT_LOAD and paddr < _MAX_PADDR
             ]
-        except (OSError, struct.error):
+        except (OSError, LivedumpError):
             pass  # read() knows nothing then
 
     def __enter__(self) -> LiveMemory:

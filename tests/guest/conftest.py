@@ -9,22 +9,16 @@ import pytest
 
 from livedump.control import Control
 from livedump.session import Session
-from tools import witness
+from tools.guest import modules, witness
 
 
 @pytest.fixture(scope="session", autouse=True)
-def modules() -> Iterator[None]:
+def loaded() -> Iterator[None]:
     """livedump and its witness, loaded once; both must unload at the end."""
     assert os.environ.get("LIVEDUMP_VM"), "these tests run in a VM only: make test-guest"
-    folder = os.environ["LIVEDUMP_KO"]
-    witness.insert("livedump", folder)
-    try:
-        witness.insert("livedump_witness", folder)
+    with modules.modules(modules.WITNESS):
         arm()
         yield
-        witness.remove("livedump_witness")
-    finally:
-        witness.remove("livedump")
 
 
 def arm() -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from livedump.abi import ReportDict
 from livedump.control import Control
 from livedump.session import Session
-from tools import witness
+from tools.guest import witness
 
 TOUCHER = "ldtouch"
 POOL = 256 << 20

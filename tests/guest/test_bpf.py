@@ -14,9 +14,9 @@ import pytest
 from livedump import abi
 from livedump.dump import open_image
 from livedump.session import Session
-from tests.guest.load import Load
 from tests.guest.test_snapshot import POOL, fault_events
-from tools import witness
+from tools.guest import witness
+from tools.guest.program import Load
 
 #: What is gated by bpf_prog_active, so that a program never runs inside another one's fault.
 HITS = ("fault tracepoint", "switch tracepoint", "kprobe", "kretprobe", "perf event")

@@ -19,7 +19,7 @@ from livedump.dump import open_image
 from livedump.recording.layout import BATCH
 from livedump.recording.recover import open_recording
 from tests.guest.test_trace import command
-from tools.load.requests import NAME
+from tools.guest.load.requests import NAME
 
 CONDITION = "p50(user)>300us for 1s"
 #: Seconds of small pages; then of large ones, each cleared when it is touched: the slowdown.
@@ -29,7 +29,7 @@ FAST_S, SLOW_S = 2, 6
 def serve(seconds: float, *options: str) -> int:
     """Requests served."""
     done = subprocess.run(
-        [sys.executable, "-m", "tools.load.requests", str(seconds), *options],
+        [sys.executable, "-m", "tools.guest.load.requests", str(seconds), *options],
         stdout=subprocess.PIPE,
         check=True,
     )

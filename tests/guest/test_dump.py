@@ -16,8 +16,8 @@ from livedump.control import Control
 from livedump.dump import open_image
 from livedump.session import Session
 from livedump.units import format_bytes
-from tests.guest.load import Load
-from tools import witness
+from tools.guest import witness
+from tools.guest.program import Load
 
 LIVEDUMP = ["livedump"]
 PR_PID_AT = 32  # in struct elf_prstatus

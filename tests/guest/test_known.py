@@ -30,7 +30,7 @@ class Known:
     """The loads, recorded fault by fault, while perf counts, too.
 
     :ivar recorder: its process
-    :ivar spans: what the loads say, see tools/load/known.py
+    :ivar spans: what the loads say, see tools/guest/load/known.py
     :ivar pgfault: /proc/vmstat before and after them
     :ivar perf: faults of the loads' processes by the mode they came from, by perf
     """
@@ -45,7 +45,7 @@ class Known:
                 *WITHOUT_BTF,
                 *command("record", "-o", str(folder / "r"), "--kind", "user,kernel"),
                 *("--events", "--user-stacks"),
-                *("--", *perf, "--", sys.executable, "-m", "tools.load.known", str(PAGES)),
+                *("--", *perf, "--", sys.executable, "-m", "tools.guest.load.known", str(PAGES)),
             ],
             stdout=subprocess.PIPE,
             text=True,

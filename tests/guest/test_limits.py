@@ -16,8 +16,8 @@ from livedump.control import Control
 from livedump.dump import open_image
 from livedump.errors import ControlError, LivedumpError
 from livedump.session import Session
-from tests.guest.load import Load
-from tools import witness
+from tools.guest import witness
+from tools.guest.program import Load
 
 LIVEDUMP = ["livedump"]
 

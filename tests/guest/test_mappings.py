@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import mmap
-import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ import pytest
 from livedump import abi, receipt
 from livedump.dump import open_image
 from livedump.session import Session
-from tools import witness
+from tools.guest import modules, witness
 
 POOL = 64 << 20
 PAGES = 8
@@ -28,9 +27,8 @@ BEFORE, AFTER = b"\xb4" * mmap.PAGESIZE, b"\xaf" * mmap.PAGESIZE
 @pytest.fixture(scope="module", autouse=True)
 def mapper() -> Iterator[None]:
     """The module that maps, from the folder of the others."""
-    witness.insert(MODULE, os.environ["LIVEDUMP_KO"])
-    yield
-    witness.remove(MODULE)
+    with modules.inserted(MODULE):
+        yield
 
 
 def store(way: str) -> None:

@@ -21,7 +21,7 @@ import pytest
 
 from livedump.recording import store
 from tests.guest.test_trace import command
-from tools.load.known import pgfault, private, touch
+from tools.guest.load.known import pgfault, private, touch
 
 PAGES = 3000
 #: Seconds until a tracer has compiled its programs, beside two others.

@@ -17,8 +17,8 @@ from livedump import abi
 from livedump.control import Control, Status
 from livedump.errors import ControlError
 from livedump.session import Session
-from tests.guest.load import Load
-from tools import witness
+from tools.guest import modules, witness
+from tools.guest.program import Load
 
 POOL = 256 << 20
 LIVEDUMP = ["livedump"]
@@ -165,7 +165,7 @@ def test_second_client_is_refused() -> None:
 
 def test_module_stays_while_held() -> None:
     with Session(pool_bytes=POOL):
-        witness_gone = subprocess.run(["rmmod", "livedump_witness"], capture_output=True)
+        witness_gone = subprocess.run(["rmmod", modules.WITNESS], capture_output=True)
         try:
             result = subprocess.run(["rmmod", "livedump"], capture_output=True, text=True)
             assert result.returncode != 0
@@ -175,7 +175,7 @@ def test_module_stays_while_held() -> None:
             assert "release" in unload.stderr
         finally:
             if witness_gone.returncode == 0:
-                witness.insert("livedump_witness", os.environ["LIVEDUMP_KO"])
+                modules.insert(modules.WITNESS)
 
 
 def test_cpus_stay_while_held() -> None:

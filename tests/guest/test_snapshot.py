@@ -12,9 +12,9 @@ import pytest
 from livedump import abi, receipt
 from livedump.dump import Image, open_image
 from livedump.session import Session
-from tests.guest.load import Load
 from tests.guest.pool import without_page
-from tools import witness
+from tools.guest import witness
+from tools.guest.program import Load
 
 POOL = 256 << 20
 TRACING = Path("/sys/kernel/tracing")

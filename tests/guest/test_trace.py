@@ -252,7 +252,7 @@ def test_full_tables_are_counted_as_losses(tmp_path: Path) -> None:
 
     Two load at once: with one place for what is under way, one of them has to go elsewhere.
     """
-    code = "from tools.load.known import private, touch; touch(private(3000), 1)"
+    code = "from tools.guest.load.known import private, touch; touch(private(3000), 1)"
     touch = shlex.join([sys.executable, "-c", code])
     config = trace.RecordConfig(
         output=tmp_path / "small",

@@ -12,7 +12,7 @@ import pytest
 from livedump import abi
 from livedump.dump import open_image
 from livedump.session import Session
-from tools import witness
+from tools.guest import witness
 
 PAGES = 256
 BEFORE, AFTER = b"\xb4" * mmap.PAGESIZE, b"\xaf" * mmap.PAGESIZE

@@ -10,30 +10,24 @@ from pathlib import Path
 import pytest
 
 from livedump.control import Control
-from tools import witness
+from tools.guest import modules, witness
 
 #: delay_us of kmod/test.c: copied, published, read, demote.
 PARAMETERS = Path("/sys/module/livedump/parameters")
 
 
 @pytest.fixture(scope="session", autouse=True)
-def modules() -> Iterator[None]:
+def loaded() -> Iterator[None]:
     """The test build, the witness and the module that provokes races."""
     assert os.environ.get("LIVEDUMP_VM"), "these tests run in a VM only: make test-race"
-    names = ("livedump", "livedump_witness", "livedump_race")
-    loaded = []
     wanted = Path(os.environ["LIVEDUMP_NMI"])  # of tools/vm/nmi.py
-    try:
-        for name in names:
-            witness.insert(name, os.environ["LIVEDUMP_KO"])
-            loaded.append(name)
+    with modules.modules(modules.WITNESS, "livedump_race"):
         wanted.touch()
-        yield
-    finally:
-        wanted.unlink(missing_ok=True)
-        time.sleep(0.5)  # the last one may be on its way
-        for name in reversed(loaded):
-            witness.remove(name)
+        try:
+            yield
+        finally:
+            wanted.unlink(missing_ok=True)
+            time.sleep(0.5)  # the last one may be on its way
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""The module tests/guest/kmod/livedump_race.c from Python."""
+"""The module tests/kmod/livedump_race.c from Python."""
 
 from __future__ import annotations
 

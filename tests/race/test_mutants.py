@@ -18,7 +18,7 @@ from livedump.session import Session
 from tests.race.conftest import PARAMETERS, set_delays
 from tests.race.provoke import PAGE, control, pages
 from tests.race.test_races import POOL
-from tools import witness
+from tools.guest import witness
 
 ROUNDS = 6
 
@@ -69,12 +69,9 @@ def changed_by_readers(value: int) -> int:
 
 def changed_by_timers(_value: int) -> int:
     """Pages unlike the instant: a timer's interrupt wrote them right before the stop, and after."""
-    witness.control("start")
-    try:
-        with Session(pool_bytes=POOL, strategy="lazy"), open_image(abi.IMAGE_PATH) as image:
+    with witness.writing(), Session(pool_bytes=POOL, strategy="lazy"):
+        with open_image(abi.IMAGE_PATH) as image:
             return witness.wrong_pages(witness.image_values(image))
-    finally:
-        witness.control("stop")
 
 
 #: Fixed pages of two CPUs, and what the kernel may have opened by then: some hundreds.

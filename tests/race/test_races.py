@@ -16,10 +16,10 @@ from livedump.control import Control
 from livedump.dump import open_image
 from livedump.errors import ControlError
 from livedump.session import Session
-from tests.guest.load import Load
 from tests.race.conftest import PARAMETERS, set_delays
 from tests.race.provoke import PAGE, control, nmis, pages, word
-from tools import witness
+from tools.guest import witness
+from tools.guest.program import Load
 
 POOL = 192 << 20
 SMALL_POOL = 64 << 20

@@ -10,12 +10,14 @@ import sys
 import tempfile
 from pathlib import Path
 
+import click
 from click.testing import CliRunner
 
 from livedump import doctor, receipt
 from livedump.cli.doctor import render
 from livedump.cli.main import cli
 from livedump.cli.snapshot import render_status
+from livedump.cli.trace.main import cli as trace_cli
 from livedump.control import Status
 from tests.unit import images
 from tests.unit.fakes import FakeModule
@@ -25,9 +27,7 @@ FOLDER = Path(__file__).with_name("golden")
 
 def outputs() -> dict[str, str]:
     """File name -> text, everything that is kept."""
-    found = {"help.txt": _help([])}
-    for name in sorted(cli.commands):
-        found[f"help-{name}.txt"] = _help([name])
+    found = {**_helps("livedump", cli, "help"), **_helps("livedump-trace", trace_cli, "trace-help")}
     lost = images.report(
         pages_lost=128, pages_in_place=499_872, verdict=2, attempts=2, stops_ns=6_300_000, nmis=1
     )
@@ -56,7 +56,7 @@ def outputs() -> dict[str, str]:
     found["doctor.txt"] = render(
         [
             doctor.Check("privileges", doctor.OK, "root with all capabilities needed"),
-            doctor.Check("btf", doctor.WARN, "no BTF", "Use another kernel"),
+            doctor.Check("bcc", doctor.WARN, "no BCC", "Install it"),
             doctor.Check("symbols", doctor.FAIL, "kallsyms has no init_mm", "Use another kernel"),
         ]
     )
@@ -65,12 +65,17 @@ def outputs() -> dict[str, str]:
     return {name: text.rstrip("\n") + "\n" for name, text in found.items()}
 
 
-def _help(command: list[str]) -> str:
-    result = CliRunner(env={"COLUMNS": "80"}).invoke(
-        cli, [*command, "--help"], prog_name="livedump", terminal_width=80
-    )
-    assert result.exit_code == 0, result.output
-    return result.output
+def _helps(program: str, group: click.Group, prefix: str) -> dict[str, str]:
+    """Of the command itself and of each below it."""
+    below = {f"{prefix}-{name}.txt": [name] for name in group.commands}
+    found = {}
+    for file, command in {f"{prefix}.txt": [], **below}.items():
+        result = CliRunner(env={"COLUMNS": "80"}).invoke(
+            group, [*command, "--help"], prog_name=program, terminal_width=80
+        )
+        assert result.exit_code == 0, result.output
+        found[file] = result.output
+    return found
 
 
 def _run(arguments: list[str]) -> str:

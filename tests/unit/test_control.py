@@ -280,7 +280,7 @@ def test_what_a_status_says_beside_the_report() -> None:
 
 def test_unknown_strategy() -> None:
     with Control(lambda: FakeSocket()) as connection:
-        with pytest.raises(ControlError, match="no strategy 'eagre'.*default, eager, lazy"):
+        with pytest.raises(ControlError, match="no strategy 'eagre'.*lazy, eager"):
             connection.snapshot(3, strategy="eagre")
 
 

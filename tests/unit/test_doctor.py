@@ -82,7 +82,6 @@ def machine(tmp_path: Path) -> Machine:
     put(root, "sys/module/module/parameters/sig_enforce", "N\n")
     put(root, f"lib/modules/{RELEASE}/updates/dkms/livedump.ko")
     put(root, f"lib/modules/{RELEASE}/build/Makefile")
-    put(root, "sys/kernel/btf/vmlinux")
     put(root, "proc/kallsyms", symbols())
     put(root, "proc/sys/kernel/kptr_restrict", "1\n")
     put(root, "sys/kernel/tracing/events/exceptions/page_fault_kernel/id", "1")
@@ -241,7 +240,6 @@ CASES: list[tuple[str, Break, str, str, str]] = [
         "cannot be built",
         f"apt-get install linux-headers-{RELEASE}",
     ),
-    ("btf", without("sys/kernel/btf/vmlinux"), WARN, "no /sys/.*works without", "BTF"),
     ("bcc", crystal_bcc, FAIL, "wrong package.*lattices", "pip uninstall bcc"),
     ("bcc", lambda m: replace(m, origin=lambda n: None), WARN, "not installed", "python3-bpfcc"),
     ("symbols", file("proc/kallsyms", ""), FAIL, "no /proc/kallsyms", "KALLSYMS"),

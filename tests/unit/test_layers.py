@@ -147,13 +147,13 @@ def inner_violations(sources: dict[str, str]) -> list[str]:
     return found
 
 
-def edges(sources: dict[str, str]) -> dict[str, set[str]]:
-    """Which module of *sources* imports which, late or not."""
+def edges(sources: dict[str, str], package: str = "livedump") -> dict[str, set[str]]:
+    """Which module of *sources*, paths below *package*, imports which, late or not."""
     found: dict[str, set[str]] = {}
     for name, text in sources.items():
         found[name] = set()
         for target, _late in imports(ast.parse(text)):
-            parts = target.split(".")[1:] if target.startswith("livedump.") else []
+            parts = target.split(".")[1:] if target.startswith(f"{package}.") else []
             for length in (len(parts), len(parts) - 1):
                 path = "/".join(parts[:length])
                 if module := {f"{path}.py", f"{path}/__init__.py"} & sources.keys():
@@ -162,9 +162,9 @@ def edges(sources: dict[str, str]) -> dict[str, set[str]]:
     return found
 
 
-def circles(sources: dict[str, str]) -> list[set[str]]:
+def circles(sources: dict[str, str], package: str = "livedump") -> list[set[str]]:
     """Modules that import each other, however far around."""
-    left = edges(sources)
+    left = edges(sources, package)
     while free := {name for name, others in left.items() if not others & left.keys()}:
         left = {name: others for name, others in left.items() if name not in free}
     while free := left.keys() - set().union(*left.values()) if left else set():
@@ -172,11 +172,11 @@ def circles(sources: dict[str, str]) -> list[set[str]]:
     return [set(left)] if left else []
 
 
-def package_sources() -> dict[str, str]:
+def package_sources(package: Path = PACKAGE) -> dict[str, str]:
     """All modules of the package."""
     return {
-        str(path.relative_to(PACKAGE)): path.read_text()
-        for path in PACKAGE.rglob("*.py")
+        str(path.relative_to(package)): path.read_text()
+        for path in package.rglob("*.py")
         if "__pycache__" not in path.parts
     }
 

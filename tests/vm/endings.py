@@ -13,7 +13,7 @@ from typing import Any
 from livedump.control import Control, Status
 from livedump.errors import ControlError
 from livedump.session import Session
-from tools import witness
+from tools.guest import modules
 
 POOL = 64 << 20
 ASLEEP = Path("/proc/livedump_mapper/asleep")
@@ -75,8 +75,8 @@ def suspend() -> dict[str, Any]:
 
 def main() -> None:
     """One after the other; the last holds a snapshot."""
-    for module in ("livedump", "livedump_mapper"):
-        witness.insert(module, os.environ["LIVEDUMP_KO"])
+    for module in (modules.LIVEDUMP, "livedump_mapper"):
+        modules.insert(module)
     print(json.dumps({"calls": calls_from_before(), "suspend": suspend()}), flush=True)
     os.sync()
     ctypes.CDLL(None).reboot(_RESTART)

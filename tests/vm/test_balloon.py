@@ -9,12 +9,12 @@ from dataclasses import replace
 from qemu.qmp.legacy import QEMUMonitorProtocol
 
 from tests.vm import inflate
-from tools.demo.steps import LineSink
-from tools.oracle.capture import Sockets
-from tools.oracle.run import sockets
+from tools.oracle.take.capture import Sockets
+from tools.oracle.take.run import sockets
 from tools.paths import PYTHON
 from tools.vm import VmConfig, run
 from tools.vm.config import BALLOON
+from tools.vm.lines import LineSink
 
 CONFIG = VmConfig(
     memory="1G",

@@ -1,4 +1,4 @@
-"""A machine of four CPUs, one of them offline: its dump is for tests/dump.
+"""A machine of four CPUs, one of them offline: its dump is for tests/host/dump.
 
 It does not zero pages when they are allocated, which the receipt must say.
 """
@@ -9,8 +9,8 @@ import pytest
 
 from tools.paths import ROOT
 from tools.vm import VmConfig, run
-from tools.vm.config import SERIES
 from tools.vm.kernels import resolve
+from tools.vm.machines import FULL
 
 _SCRIPT = """
 set -e -o pipefail
@@ -22,7 +22,7 @@ livedump unload > /dev/null
 
 
 def test_one_cpu_of_four_is_offline(capfd: pytest.CaptureFixture[str]) -> None:
-    release = resolve(SERIES[0]).release
+    release = resolve(FULL).release
     path = ROOT / "build/test" / release / "vmcore-offline"
     path.unlink(missing_ok=True)
     path.parent.mkdir(parents=True, exist_ok=True)

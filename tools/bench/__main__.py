@@ -15,6 +15,7 @@ from tools.bench import chart, machine, report, summary
 from tools.bench.machine import BENCH
 from tools.bench.rows import BY_NAME, Row
 from tools.vm import VmError
+from tools.vm.machines import FULL
 
 DOWNTIME = BENCH / "downtime.json"
 FAULT = BENCH / "fault.json"
@@ -112,7 +113,7 @@ def show(console: Console) -> None:
 
 
 @click.command()
-@click.option("--kernel", default="6.1", show_default=True)
+@click.option("--kernel", default=FULL, show_default=True)
 @click.option(
     "--only",
     type=click.Choice(

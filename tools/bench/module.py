@@ -1,4 +1,4 @@
-"""The module that measures (tests/guest/kmod/livedump_bench.c) from Python."""
+"""The module that measures (tests/kmod/livedump_bench.c) from Python."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from livedump import kmod
-from tools import witness
+from tools.guest.modules import modules
 
 FOLDER = Path("/proc/livedump_bench")
 MODULE = "livedump_bench"
@@ -45,16 +44,9 @@ class Touch(NamedTuple):
 
 @contextlib.contextmanager
 def loaded() -> Iterator[None]:
-    """livedump and the measuring module, from $LIVEDUMP_KO; both are unloaded on exit."""
-    kmod.load(kmod.find_module())
-    try:
-        witness.insert(MODULE, os.environ["LIVEDUMP_KO"])
-        try:
-            yield
-        finally:
-            witness.remove(MODULE)
-    finally:
-        kmod.unload()
+    """livedump and the measuring module, both are unloaded on exit."""
+    with modules(MODULE):
+        yield
 
 
 def control(command: str) -> None:

@@ -16,8 +16,8 @@ from typing import Any
 
 from livedump.session import Session
 from tools.bench import module
-from tools.load import network
-from tools.load.mixed import files, processes
+from tools.guest.load import network
+from tools.guest.load.mixed import files, processes
 
 PHASE_SECONDS = 5
 SETTLE_SECONDS = 1.0

@@ -28,7 +28,7 @@ from typing import Any
 from livedump.trace import bench
 from livedump.trace.probe.options import Options
 from tools.bench.summary import MISSING
-from tools.load import web
+from tools.guest.load import web
 
 PAGES = 4000
 

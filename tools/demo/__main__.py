@@ -16,11 +16,12 @@ from livedump.dump.drgn import open_with_drgn
 from livedump.dump.opened import OpenResult, find_vmlinux
 from livedump.errors import LivedumpError
 from livedump.recording.recover import open_recording
-from tools.demo.steps import LineSink, Steps
+from tools.demo.steps import Steps
 from tools.demo.summary import build_summary, render, write_json
 from tools.paths import BUILD, PYTHON
 from tools.vm import VmConfig, VmError, VmResult, run
 from tools.vm.config import Disk, parse_bytes
+from tools.vm.lines import LineSink
 
 DEMO = BUILD / "demo"
 TIMEOUT_S = 600.0

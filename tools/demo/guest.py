@@ -16,12 +16,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from livedump import kmod
 from livedump.control import Control
 from livedump.dump import open_image
 from livedump.session import Session
-from tools import witness
 from tools.demo.steps import report
+from tools.guest import modules, witness
 from tools.paths import BUILD
 
 DEMO = BUILD / "demo"
@@ -31,19 +30,13 @@ PLAIN_COPIES = 40
 
 
 @contextlib.contextmanager
-def modules() -> Iterator[None]:
-    """livedump and the witness, loaded; both unload at the end."""
+def loaded() -> Iterator[None]:
+    """livedump and the witness, writing; both unload at the end."""
     report("load the module")
-    kmod.load(kmod.find_module())
-    witness.insert("livedump_witness", os.environ["LIVEDUMP_KO"])
-    witness.control("start")
-    try:
-        yield
-    finally:
+    with modules.modules(modules.WITNESS):
+        with witness.writing():
+            yield
         report("unload the module")
-        witness.control("stop")
-        witness.remove("livedump_witness")
-        kmod.unload()
 
 
 @contextlib.contextmanager
@@ -51,7 +44,7 @@ def recording() -> Iterator[subprocess.Popen[bytes]]:
     """`livedump-trace record` around the mixed load; both run while the block does."""
     report("compile and attach BPF programs")
     READY.unlink(missing_ok=True)
-    load = [sys.executable, "-m", "tools.load"]
+    load = [sys.executable, "-m", "tools.guest.load"]
     recorder = subprocess.Popen(
         ["livedump-trace", "record", "--force", "-o", str(DEMO / "recording")]
         + ["--kind", "user,kernel,cow,stop", "--ready-file", str(READY), "--", *load],
@@ -113,7 +106,7 @@ def snapshot() -> dict[str, Any]:
 
 def main() -> None:
     """All of it; exits 0 only if every step worked."""
-    with modules():
+    with loaded():
         with recording():
             report("run the load")
             time.sleep(BEFORE_S)

@@ -19,7 +19,7 @@ TUTORIAL = BUILD / "tutorial"
 TRANSCRIPT = TUTORIAL / "transcript.txt"
 TIMEOUT_S = 1200.0
 
-SERVICE = "python3 -m tools.load.requests"
+SERVICE = "python3 -m tools.guest.load.requests"
 
 #: What to type, and the exit status that it must have.
 GUEST: tuple[tuple[str, int], ...] = (

@@ -12,11 +12,11 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from tools.demo.steps import LineSink
-from tools.matrix.machines import Machine, every, pairwise
 from tools.paths import BUILD, PYTHON
 from tools.vm import VmConfig, VmError, run
 from tools.vm.config import Disk
+from tools.vm.lines import LineSink
+from tools.vm.machines import Machine, every, pairwise
 
 MATRIX = BUILD / "matrix"
 _TIMEOUT_S = 1500.0  # one CPU, emulated, beside other machines: ten minutes and more

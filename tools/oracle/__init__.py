@@ -5,7 +5,7 @@ under load while livedump drains. Then every page of RAM is compared. What a pag
 reads from its own dump (struct pages, page tables, lists of the kernel, with drgn), never from
 livedump's word. docs/oracle.md says what it proves and what it does not.
 
-Host: :mod:`gdb` and :mod:`capture` take the dumps; :mod:`core` and :mod:`tables` read them;
-:mod:`kernel`, :mod:`pages` and :mod:`devices` say what each page is; :mod:`judge` compares;
-:mod:`plan` and ``__main__`` run the matrix. Guest: :mod:`guest` and :mod:`churn`.
+``take/`` boots the machine and takes its memory, :mod:`take.guest` in there, the rest on the host.
+``read/`` knows what is in a dump: pages, page tables, the kernel's own lists. ``judge/`` compares.
+:mod:`plan` and ``__main__`` run the matrix, :mod:`rounds` many snapshots in one boot.
 """

@@ -10,14 +10,16 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from tools.oracle import outcome as outcomes
-from tools.oracle.core import CoreError
-from tools.oracle.guest import Job
-from tools.oracle.outcome import Outcome
-from tools.oracle.plan import KERNELS, NOT_ZEROED, STRATEGIES, Case, matrix, mutants
-from tools.oracle.run import ORACLE, Machine, NotArmed, Taken, prepare, remove_memory, take
+from livedump.control import STRATEGIES
+from tools.oracle.judge import outcome as outcomes
+from tools.oracle.judge.outcome import Outcome
+from tools.oracle.plan import NOT_ZEROED, Case, matrix, mutants
+from tools.oracle.read.core import CoreError
+from tools.oracle.take.guest import Job
+from tools.oracle.take.run import ORACLE, Machine, NotArmed, Taken, prepare, remove_memory, take
 from tools.vm import VmError
 from tools.vm.config import parse_bytes
+from tools.vm.machines import SERIES
 
 #: Share of RAM that the churn rewrites; more than must change.
 CHURN_SHARE = 0.08
@@ -62,7 +64,7 @@ def run_case(case: Case, machine: Machine, keep: bool) -> Outcome:
 
 
 def _judged(case: Case, taken: Taken, seconds: dict[str, float]) -> Outcome:
-    from tools.oracle.judge import Judge  # drgn: only where there is something to judge
+    from tools.oracle.judge.verdict import Judge  # drgn: only where there is something to judge
 
     begun = time.monotonic()
     verdict = Judge(taken.folder, case.strategy, taken.guest).judge()
@@ -86,7 +88,7 @@ def run_all(cases: list[Case], machine: Machine, keep: bool) -> list[Outcome]:
 
 
 @click.command()
-@click.option("--kernel", "kernels", multiple=True, default=KERNELS, show_default=True)
+@click.option("--kernel", "kernels", multiple=True, default=SERIES, show_default=True)
 @click.option("--strategy", "strategies", multiple=True, default=STRATEGIES, show_default=True)
 @click.option("--memory", default="1G", show_default=True, help="The machines' RAM.")
 @click.option("--short", is_flag=True, help="One run: the first kernel, the first strategy.")

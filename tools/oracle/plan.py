@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-KERNELS = ("6.1", "6.12")
-#: The first is what the short form runs: the module's default.
-STRATEGIES = ("lazy", "eager")
+from livedump.control import DEFAULT_STRATEGY
+from tools.vm.machines import FULL, LA57
+
 #: Busy waits in microseconds at the points of kmod/test.h: copied, published, read, demote.
 NO_DELAY = (0, 0, 0, 0)
 ALL_DELAYS = (200, 200, 20, 200)
@@ -37,9 +37,9 @@ MUTANTS = (
 class Case:
     """One run. With a mutant it must be caught, else it must be clean."""
 
-    kernel: str = "6.1"
+    kernel: str = FULL
     la57: bool = True
-    strategy: str = STRATEGIES[0]
+    strategy: str = DEFAULT_STRATEGY
     mutant: str = ""
     delays_us: tuple[int, int, int, int] = NO_DELAY
     #: Kernel arguments.
@@ -78,7 +78,7 @@ def matrix(kernels: Sequence[str], strategies: Sequence[str]) -> Iterator[Case]:
     """Every kernel with both kinds of page tables, with pages that come unwritten, or go."""
     for strategy in strategies:
         for kernel in kernels:
-            for la57 in (True, False):
+            for la57 in LA57:
                 yield Case(kernel, la57, strategy)
             yield Case(kernel, strategy=strategy, append=NOT_ZEROED)
             yield Case(kernel, strategy=strategy, balloon=True)

@@ -14,15 +14,19 @@ from pathlib import Path
 
 import click
 
+from livedump.control import DEFAULT_STRATEGY
 from livedump.session import Session
-from tools.demo.steps import LineSink
-from tools.oracle import leaves
-from tools.oracle.capture import GO, MEASURED, Capture, Event, answer, await_answer
-from tools.oracle.guest import Program, modules, say
-from tools.oracle.plan import KERNELS, STRATEGIES
-from tools.oracle.run import prepare, sockets
+from tools.guest import witness
+from tools.guest.modules import WITNESS, modules
+from tools.guest.program import Load
+from tools.oracle.read import leaves
+from tools.oracle.take.capture import GO, MEASURED, Capture, Event, answer, await_answer
+from tools.oracle.take.guest import say
+from tools.oracle.take.run import prepare, sockets
 from tools.paths import PYTHON
 from tools.vm import VmConfig, VmError, run
+from tools.vm.lines import LineSink
+from tools.vm.machines import SERIES
 
 _READY_S, _ROUND_S, _TIMEOUT_S = 300.0, 60.0, 3000.0
 _HOLD_S = 0.2
@@ -56,8 +60,7 @@ def guest(folder: Path) -> None:
     """Load the module, snapshot and release again and again under load."""
     job = json.loads((folder / "job.json").read_text())
     done = Counter[str]()
-    with modules([]), Program("tools.load") as load:
-        load.await_ready()
+    with modules(WITNESS), witness.writing(), Load():
         say(Event("ready"))
         await_answer(folder, GO, _READY_S)
         for _ in range(job["rounds"]):
@@ -114,8 +117,10 @@ def wrong(watch: Watch, done: Counter[str], rounds: int) -> list[str]:
 
 
 @click.command()
-@click.option("--kernel", "kernels", multiple=True, default=KERNELS, show_default=True)
-@click.option("--strategy", "strategies", multiple=True, default=STRATEGIES[:1], show_default=True)
+@click.option("--kernel", "kernels", multiple=True, default=SERIES, show_default=True)
+@click.option(
+    "--strategy", "strategies", multiple=True, default=[DEFAULT_STRATEGY], show_default=True
+)
 @click.option("--memory", default="8G", show_default=True, help="With 8G some leaves are of 1 GiB.")
 @click.option("--rounds", default=100, show_default=True)
 @click.option("--guest", "folder", type=click.Path(path_type=Path), hidden=True)

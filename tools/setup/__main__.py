@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import sys
 
-from tools.paths import ROOT
-from tools.setup import apt, assets, venv
+from tools.setup import apt, venv
 from tools.setup.steps import SetupError, step
 from tools.vm import VmError, kernels
-from tools.vm.config import HEADERS_META, SERIES
 from tools.vm.kernels import Kernel
+from tools.vm.machines import HEADERS_META, SERIES
 
 
 def main() -> int:
@@ -23,8 +22,6 @@ def main() -> int:
         for series in SERIES:
             _ensure_kernel(series)
         venv.ensure()
-        for file in assets.ensure():
-            print(f"setup: {file.relative_to(ROOT)}", file=sys.stderr)
     except (SetupError, VmError) as error:
         print(f"setup: error: {error}", file=sys.stderr)
         return 1

@@ -13,10 +13,11 @@ from typing import Any
 import click
 
 from tools.vm import kernels
-from tools.vm.config import ACCELERATOR, SERIES, Disk, VmConfig, parse_bytes
+from tools.vm.config import ACCELERATOR, Disk, VmConfig, parse_bytes
 from tools.vm.errors import VmError
 from tools.vm.machine import note
 from tools.vm.machine import run as run_machine
+from tools.vm.machines import SERIES
 from tools.vm.nmi import injector
 from tools.vm.shell import shell as run_shell
 

@@ -1,4 +1,4 @@
-"""Kernels, machine sizes and boot flags, as data."""
+"""What a machine is made of, and boot flags, as data."""
 
 from __future__ import annotations
 
@@ -6,11 +6,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-#: Kernel series we test on, oldest first. The newest ABI of each is resolved from apt.
-SERIES = ("6.1", "6.12")
-
-#: What pulls in the newest headers of each series; for those who have no package lists yet.
-HEADERS_META = {"6.1": "linux-headers-amd64", "6.12": "linux-headers-6.12-amd64"}
+from tools.vm.machines import FULL
 
 #: On every kernel command line. Later options win, so users' own come after these.
 KERNEL_ARGS = (
@@ -87,7 +83,7 @@ class Disk:
 class VmConfig:
     """One machine. Everything has a default; `kernel` is a series or an exact release."""
 
-    kernel: str = SERIES[0]
+    kernel: str = FULL
     memory: str = "2G"
     cpus: int = 2
     la57: bool = True

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tools.paths import cache_dir
-from tools.vm.config import SERIES
 from tools.vm.errors import VmError
+from tools.vm.machines import SERIES
 from tools.vm.progress import progress, size
 
 

@@ -68,9 +68,9 @@ def note(message: str) -> None:
 
 
 def build_kmod(kernel: Kernel, test: bool = False) -> None:
-    """Build the module for `kernel` with kmod/Makefile; quick when nothing changed."""
+    """Build the module, and those that tests need, for `kernel`; quick when nothing changed."""
     kernels.require_headers(kernel)
-    command = ["make", "-s", "-C", str(ROOT / "kmod"), "STRICT=1"]
+    command = ["make", "-s", "-C", str(ROOT / "tests" / "kmod"), "STRICT=1"]
     command += [f"KRELEASE={kernel.release}", f"O={module_dir(kernel, test)}"]
     command += ["TEST=1"] if test else []
     lock_file = BUILD / "kmod" / "lock"

@@ -1,4 +1,4 @@
-"""The HTML report as text; tests/report looks at it in a browser."""
+"""The HTML report as text; tests/host/report looks at it in a browser."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_missing_library_names_the_remedy(
     recording: Recording, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(html, "LIBRARIES", ("no-such.js",))
-    with pytest.raises(assets.AssetMissingError, match="no-such.js.*tools.setup.assets"):
+    with pytest.raises(assets.AssetMissingError, match="no-such.js.*tools.package.assets"):
         analysis.render_html(recording)
 
 

@@ -75,8 +75,8 @@ def test_accessed_and_dirty_bits_of_tables_do_not_count() -> None:
 
 def test_live_memory(tmp_path: Path) -> None:
     path = tmp_path / "kcore"
-    header = b"\x7fELF".ljust(32, b"\0") + struct.pack("<Q", 64)
-    header = header.ljust(56, b"\0") + struct.pack("<H", 2) + bytes(6)
+    ident = b"\x7fELF\2\1\1"
+    header = struct.pack("<16sHHIQQQIHHHHHH", ident, 4, 62, 1, 0, 64, 0, 0, 64, 56, 2, 0, 0, 0)
     load = struct.Struct("<IIQQQQQQ")
     vmalloc = load.pack(1, 7, 4096, 0, (1 << 64) - 1, 1 << 40, 1 << 40, 0)
     ram = load.pack(1, 7, 4096, 0, 0x100000, 8192, 8192, 0)
@@ -84,5 +84,7 @@ def test_live_memory(tmp_path: Path) -> None:
     with LiveMemory(path) as live:
         assert live.read(0x101) == b"B" * PAGE_BYTES
         assert live.read(0x102) == b""
-    with LiveMemory(tmp_path / "missing") as live:
-        assert live.read(0x101) == b""
+    (tmp_path / "text").write_text("no core")
+    for other in ("missing", "text"):
+        with LiveMemory(tmp_path / other) as live:
+            assert live.read(0x101) == b""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import struct
 
-from tools.oracle.compare import Tables, explain, same_entry
-from tools.oracle.core import PAGE
-from tools.oracle.devices import Bytes
-from tools.oracle.pages import parse_pages
-from tools.oracle.tables import (
+from tools.oracle.judge.compare import Tables, explain, same_entry
+from tools.oracle.read.core import PAGE
+from tools.oracle.read.devices import Bytes
+from tools.oracle.read.pages import parse_pages
+from tools.oracle.read.tables import (
     ACCESSED,
     DIRTY,
     HUGE,

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from tools.oracle.capture import Event, parse_event
-from tools.oracle.core import PAGE, Core, CoreError, differing, differing_bytes
-from tools.oracle.devices import Bytes, Queue, ask_queues, given_later, writable
-from tools.oracle.gdb import Gdb, GdbError, frame, unframe
-from tools.oracle.guest import Job, buffers_since, read_job
-from tools.oracle.judge import Verdict
-from tools.oracle.outcome import Outcome
+from tools.oracle.judge.outcome import Outcome
+from tools.oracle.judge.verdict import Verdict
 from tools.oracle.plan import ALL_DELAYS, MUTANTS, Case, matrix, mutants
+from tools.oracle.read.core import PAGE, Core, CoreError, Cpu, differing, differing_bytes
+from tools.oracle.read.devices import Bytes, Queue, ask_queues, given_later, writable
+from tools.oracle.take.capture import Event, parse_event
+from tools.oracle.take.gdb import Gdb, GdbError, frame, unframe
+from tools.oracle.take.guest import Job, buffers_since, read_job
 
 # ---- gdb ----
 
@@ -165,6 +165,21 @@ def test_core(tmp_path: Path) -> None:
         core.page(4)
     with pytest.raises(CoreError, match="no VMCOREINFO"):
         _core(tmp_path / "other", {3: b"a"}).vmcoreinfo()
+
+
+def test_registers_of_a_core(tmp_path: Path) -> None:
+    path = tmp_path / "core"
+    status = struct.pack("<112x27Q8x", *range(27))
+    foreign = struct.pack("<III8s8x", 5, 8, 1, b"QEMU")
+    notes = foreign + struct.pack("<III8s", 5, len(status), 1, b"CORE") + status
+    ident = b"\x7fELF\2\1\1"
+    ehdr = struct.pack("<16sHHIQQQIHHHHHH", ident, 4, 62, 1, 0, 64, 0, 0, 64, 56, 1, 0, 0, 0)
+    path.write_bytes(ehdr + struct.pack("<IIQQQQQQ", 4, 0, 120, 0, 0, len(notes), 0, 4) + notes)
+    assert Core(path).cpus == [Cpu(rip=16, rsp=19)]
+    for data in (b"text", ehdr[:40]):
+        path.write_bytes(data)
+        with pytest.raises(CoreError, match="is no ELF file, or damaged"):
+            Core(path)
 
 
 def test_pages_that_differ(tmp_path: Path) -> None:

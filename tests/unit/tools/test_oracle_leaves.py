@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tools.oracle.leaves import differences, parse, sizes
+from tools.oracle.read.leaves import differences, parse, sizes
 
 BASE = 0xFF11000000000000
 TEXT = f"""\

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import configparser
 import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from tools.lint import checkpatch
+from tools.package import assets, install
 from tools.paths import ROOT
 from tools.setup import __main__ as setup_main
-from tools.setup import apt, assets, checkpatch, install
+from tools.setup import apt
 from tools.setup.steps import SetupError
 from tools.vm import VmError, kernels
-from tools.vm.config import HEADERS_META, SERIES
 from tools.vm.kernels import Kernel
+from tools.vm.machines import HEADERS_META, SERIES
 
 
 def test_missing_packages() -> None:
@@ -168,16 +169,3 @@ def test_no_loop_over_nothing_passes(target: str, vm: str) -> None:
     made = _make(ROOT, target, f"VM={vm}", "SYSTEM_PYTHON=/bin/true", "PYTHON=true")
     assert made.returncode != 0
     assert ("knows no kernels" in made.stderr) == (vm == "true")
-
-
-def test_one_version() -> None:
-    setup = configparser.ConfigParser()
-    setup.read(ROOT / "setup.cfg")
-    assert install.VERSION == setup["metadata"]["version"]
-    assert f'PACKAGE_VERSION="{install.VERSION}"' in install.dkms_conf()
-
-
-def test_bytecode_and_builds_are_ignored() -> None:
-    ignored = (ROOT / ".gitignore").read_text().split()
-    assert {"/build/", "__pycache__/"} <= set(ignored)
-    assert Path(ROOT / ".ci" / "run").stat().st_mode & 0o111

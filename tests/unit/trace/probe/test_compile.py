@@ -20,8 +20,8 @@ from livedump.trace.probe import loader, missed
 from livedump.trace.probe.filters import Filter
 from livedump.trace.probe.options import Options, Stacks
 from livedump.trace.probe.points import NEEDS, Attach, Plan, Probe
-from tools.vm.config import SERIES
 from tools.vm.kernels import series_of
+from tools.vm.machines import SERIES
 
 ROOT = Path(__file__).resolve().parents[4]
 MODULES = Path("/lib/modules")

@@ -92,11 +92,6 @@ def test_missing_optional_is_listed(tmp_path: Path) -> None:
     assert [absent.name for absent in plan.absent] == ["user_count"]
 
 
-def test_no_old_name_is_asked_for() -> None:
-    points = {candidate.point for need in NEEDS for candidate in need.candidates}
-    assert "do_page_fault" not in points
-
-
 def test_unknown_kind_and_no_kallsyms(tmp_path: Path) -> None:
     with pytest.raises(TraceError, match="unknown kind 'disk'"):
         resolve(("disk",), kernel=kernel(tmp_path))

@@ -1,0 +1,1 @@
+"""Every page of the image against the dump of the instant."""

@@ -1,0 +1,1 @@
+"""What is in a dump of memory, whoever took it."""

@@ -1,0 +1,1 @@
+"""Boot a machine, take its memory at the instant, let livedump drain."""

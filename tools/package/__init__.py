@@ -1,0 +1,1 @@
+"""What users get: the installation, man pages and completion, the files of the HTML report."""
