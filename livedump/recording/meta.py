@@ -3,7 +3,7 @@
 A rule is a type, a range of whole numbers, None for nothing (null or {}), a tuple of alternatives,
 a list with the rule of its members, or the rules of an object's keys. A key that ends in ``?`` may
 be absent; others that are not named here may be anything. Why this is no JSON Schema:
-docs/decisions/027-own-rules-for-meta.md.
+docs/decisions/029-own-rules-for-meta.md.
 """
 
 from __future__ import annotations
