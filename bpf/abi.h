@@ -72,6 +72,13 @@
  */
 #define LD_BURST 32
 #define LD_PERIOD_BITS 27
+/*
+ * Events that take at least so long are few, and have most of the stalled time:
+ * they take turns of their own, in which as good as every stack is taken. A
+ * power of two, so that no bucket of the histogram holds both sorts.
+ */
+#define LD_SLOW_NS (1 << 20)
+#define LD_SLOW_BURST 1024
 #define LD_RAREST (1 << 20)
 
 #define LD_COMM 16
@@ -147,7 +154,7 @@ struct ld_sum {
 /*
  * What happened in a time slice on a CPU. `what` is the kind, times
  * LD_CELL_KINDS, plus a bucket, or LD_BUCKETS and a loss, or LD_CELL_UNTIMED.
- * The CPU is in the key: nobody else adds to the value.
+ * The value is a struct ld_sum; the CPU is in the key: nobody else adds to it.
  */
 struct ld_cell {
 	u32 slice;		/* since recording began */
@@ -197,14 +204,21 @@ struct ld_stack_key {
 	s32 stack;		/* negative: lost */
 	s32 user;		/* stack of user space; negative: none */
 	u32 pid;		/* whose, 0 without one */
+	u32 slow;		/* of events that took LD_SLOW_NS, or of others */
 	char comm[LD_COMM];
 };
 
-/* Sums stand for all events, those whose stack was not taken included. */
+/*
+ * Sums stand for all events, those whose stack was not taken included. How
+ * uncertain that is follows from the sums of w * (w - 1) over all samples, w
+ * being the weight, and of w * (w - 1) * t * t, t being the time in 1,024 ns.
+ */
 struct ld_fold {
 	u64 count;
 	u64 stalled_ns;
 	u64 samples;
+	u64 spread;
+	u64 stalled_spread;
 };
 
 struct ld_task_key {

@@ -25,26 +25,28 @@ static __always_inline void ld_add_loss(enum ld_kind kind, enum ld_loss what,
 }
 
 static __always_inline void ld_add_cell(enum ld_kind kind, u32 what, u64 events,
-					u64 now_ns)
+					u64 stalled_ns, u64 now_ns)
 {
 	struct ld_cell key = {};
-	u64 zero = 0, *count;
+	struct ld_sum zero = {}, *sum;
 
 	key.slice = ld_slice(now_ns);
 	key.cpu = bpf_get_smp_processor_id();
 	key.what = kind * LD_CELL_KINDS + what;
-	count = cells.lookup_or_try_init(&key, &zero);
-	if (count)
-		*count += events;
-	else
+	sum = cells.lookup_or_try_init(&key, &zero);
+	if (!sum) {
 		ld_add_loss(kind, LD_LOSS_SLICES_FULL, events);
+		return;
+	}
+	sum->count += events;
+	sum->stalled_ns += stalled_ns;
 }
 
 static __always_inline void ld_lost_events(enum ld_kind kind, enum ld_loss what,
 					   u64 events)
 {
 	ld_add_loss(kind, what, events);
-	ld_add_cell(kind, LD_BUCKETS + what, events, bpf_ktime_get_ns());
+	ld_add_cell(kind, LD_BUCKETS + what, events, 0, bpf_ktime_get_ns());
 }
 
 static __always_inline void ld_lost(enum ld_kind kind, enum ld_loss what)
@@ -76,7 +78,7 @@ static __always_inline void ld_observe(enum ld_kind kind, u64 value_ns,
 		hist->max_ns = value_ns;
 	if (bucket < LD_BUCKETS) {
 		hist->slots[bucket] += 1;
-		ld_add_cell(kind, bucket, 1, now_ns);
+		ld_add_cell(kind, bucket, 1, value_ns, now_ns);
 	}
 }
 

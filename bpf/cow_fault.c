@@ -37,7 +37,7 @@ TRACEPOINT_PROBE(livedump, livedump_fault)
 	if (outcome == 0)
 		ld_observe(LD_KIND_COW_COPY, args->copy_ns, now_ns);
 	ld_add_task(LD_KIND_COW, 1, total_ns);
-	weight = ld_sample(LD_KIND_COW, now_ns);
+	weight = ld_sample(LD_KIND_COW, total_ns, now_ns);
 	if (weight) {
 		stack = ld_stack(args, LD_KIND_COW, weight);
 		ld_add_stack(args, LD_KIND_COW, stack, weight, total_ns,

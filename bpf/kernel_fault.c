@@ -21,8 +21,8 @@ TRACEPOINT_PROBE(exceptions, page_fault_kernel)
 	if ((s64)args->address >= 0)
 		ld_count(LD_COUNT_KERNEL_USER_ADDRESS);
 	ld_add_task(LD_KIND_KERNEL, 1, 0);
-	ld_add_cell(LD_KIND_KERNEL, LD_CELL_UNTIMED, 1, now_ns);
-	weight = ld_sample(LD_KIND_KERNEL, now_ns);
+	ld_add_cell(LD_KIND_KERNEL, LD_CELL_UNTIMED, 1, 0, now_ns);
+	weight = ld_sample(LD_KIND_KERNEL, 0, now_ns);
 	if (weight) {
 		stack = ld_stack(args, LD_KIND_KERNEL, weight);
 		ld_add_stack(args, LD_KIND_KERNEL, stack, weight, 0,

@@ -16,9 +16,9 @@ BPF_PERCPU_ARRAY(counters, u64, LD_COUNTERS);
 BPF_PERCPU_ARRAY(losses, u64, LD_KINDS * LD_LOSSES);
 BPF_STACK_TRACE(stacks, LD_MAX_STACKS);
 BPF_STACK_TRACE(spilled, LD_MAX_SPILLED);
-BPF_PERCPU_ARRAY(turns, struct ld_turn, LD_KINDS);
+BPF_PERCPU_ARRAY(turns, struct ld_turn, 2 * LD_KINDS);
 BPF_HASH(folds, struct ld_stack_key, struct ld_fold, LD_MAX_FOLDS);
-BPF_HASH(cells, struct ld_cell, u64, LD_MAX_CELLS);
+BPF_HASH(cells, struct ld_cell, struct ld_sum, LD_MAX_CELLS);
 #ifdef LD_USER_STACKS
 /* Of their own: each process has other addresses, and would fill the kernel's. */
 BPF_STACK_TRACE(user_stacks, LD_MAX_STACKS);

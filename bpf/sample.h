@@ -10,18 +10,28 @@ static __always_inline u32 ld_gap(u32 every)
 	return every > 1 ? 1 + bpf_get_prandom_u32() % (2 * every - 1) : 1;
 }
 
+static __always_inline u32 ld_slow(u64 latency_ns)
+{
+	return latency_ns >= LD_SLOW_NS;
+}
+
 /*
- * Whether this event's stack is to be taken. Gaps are random, so that a load
- * with a rhythm of its own does not hide half of its stacks; they follow the
- * rate at once when it grows, by half each period when it falls.
- * Return: 0, or the number of events that the stack stands for: those since the
- * last one on this CPU. The rest of a burst stands under none: what comes after
- * a pause has nothing to do with it.
+ * Whether this event's stack is to be taken, now that its latency is known.
+ * Slow ones and others take turns of their own, see LD_SLOW_NS. Gaps are random,
+ * so that a load with a rhythm of its own does not hide half of its stacks; they
+ * follow the rate at once when it grows, by half each period when it falls.
+ * Return: 0, or the number of events that the stack stands for: those of its
+ * sort since the last one on this CPU. The rest of a burst stands under none:
+ * what comes after a pause has nothing to do with it. The recorder scales all of
+ * a time slice to its exact sums (livedump/trace/scale.py).
  */
-static __always_inline u32 ld_sample(enum ld_kind kind, u64 now_ns)
+static __always_inline u32 ld_sample(enum ld_kind kind, u64 latency_ns,
+				     u64 now_ns)
 {
 #if LD_STACKS == LD_STACKS_SAMPLED
-	int index = kind;
+	u32 slow = ld_slow(latency_ns);
+	u32 most = slow ? LD_SLOW_BURST : LD_BURST;
+	int index = 2 * kind + slow;
 	struct ld_turn *turn = turns.lookup(&index);
 	u64 period = now_ns >> LD_PERIOD_BITS, passed;
 	u32 events, every;
@@ -46,8 +56,8 @@ static __always_inline u32 ld_sample(enum ld_kind kind, u64 now_ns)
 	}
 	turn->events = 0;
 	turn->burst += 1;
-	if (turn->burst >= LD_BURST && turn->every < LD_RAREST) {
-		turn->burst = LD_BURST / 2;
+	if (turn->burst >= most && turn->every < LD_RAREST) {
+		turn->burst = most / 2;
 		turn->every *= 2;
 	}
 	turn->next = ld_gap(turn->every);
@@ -104,6 +114,7 @@ static __always_inline void ld_add_stack(void *ctx, enum ld_kind kind,
 					 u64 now_ns)
 {
 	struct ld_stack_key key = { .kind = kind, .stack = stack, .user = -1 };
+	u64 apart = (u64)weight * (weight - 1), time = stalled_ns >> 10;
 	struct ld_fold zero = {};
 	struct ld_fold *fold;
 
@@ -113,6 +124,7 @@ static __always_inline void ld_add_stack(void *ctx, enum ld_kind kind,
 		key.pid = bpf_get_current_pid_tgid() >> 32;
 #endif
 	key.slice = ld_slice(now_ns);
+	key.slow = ld_slow(stalled_ns);
 	bpf_get_current_comm(&key.comm, sizeof(key.comm));
 	fold = folds.lookup_or_try_init(&key, &zero);
 	if (!fold) {
@@ -122,4 +134,8 @@ static __always_inline void ld_add_stack(void *ctx, enum ld_kind kind,
 	__sync_fetch_and_add(&fold->count, weight);
 	__sync_fetch_and_add(&fold->stalled_ns, stalled_ns * weight);
 	__sync_fetch_and_add(&fold->samples, 1);
+	if (!apart)
+		return;
+	__sync_fetch_and_add(&fold->spread, apart);
+	__sync_fetch_and_add(&fold->stalled_spread, apart * time * time);
 }

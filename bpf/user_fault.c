@@ -9,15 +9,15 @@
  * each time that it had to wait, and is a task's once, when it is done; one that
  * fails is no task's, as in getrusage(). The tracepoint page_fault_user gives the
  * exact number of exceptions: also of those that never get there.
+ *
+ * Stacks are taken at the exit, when it is known which faults were slow: they are
+ * those of whoever called handle_mm_fault(), and cost none of the latency.
  */
 struct ld_entry {
 	u64 task;		/* 0: of none */
 	u64 start_ns;
 	u64 address;
-	u32 kind;
-	u32 weight;		/* of the stack; 0: none was taken */
-	s32 stack;
-	u32 unused;
+	u64 kind;
 };
 
 /*
@@ -26,15 +26,6 @@ struct ld_entry {
  */
 BPF_ARRAY(inflight, struct ld_entry, LD_MAX_INFLIGHT);
 BPF_HASH(crowded, u64, struct ld_entry, LD_MAX_CROWDED);
-
-/* It gets no latency; its stack stands for others, too. */
-static __always_inline void ld_drop(const struct ld_entry *entry,
-				    enum ld_loss why)
-{
-	ld_lost(entry->kind, why);
-	if (entry->weight > 1)
-		ld_lost_events(entry->kind, LD_LOSS_STACK, entry->weight - 1);
-}
 
 /* Return: the task's place, if nobody else has it, or NULL. */
 static __always_inline struct ld_entry *ld_claim(u64 task)
@@ -47,7 +38,7 @@ static __always_inline struct ld_entry *ld_claim(u64 task)
 		return NULL;
 	owner = place->task;
 	if (owner == task)
-		ld_drop(place, LD_LOSS_NO_EXIT);
+		ld_lost(place->kind, LD_LOSS_NO_EXIT);
 	else if (owner || __sync_val_compare_and_swap(&place->task, 0, task))
 		return NULL;
 	return place;
@@ -104,14 +95,8 @@ int ld_user_fault_entry(struct pt_regs *ctx, struct vm_area_struct *vma,
 #endif
 	else
 		entry.kind = LD_KIND_UACCESS;
-	entry.stack = -1;
 	entry.address = address;
 	entry.start_ns = bpf_ktime_get_ns();
-	entry.weight = ld_sample(entry.kind, entry.start_ns);
-	if (entry.weight) {
-		entry.stack = ld_stack(ctx, entry.kind, entry.weight);
-		entry.start_ns = bpf_ktime_get_ns();
-	}
 	place = ld_claim(entry.task);
 	if (place) {
 		*place = entry;
@@ -119,9 +104,9 @@ int ld_user_fault_entry(struct pt_regs *ctx, struct vm_area_struct *vma,
 	}
 	place = crowded.lookup(&entry.task);
 	if (place)
-		ld_drop(place, LD_LOSS_NO_EXIT);
+		ld_lost(place->kind, LD_LOSS_NO_EXIT);
 	if (crowded.update(&entry.task, &entry))
-		ld_drop(&entry, LD_LOSS_INFLIGHT_FULL);
+		ld_lost(entry.kind, LD_LOSS_INFLIGHT_FULL);
 	return 0;
 }
 
@@ -130,6 +115,8 @@ int ld_user_fault_return(struct pt_regs *ctx)
 	u64 now_ns = bpf_ktime_get_ns(), latency_ns;
 	unsigned int result = PT_REGS_RC(ctx);
 	struct ld_entry entry;
+	s32 stack = -1;
+	u32 weight;
 
 	if (!ld_wanted())
 		return 0;
@@ -142,11 +129,14 @@ int ld_user_fault_return(struct pt_regs *ctx)
 	if (result & (LD_VM_FAULT_RETRY | LD_VM_FAULT_MAJOR |
 		      LD_VM_FAULT_ERROR))
 		ld_unusual(entry.kind, result, latency_ns, now_ns);
-	if (entry.weight)
-		ld_add_stack(ctx, entry.kind, entry.stack, entry.weight,
-			     latency_ns, now_ns);
-	ld_emit(entry.kind, latency_ns, entry.address, result, entry.weight,
-		entry.stack, now_ns);
+	weight = ld_sample(entry.kind, latency_ns, now_ns);
+	if (weight) {
+		stack = ld_stack(ctx, entry.kind, weight);
+		ld_add_stack(ctx, entry.kind, stack, weight, latency_ns,
+			     now_ns);
+	}
+	ld_emit(entry.kind, latency_ns, entry.address, result, weight, stack,
+		now_ns);
 	ld_add_task(entry.kind,
 		    !(result & (LD_VM_FAULT_RETRY | LD_VM_FAULT_ERROR)),
 		    latency_ns);

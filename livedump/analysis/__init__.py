@@ -1,11 +1,12 @@
 """Analysis of recordings: percentiles, stacks, the receipt. Needs no kernel."""
 
-from livedump.analysis import export
+from livedump.analysis import dataset, export
 from livedump.analysis.compare import Change, Comparison, Verdict, compare, judge
 from livedump.analysis.html import render_html, write_diff_html, write_html
 from livedump.analysis.latency import Latency, latencies
 from livedump.analysis.overtime import OverTime, over_time
-from livedump.analysis.query import QueryError, ask, expand, readable
+from livedump.analysis.query import ask
+from livedump.analysis.sources import QueryError, expand, readable
 from livedump.analysis.stacks import WEIGHTS, folded_lines
 from livedump.analysis.summary import Summary, check_kinds, summarize
 from livedump.kinds import KINDS
@@ -22,6 +23,7 @@ __all__ = [
     "WEIGHTS",
     "check_kinds",
     "compare",
+    "dataset",
     "expand",
     "export",
     "folded_lines",

@@ -1,24 +1,21 @@
-"""Recordings in the formats of other tools: speedscope, OpenMetrics, a Parquet data set.
+"""Recordings in the formats of other tools: speedscope, OpenMetrics.
 
 Folded stacks are made in :mod:`livedump.analysis.stacks`, traces in
-:mod:`livedump.analysis.perfetto`.
+:mod:`livedump.analysis.perfetto`, data sets in :mod:`livedump.analysis.dataset`.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from livedump.analysis import stacks
-from livedump.analysis.files import ExportError, opened, refuse_recording, write_file
+from livedump.analysis.files import ExportError, write_file
 from livedump.analysis.latency import Latency, latencies
 from livedump.analysis.perfetto import perfetto
 from livedump.kinds import kind_order
-from livedump.recording import store
-from livedump.recording.schema import TABLES
 from livedump.recording.store import Recording
 
 STEP = "export"
@@ -135,39 +132,6 @@ def _sample(name: str, labels: dict[str, str], value: float) -> str:
 
 def _label(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-
-
-# ---- Parquet ----
-
-
-def parquet(folder: Path, target: Path) -> list[Path]:
-    """Add a recording to a data set: ``TARGET/TABLE/HOST-BOOT-START.parquet``, for engines that
-    read a folder as one table. Adding it twice changes nothing.
-
-    :param folder: the recording
-    :returns: the files
-    :raises ExportError: a file could not be written
-    """
-    meta = store.read(folder).meta
-    refuse_recording(target, target, step=STEP)
-    start = meta["clocks"]["start"]["monotonic_ns"]
-    name = f"{_file_name(meta['host'])}-{_file_name(meta['boot_id'])}-{start}.parquet"
-    written = []
-    for table in TABLES:
-        file = target / table / name
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with (folder / f"{table}.parquet").open("rb") as source:
-                with opened(file, step=STEP) as out:
-                    shutil.copyfileobj(source, out)
-        except OSError as error:
-            raise ExportError(f"{file}: {error.strerror}", step=STEP) from error
-        written.append(file)
-    return written
-
-
-def _file_name(text: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in text) or "_"
 
 
 # ---- all of them ----

@@ -1,7 +1,7 @@
 """SQL over one or many recordings, by DuckDB.
 
 Every table of :data:`livedump.recording.schema.TABLES` is a view over all recordings given, with
-their folder as column ``recording``; the view ``recordings`` has what each meta.json says.
+the column ``recording``: their folder, or in a data set their number.
 """
 
 from __future__ import annotations
@@ -12,36 +12,19 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from livedump.errors import LivedumpError
+from livedump.analysis.sources import STEP, QueryError, Sources
 from livedump.recording import store
-from livedump.recording.errors import RecordingError
-from livedump.recording.schema import META, TABLES
+from livedump.recording.schema import FLAG, FLOAT, INT, MINOR, TABLES, TEXT, TIME, columns
 
-STEP = "query"
-REMEDY = f"Tables: recordings, {', '.join(TABLES)}; DESCRIBE TABLE shows the columns of one"
+REMEDY = f"Tables: {', '.join(TABLES)}; DESCRIBE TABLE shows the columns of one"
 
-#: Columns of the view ``recordings``.
-META_COLUMNS = {
-    "recording": "VARCHAR",
-    "host": "VARCHAR",
-    "boot_id": "VARCHAR",
-    "kernel": "VARCHAR",
-    "start_realtime_ns": "BIGINT",
-    "start_monotonic_ns": "BIGINT",
-    "duration_ns": "BIGINT",
-    "command": "VARCHAR",
-    "command_status": "INTEGER",
-    "losses_total": "BIGINT",
+_SQL_TYPES = {
+    **{INT: "BIGINT", FLOAT: "DOUBLE", TEXT: "VARCHAR", FLAG: "BOOLEAN"},
+    TIME: "TIMESTAMP WITH TIME ZONE",
 }
-
-
-class QueryError(LivedumpError):
-    """The SQL is wrong, or there is nothing to ask."""
-
 
 #: Rows that are in memory at a time.
 _ROWS = 4096
@@ -50,35 +33,23 @@ _ROWS = 4096
 _EXACT = 1 << 53
 
 
-@dataclass(frozen=True)
-class Folders:
-    """Recordings that can be asked.
-
-    :ivar metas: of each
-    :ivar skipped: folders that could not be read -> why
-    """
-
-    metas: dict[Path, dict[str, Any]]
-    skipped: dict[Path, RecordingError]
-
-
 class Answer:
     """What a question came to; its rows come as they are asked for, once.
 
     :ivar columns: names
     """
 
-    def __init__(self, database: Any, folders: Folders) -> None:
+    def __init__(self, database: Any, sources: Sources) -> None:
         self.columns = tuple(column[0] for column in database.description or ())
         self._database = database
-        self._folders = folders
+        self._sources = sources
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
         while rows := self._fetch():
             yield from rows
 
     def _fetch(self) -> list[tuple[Any, ...]]:
-        with _own_errors(self._folders):
+        with _own_errors(self._sources):
             rows: list[tuple[Any, ...]] = self._database.fetchmany(_ROWS)
             return rows
 
@@ -102,59 +73,20 @@ def _json(value: Any) -> Any:
     return value if isinstance(value, str | int | None) else str(value)
 
 
-def expand(names: Iterable[str]) -> list[Path]:
-    """Folders by name; a pattern that the shell left alone stands for all recordings it matches.
-
-    :raises QueryError: a pattern matches nothing
-    """
-    found: list[Path] = []
-    for name in names:
-        if not glob.has_magic(name) or Path(name).exists():
-            found.append(Path(name))
-            continue
-        matches = [Path(match) for match in sorted(glob.glob(name))]
-        matches = [match for match in matches if (match / META).is_file()]
-        if not matches:
-            raise QueryError(f"no recording matches {name}", step=STEP)
-        found += matches
-    return list(dict.fromkeys(found))
-
-
-def readable(folders: Sequence[Path], sql: str, *, strict: bool = False) -> Folders:
-    """Which of the folders have all that *sql* asks for.
-
-    :param strict: all must
-    :raises RecordingError: one has not and must; or none has
-    """
-    tables = _tables(sql)
-    metas: dict[Path, dict[str, Any]] = {}
-    skipped: dict[Path, RecordingError] = {}
-    for folder in folders:
-        try:
-            metas[folder] = store.check(folder, tables)
-        except RecordingError as error:
-            if strict:
-                raise
-            skipped[folder] = error
-    if skipped and not metas:
-        raise next(iter(skipped.values()))
-    return Folders(metas, skipped)
-
-
 @contextmanager
-def ask(sql: str, folders: Folders) -> Iterator[Answer]:
+def ask(sql: str, sources: Sources) -> Iterator[Answer]:
     """Run *sql* over the recordings. It can only select: it writes nothing.
 
     :raises QueryError: the SQL is wrong, or more than a question
     :raises livedump.recording.errors.RecordingError: a recording is damaged
     """
-    with _database(sql, folders) as database:
-        with _own_errors(folders):
+    with _database(sql, sources) as database:
+        with _own_errors(sources):
             database.execute(sql)
-        yield Answer(database, folders)
+        yield Answer(database, sources)
 
 
-def write_parquet(sql: str, folders: Folders, file: Path) -> int:
+def write_parquet(sql: str, sources: Sources, file: Path) -> int:
     """The answer as a Parquet file, which must not be there yet; returns the number of rows.
 
     :raises QueryError: see :func:`ask`, or the file is there, or cannot be written
@@ -164,7 +96,7 @@ def write_parquet(sql: str, folders: Folders, file: Path) -> int:
     partial = file.with_name(f".{file.name}.partial-{os.getpid()}")
     umask = os.umask(0o077)
     try:
-        with _database(sql, folders) as database, _own_errors(folders):
+        with _database(sql, sources) as database, _own_errors(sources):
             question = f"({sql.strip().rstrip(';')})"
             target = f"{_text(str(partial))} (FORMAT parquet, COMPRESSION zstd)"
             [(rows,)] = database.execute(f"COPY {question} TO {target}").fetchall()
@@ -178,15 +110,14 @@ def write_parquet(sql: str, folders: Folders, file: Path) -> int:
 
 
 @contextmanager
-def _database(sql: str, folders: Folders) -> Iterator[Any]:
+def _database(sql: str, sources: Sources) -> Iterator[Any]:
     """With a view for each table that the SQL names, each of them one scan."""
     import duckdb
 
     _check_selects(sql)
     with duckdb.connect() as database:
-        _add_recordings(database, folders.metas)
-        for table in _tables(sql):
-            _add_view(database, table, [*folders.metas])
+        for table in tables_of(sql):
+            _add_view(database, table, sources)
         yield database
 
 
@@ -210,14 +141,14 @@ def _check_selects(sql: str) -> None:
             )
 
 
-def _tables(sql: str) -> list[str]:
+def tables_of(sql: str) -> list[str]:
     """Tables of recordings whose names are in the SQL; one too many costs a look at a footer."""
     words = {word.lower() for word in re.findall(r"\w+", sql)}
     return [table for table in TABLES if table in words]
 
 
 @contextmanager
-def _own_errors(folders: Folders) -> Iterator[None]:
+def _own_errors(sources: Sources) -> Iterator[None]:
     """DuckDB's errors as ours."""
     import duckdb
 
@@ -226,47 +157,47 @@ def _own_errors(folders: Folders) -> Iterator[None]:
     except (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException) as error:
         raise QueryError(str(error), step=STEP, remedy=REMEDY) from error
     except (duckdb.Error, UnicodeError) as error:
-        for folder in folders.metas:  # DuckDB does not always say which file is damaged
+        for folder in sources.recordings:  # DuckDB does not always say which file is damaged
             store.check(folder, whole=True)
         raise QueryError(str(error), step=STEP, remedy=REMEDY) from error
 
 
-def _add_recordings(database: Any, metas: dict[Path, dict[str, Any]]) -> None:
-    columns = ", ".join(f"{name} {kind}" for name, kind in META_COLUMNS.items())
-    database.execute(f"CREATE TABLE recordings ({columns})")
-    places = ", ".join("?" * len(META_COLUMNS))
-    database.executemany(
-        f"INSERT INTO recordings VALUES ({places})",
-        [_meta_row(folder, meta) for folder, meta in metas.items()],
-    )
-
-
-def _meta_row(folder: Path, meta: dict[str, Any]) -> list[Any]:
-    start, end = meta["clocks"]["start"], meta["clocks"]["end"]
-    command = meta["command"]
-    return [
-        str(folder),
-        meta["host"],
-        meta["boot_id"],
-        meta["kernel"]["release"],
-        start["realtime_ns"],
-        start["monotonic_ns"],
-        end["monotonic_ns"] - start["monotonic_ns"],
-        " ".join(command["argv"]) if command else None,
-        command["status"] if command else None,
-        meta["losses_total"],
-    ]
-
-
-def _add_view(database: Any, table: str, folders: Sequence[Path]) -> None:
+def _add_view(database: Any, table: str, sources: Sources) -> None:
     """A folder's name may hold what a file pattern would not."""
     name = f"/{table}.parquet"
-    files = ", ".join(_text(glob.escape(f"{folder}{name}")) for folder in folders)
+    minors = {meta["minor"] for meta in sources.recordings.values()}
+    parts = [
+        _scan(
+            table,
+            f"filename[:-{len(name) + 1}]",
+            [f"{folder}{name}" for folder in sources.recordings],
+            # To find the columns of each file is a second look at all of them.
+            by_name=bool(minors - {MINOR}),
+        ),
+        _scan(table, "recording_id", map(str, sources.files[table]), by_name=True),
+    ]
     database.execute(
-        f"CREATE VIEW {table} AS "
-        f"SELECT filename[:-{len(name) + 1}] AS recording, * EXCLUDE (filename) "
-        f"FROM read_parquet([{files}], union_by_name = true, filename = true)"
+        f"CREATE VIEW {table} AS " + (" UNION ALL ".join(filter(None, parts)) or _no_rows(table))
     )
+
+
+def _scan(table: str, recording: str, files: Iterable[str], *, by_name: bool) -> str:
+    """A SELECT of the table's columns; empty where there is no file."""
+    listed = ", ".join(_text(glob.escape(file)) for file in files)
+    if not listed:
+        return ""
+    return (
+        f"SELECT {recording} AS recording, {', '.join(columns(table))} FROM read_parquet("
+        f"[{listed}], union_by_name = {by_name}, filename = true, hive_partitioning = false)"
+    )
+
+
+def _no_rows(table: str) -> str:
+    """Of a table of which no data set has a row."""
+    nulls = ", ".join(
+        f"NULL::{_SQL_TYPES[about.type]} AS {name}" for name, about in columns(table).items()
+    )
+    return f"SELECT NULL::VARCHAR AS recording, {nulls} WHERE false"
 
 
 def _text(value: str) -> str:

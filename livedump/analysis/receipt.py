@@ -32,9 +32,8 @@ class Receipt:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        own = {key: value for key, value in self.snapshot.items() if key not in ("host", "boot_id")}
         return {
-            **own,
+            **self.snapshot,
             "phases_ns": self.phases_ns,
             "bpf_stop_ns": self.stop["duration_ns"] if self.stop else None,
             "bpf_stop_symbol": self.stop["symbol"] if self.stop else None,

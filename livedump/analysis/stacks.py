@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -68,14 +69,27 @@ def folded(recording: Recording, kinds: Sequence[str] = (), weight: str = "count
 def top(
     recording: Recording, kind: str, weight: str = "count", limit: int = 10
 ) -> list[dict[str, Any]]:
-    """Stacks of a kind over all tasks, heaviest first: ``stack``, ``count``, ``stalled_ns``."""
+    """Stacks of a kind over all tasks, heaviest first: ``stack``, ``count``, ``stalled_ns``,
+    and the standard errors of these, ``count_error`` and ``stalled_error_ns``."""
     totals = add_up(
-        (row["stack"], (int(row["count"]), int(row["stalled_ns"])))
+        (
+            row["stack"],
+            (
+                *(int(row["count"]), int(row["stalled_ns"])),
+                *(row["count_error"] ** 2, row["stalled_error_ns"] ** 2),
+            ),
+        )
         for row in rows(recording, (kind,))
     )
     found = [
-        {"stack": stack, "count": count, "stalled_ns": stalled_ns}
-        for stack, (count, stalled_ns) in totals.items()
+        {
+            "stack": stack,
+            "count": count,
+            "stalled_ns": stalled_ns,
+            "count_error": round(math.sqrt(variance), 1),
+            "stalled_error_ns": round(math.sqrt(stalled_variance)),
+        }
+        for stack, (count, stalled_ns, variance, stalled_variance) in totals.items()
     ]
     found.sort(key=lambda row: (-int(str(row[weight])), str(row["stack"])))
     return found[:limit]

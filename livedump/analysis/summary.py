@@ -166,17 +166,17 @@ def summarize(
     return Summary(
         meta=recording.meta,
         duration_ns=recording.lasted_ns,
-        losses=_plain(recording.tables["losses"]),
-        loss_slices=_plain(recording.tables["loss_slices"]),
+        losses=recording.tables["losses"],
+        loss_slices=recording.tables["loss_slices"],
         latencies=latencies(recording, kinds),
         counters=counters,
         samples={kind: _samples(recording, kind) for kind in shown},
         top_stacks={kind: rows[:limit] for kind, rows in ranked.items()},
-        tasks=_plain(tasks[:limit]),
-        cpus=_plain(_busiest(recording, kinds)),
-        pages=_plain(pages[:limit]),
+        tasks=tasks[:limit],
+        cpus=_busiest(recording, kinds),
+        pages=pages[:limit],
         page_classes=dict(Counter(row["was"] for row in pages if row["was"]).most_common()),
-        stops=_plain(recording.tables["stops"]),
+        stops=recording.tables["stops"],
         receipts=receipts(recording),
         timeline=over_time(recording, kinds, steps, with_stacks=with_stacks),
         cow_check=fault_check(recording),
@@ -210,10 +210,3 @@ def check_kinds(recording: Recording, kinds: Sequence[str]) -> None:
             raise KindError(
                 f"no kind {kind} in this recording", step="report", remedy=f"It has: {names}"
             )
-
-
-def _plain(rows: Sequence[Row]) -> list[Row]:
-    """Rows without the columns that are the same everywhere."""
-    return [
-        {key: value for key, value in row.items() if key not in ("host", "boot_id")} for row in rows
-    ]

@@ -18,23 +18,27 @@ from livedump.kinds import Kind, kind_name
 from livedump.recording.buckets import BUCKETS, bounds
 from livedump.recording.layout import CELL_KINDS, LOSS_NAMES, Loss
 from livedump.recording.losses import NOT_WRITTEN_EVENTS, NOT_WRITTEN_SLICES
-from livedump.recording.rows import Drained, LossRow, Place
-from livedump.recording.schema import Row
+from livedump.recording.rows import Drained, LossRow, Place, StackRow
+from livedump.recording.schema import MOST, Row
 from livedump.sums import add_up
 from livedump.text import storable
 
 CELLS, STACKS, EVENTS = "cells.raw", "stacks.raw", "events.raw"
 NAMES, LOSSES = "names.jsonl", "losses.jsonl"
 
-#: slice, what (see livedump.recording.layout.cell_what), count
-CELL = struct.Struct("<IHxxQ")
-CELL_LAYOUT = [("slice", "<u4"), ("what", "<u2"), ("unused", "<u2"), ("count", "<u8")]
+#: slice, what (see livedump.recording.layout.cell_what), count, stalled_ns
+CELL = struct.Struct("<IHxxQQ")
+CELL_LAYOUT = [
+    *(("slice", "<u4"), ("what", "<u2"), ("unused", "<u2")),
+    *(("count", "<u8"), ("stalled_ns", "<u8")),
+]
 
-#: slice, kind, number of the comm, number of the stack, samples, count, stalled_ns
-STACK = struct.Struct("<IIIIQQQ")
+#: slice, kind, number of the comm, number of the stack, samples, count, stalled_ns, their variances
+STACK = struct.Struct("<IIIIQQQdd")
 STACK_LAYOUT = [
     *((name, "<u4") for name in ("slice", "kind", "comm", "stack")),
     *((name, "<u8") for name in ("samples", "count", "stalled_ns")),
+    *((name, "<f8") for name in ("variance", "stalled_variance")),
 ]
 
 #: struct ld_event of bpf/abi.h, as numpy has it; a test compares.
@@ -92,7 +96,7 @@ class Journal:
 
     :param names: (addresses, user) of each stack -> its functions, root first
     :param events: faults one by one, too
-    :ivar stacks: (kind, comm, functions) -> samples, count and stalled_ns, in all
+    :ivar stacks: (kind, comm, functions) -> samples, count, stalled_ns and their variances, in all
     :ivar failed: why something could not be written, the last time; empty: everything was
     :raises OSError: a file cannot be made
     """
@@ -114,21 +118,22 @@ class Journal:
         named = (
             (
                 (row.kind, row.comm, self._names[(row.addresses, row.user)]),
-                (row.samples, row.count, row.stalled_ns),
+                _sums(row),
             )
             for row in drained.stacks
         )
         add_up(named, self.stacks)
-        cells = b"".join(CELL.pack(*key, count) for key, count in drained.cells.items())
+        cells = b"".join(
+            CELL.pack(*key, count, drained.stalled.get(key, 0))
+            for key, count in drained.cells.items()
+        )
         stacks = b"".join(
             STACK.pack(
                 row.slice,
                 _KINDS.index(row.kind),
                 self._number(row.comm),
                 self._number(self._names[(row.addresses, row.user)]),
-                row.samples,
-                row.count,
-                row.stalled_ns,
+                *_sums(row),
             )
             for row in drained.stacks
         )
@@ -190,6 +195,10 @@ class Journal:
         return not failed
 
 
+def _sums(row: StackRow) -> tuple[int, int, int, int, int]:
+    return row.samples, row.count, row.stalled_ns, row.variance, row.stalled_variance
+
+
 # ---- the tables ----
 
 
@@ -206,8 +215,8 @@ def slices(folder: Path, slice_ns: int) -> Iterator[Any]:
     import numpy
     import pyarrow
 
-    lows = numpy.array([bounds(bucket)[0] for bucket in range(BUCKETS)], "u8")
-    highs = numpy.array([min(bounds(bucket)[1], (1 << 64) - 1) for bucket in range(BUCKETS)], "u8")
+    edges = [[min(edge, MOST) for edge in bounds(bucket)] for bucket in range(BUCKETS)]
+    lows, highs = numpy.array(edges, "i8").T
     for chunk in _chunks(folder / CELLS, CELL_LAYOUT):
         kind, rest = numpy.divmod(chunk["what"], CELL_KINDS)
         kept = (rest < BUCKETS) | (rest == BUCKETS + len(Loss))
@@ -221,12 +230,14 @@ def slices(folder: Path, slice_ns: int) -> Iterator[Any]:
                 "bucket_low_ns": pyarrow.array(lows[bucket], mask=untimed),
                 "bucket_high_ns": pyarrow.array(highs[bucket], mask=untimed),
                 "count": pyarrow.array(chunk["count"].copy()),
+                "stalled_ns": pyarrow.array(chunk["stalled_ns"].copy(), mask=untimed),
             }
         )
 
 
 def stack_slices(folder: Path, slice_ns: int) -> Iterator[Any]:
     """The table ``stack_slices``, in parts."""
+    import numpy
     import pyarrow
 
     names = pyarrow.array(_lines(folder / NAMES), pyarrow.string())
@@ -237,6 +248,8 @@ def stack_slices(folder: Path, slice_ns: int) -> Iterator[Any]:
                 "kind": _kinds(chunk["kind"]),
                 **{n: names.take(pyarrow.array(chunk[n].copy())) for n in ("comm", "stack")},
                 **{n: pyarrow.array(chunk[n].copy()) for n in ("samples", "count", "stalled_ns")},
+                "count_error": pyarrow.array(numpy.sqrt(chunk["variance"])),
+                "stalled_error_ns": pyarrow.array(numpy.sqrt(chunk["stalled_variance"])),
             }
         )
 
@@ -247,7 +260,7 @@ def loss_slices(folder: Path, slice_ns: int) -> list[Row]:
     for chunk in _chunks(folder / CELLS, CELL_LAYOUT):
         rest = chunk["what"] % CELL_KINDS
         lost = chunk[(rest >= BUCKETS) & (rest < BUCKETS + len(Loss))]
-        for slice_, what, _unused, count in lost.tolist():
+        for slice_, what, _unused, count, _stalled_ns in lost.tolist():
             kind, rest_ = divmod(what, CELL_KINDS)
             found[(slice_, _KINDS[kind], LOSS_NAMES[Loss(rest_ - BUCKETS)])] += count
     for slice_, probe, what, count in _lines(folder / LOSSES):
@@ -271,7 +284,7 @@ def events(folder: Path, stacks: Mapping[int, str]) -> Iterator[Any]:
         numbers = numpy.unique(chunk["stack"])
         names = pyarrow.array([stacks.get(int(number)) for number in numbers], pyarrow.string())
         place = numbers.searchsorted(chunk["stack"])
-        plain = ("address", "pid", "tid", "cpu", "detail", "weight")
+        plain = ("pid", "tid", "cpu", "detail", "weight")
         yield pyarrow.table(
             {
                 "time_monotonic_ns": pyarrow.array(chunk["time_ns"].copy()),
@@ -279,6 +292,7 @@ def events(folder: Path, stacks: Mapping[int, str]) -> Iterator[Any]:
                 "latency_ns": pyarrow.array(
                     chunk["latency_ns"].copy(), mask=chunk["latency_ns"] == 0
                 ),
+                "address": pyarrow.array(chunk["address"].astype("i8")),
                 **{name: pyarrow.array(chunk[name].copy()) for name in plain},
                 "stack": names.take(pyarrow.array(place, mask=chunk["weight"] == 0)),
             }

@@ -16,6 +16,9 @@ CELL_KINDS = 2048
 #: LD_BATCH: so many single events of a kind a CPU hands over at once.
 BATCH = 64
 
+#: LD_SLOW_NS: faults that take so long take turns of their own in having their stack taken.
+SLOW_NS = 1 << 20
+
 #: LD_SPILLED: this bit of a stack's number says that it is in the map ``spilled``.
 SPILLED = 1 << 30
 

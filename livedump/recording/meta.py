@@ -20,7 +20,10 @@ _FILTER = {"pids?": [_COUNT], "comm?": str, "cgroup?": str}
 _FILTER_WORDS = {"pids": "process", "comm": "tasks named", "cgroup": "cgroup"}
 
 _RULES: dict[str, Any] = {
+    "minor": _COUNT,
+    "recording_id": str,
     "host": str,
+    "machine_id": str,
     "boot_id": str,
     "kernel": {"release": str, "machine": str},
     "cpus": _COUNT,
@@ -44,6 +47,7 @@ _RULES: dict[str, Any] = {
         "events?": (None, bool),
     },
     "command": (None, {"argv": [str], "status": (None, range(-(1 << 31), 1 << 31))}),
+    "labels": dict,
     "triggers": [
         {
             "slice": _COUNT,

@@ -30,6 +30,9 @@ class StackRow:
     :param samples: how often the stack was taken
     :param count: faults that it stands for, *stalled_ns* likewise
     :param user: functions of user space, innermost first; empty when these were not asked for
+    :param slow: of faults that took :data:`livedump.recording.layout.SLOW_NS`, or of the others
+    :param variance: of *count*, which is an estimate where some stacks were not taken; 0: exact
+    :param stalled_variance: of *stalled_ns*, in ns squared
     """
 
     slice: int
@@ -40,6 +43,9 @@ class StackRow:
     count: int
     stalled_ns: int
     user: tuple[str, ...] = ()
+    slow: bool = False
+    variance: int = 0
+    stalled_variance: int = 0
 
 
 @dataclass
@@ -48,11 +54,13 @@ class Drained:
 
     :param last: the last slice that is over; -1: none
     :param cells: (slice, what) -> count; *what* as in :func:`livedump.recording.layout.cell_what`
+    :param stalled: of cells that are timed, (slice, what) -> ns
     """
 
     last: int = -1
     cells: dict[tuple[int, int], int] = field(default_factory=dict)
     stacks: list[StackRow] = field(default_factory=list)
+    stalled: dict[tuple[int, int], int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

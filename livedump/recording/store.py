@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from livedump.recording import arrow
+from livedump.recording.about import about
 from livedump.recording.errors import RecordingError
 from livedump.recording.losses import count_losses
 from livedump.recording.meta import lasted_ns, problem
@@ -22,14 +24,13 @@ from livedump.recording.schema import (
     FORMAT,
     LARGE,
     META,
+    MINOR,
     PARTIAL,
     SCHEMA,
     TABLES,
-    WHERE,
     Row,
     Table,
 )
-from livedump.text import storable
 
 #: Of a recording's name: beside it lie folders whose names are somewhat longer, of 255 at most.
 MOST_BYTES = 220
@@ -40,7 +41,10 @@ _READ = "read recording"
 
 @dataclass(frozen=True)
 class Recording:
-    """A recording in memory: meta.json, and the rows of each table but those of :data:`LARGE`."""
+    """A recording in memory: meta.json, and the rows of each table but those of :data:`LARGE` and
+    ``recordings``, whose one row says what *meta* says. Rows have no columns of
+    :data:`livedump.recording.schema.WHERE`, which are the same in all of them, and times as text.
+    """
 
     meta: dict[str, Any]
     tables: dict[str, list[Row]]
@@ -97,19 +101,21 @@ def write(
 ) -> None:
     """Write a recording; *path* appears when everything is on disk.
 
-    :param meta: must have ``host`` and ``boot_id``; ``format``, ``schema`` and ``tables`` are added
-    :param tables: without host and boot; a table that is left out is written empty
+    :param meta: ``format``, ``schema``, ``minor`` and ``tables`` are added
+    :param tables: without the columns that say where it is from, or that follow from others; a
+        table that is left out is written empty
     :raises RecordingError: nothing is left behind then
     """
     check_output(path, force=force)
     partial = path.with_name(f".{path.name}{PARTIAL}{os.getpid()}")
     try:
         partial.mkdir(mode=0o700)  # addresses of the kernel are in there
-        rows = {}
+        rows: dict[str, int] = {}
+        whole = {"format": FORMAT, "schema": SCHEMA, "minor": MINOR, **meta, "tables": rows}
         for name in TABLES:
             file = partial / f"{name}.parquet"
-            rows[name] = _write_table(file, name, tables.get(name, ()), meta)
-        whole = {"format": FORMAT, "schema": SCHEMA, **meta, "tables": rows}
+            content = [about(whole)] if name == "recordings" else tables.get(name, ())
+            rows[name] = _write_table(file, name, content, whole)
         with (partial / META).open("w") as out:
             json.dump(whole, out, indent=2)
             out.write("\n")
@@ -156,7 +162,7 @@ def read(path: Path) -> Recording:
     meta = read_meta(path)
     tables = {}
     for name in TABLES:
-        if name in LARGE:
+        if name in LARGE or name == "recordings":
             _look_at_table(path, name, meta)
         else:
             tables[name] = _read_rows(path, name, meta)
@@ -184,6 +190,20 @@ def read_losses(path: Path) -> dict[str, int]:
     :raises RecordingError: it cannot be read
     """
     return count_losses(_read_rows(path, "losses", read_meta(path)))
+
+
+def check_file(file: Path, name: str) -> None:
+    """That a file of a data set is a table with its columns, by its footer alone.
+
+    :raises RecordingError: it is not
+    """
+    import pyarrow.parquet
+
+    try:
+        found = pyarrow.parquet.read_schema(file)
+    except (OSError, pyarrow.ArrowException) as error:
+        raise _damaged(f"{file} is damaged: {error}", error) from error
+    _check_columns(file, found, arrow.schema(name, 0))
 
 
 def looks_like_one(path: Path) -> bool:
@@ -217,6 +237,11 @@ def read_meta(path: Path) -> dict[str, Any]:
         )
     if wrong := problem(meta):
         raise _damaged(f"{path / META} is damaged: {wrong}")
+    if meta["minor"] > MINOR:
+        meta["unmeasured"].append(
+            f"a newer livedump has written this (format {SCHEMA}.{meta['minor']}, this one reads "
+            f"{SCHEMA}.{MINOR}): what it has besides is not shown"
+        )
     return meta
 
 
@@ -251,14 +276,17 @@ def _read_table(
     def read(source: Any) -> Any:
         return pyarrow.parquet.read_table(source, columns=only and list(only))
 
-    return _checked(path, name, meta, read, only)
+    return _filled(_checked(path, name, meta, read, only), name, only)
 
 
 def _read_rows(path: Path, name: str, meta: Mapping[str, Any]) -> list[Row]:
     try:
-        rows: list[Row] = _read_table(path, name, meta).to_pylist()
+        table = _read_table(path, name, meta)
+        rows: list[Row] = table.select([*TABLES[name].columns]).to_pylist()
     except UnicodeDecodeError as error:
         raise _damaged(f"{path / name}.parquet is damaged: {error}") from error
+    for row in rows if "time" in TABLES[name].columns else ():
+        row["time"] = row["time"] and row["time"].isoformat()
     return rows
 
 
@@ -293,11 +321,8 @@ def _checked(
         raise _damaged(f"{file} is damaged: {error}", error) from error
     schema = getattr(found, "schema_arrow", None) or found.schema
     rows = found.num_rows if hasattr(found, "num_rows") else found.metadata.num_rows
-    for column in _schema(name) if only is None else ():
-        if column.name not in schema.names:
-            raise _damaged(f"{file} is damaged: no column {column.name}")
-        if (kind := schema.field(column.name).type) != column.type:
-            raise _damaged(f"{file} is damaged: column {column.name} is {kind}, not {column.type}")
+    if only is None:
+        _check_columns(file, schema, arrow.schema(name, meta["minor"]))
     if rows != meta["tables"].get(name):
         raise _damaged(
             f"{path} is not whole: {file.name} has {rows} rows, "
@@ -306,53 +331,41 @@ def _checked(
     return found
 
 
-def _schema(name: str) -> Any:
+def _check_columns(file: Path, found: Any, expected: Any) -> None:
+    for column in expected:
+        if column.name not in found.names:
+            raise _damaged(f"{file} is damaged: no column {column.name}")
+        if (kind := found.field(column.name).type) != column.type:
+            raise _damaged(f"{file} is damaged: column {column.name} is {kind}, not {column.type}")
+
+
+def _filled(table: Any, name: str, only: Sequence[str] | None) -> Any:
+    """With the columns of our own version: those that came since are null."""
     import pyarrow
 
-    columns = {**WHERE, **TABLES[name]}
-    return pyarrow.schema([(column, getattr(pyarrow, kind)()) for column, kind in columns.items()])
+    types = arrow.schema(name)
+    names = list(only or types.names)
+    columns = [
+        (
+            table[column]
+            if column in table.column_names
+            else pyarrow.nulls(table.num_rows, types.field(column).type)
+        )
+        for column in names
+    ]
+    return pyarrow.table(columns, names)
 
 
 def _write_table(file: Path, name: str, content: Table, meta: Mapping[str, Any]) -> int:
     """Part by part; returns the number of rows."""
     import pyarrow.parquet
 
-    schema, rows = _schema(name), 0
-    with pyarrow.parquet.ParquetWriter(file, schema, compression="zstd") as writer:
-        for part in content() if callable(content) else [_part(name, content)]:
-            for column in WHERE:
-                part = part.append_column(column, _same(meta[column], part.num_rows))
-            writer.write_table(part.select(schema.names).cast(schema))
+    rows = 0
+    with pyarrow.parquet.ParquetWriter(file, arrow.schema(name), compression="zstd") as writer:
+        for part in content() if callable(content) else [arrow.of_rows(name, content)]:
+            writer.write_table(arrow.whole(name, part, meta))
             rows += part.num_rows
     return rows
-
-
-def _part(name: str, rows: Sequence[Row]) -> Any:
-    import pyarrow
-
-    schema = _schema(name)
-    return pyarrow.table(
-        {
-            column: _array([row.get(column) for row in rows], schema.field(column).type)
-            for column in TABLES[name]
-        }
-    )
-
-
-def _array(values: list[Any], kind: Any) -> Any:
-    """Of pyarrow; one bad name must not cost the recording."""
-    import pyarrow
-
-    try:
-        return pyarrow.array(values, kind)
-    except UnicodeEncodeError:
-        return pyarrow.array([v if v is None else storable(v) for v in values], kind)
-
-
-def _same(value: str, rows: int) -> Any:
-    import pyarrow
-
-    return pyarrow.array([storable(value)]).take(pyarrow.array([0] * rows, pyarrow.int32()))
 
 
 def _sync(path: Path) -> None:

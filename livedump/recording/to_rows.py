@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Protocol
 from livedump.recording import journal
 from livedump.recording.buckets import bounds
 from livedump.recording.rows import PageRow, Place, RawData, ReleaseEvent, SnapshotEvent, as_row
-from livedump.recording.schema import Row, Table
+from livedump.recording.schema import ERRORS, MOST, Row, Table
 
 
 class Naming(Protocol):
@@ -57,7 +58,7 @@ def tables(
                 {
                     "kind": kind,
                     "bucket_low_ns": low,
-                    "bucket_high_ns": min(high, (1 << 64) - 1),
+                    "bucket_high_ns": min(high, MOST),
                     "count": count,
                 }
             )
@@ -98,8 +99,11 @@ def _hottest(page: PageRow) -> tuple[int, int, int]:
 def _stacks(stacks: Mapping[tuple[str, str, str], list[int]]) -> list[Row]:
     """The heaviest of a kind first."""
     heaviest = sorted(stacks.items(), key=lambda item: (item[0][0], -item[1][1], item[0]))
-    columns = ("kind", "comm", "stack", "samples", "count", "stalled_ns")
-    return [dict(zip(columns, (*key, *sums), strict=True)) for key, sums in heaviest]
+    columns = ("kind", "comm", "stack", "samples", "count", "stalled_ns", *ERRORS)
+    return [
+        dict(zip(columns, (*key, *sums[:-2], *map(math.sqrt, sums[-2:])), strict=True))
+        for key, sums in heaviest
+    ]
 
 
 def pair_snapshots(snapshots: list[SnapshotEvent], releases: list[ReleaseEvent]) -> list[Row]:

@@ -46,6 +46,7 @@ def machine() -> dict[str, Any]:
     uname = platform.uname()
     return {
         "host": storable(uname.node),
+        "machine_id": _text("/etc/machine-id"),
         "boot_id": _text("/proc/sys/kernel/random/boot_id"),
         "kernel": {
             "release": uname.release,

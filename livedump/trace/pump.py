@@ -10,6 +10,7 @@ from typing import Protocol
 
 from livedump.recording.rows import Drained, LossRow
 from livedump.trace.probe.programs import Programs
+from livedump.trace.scale import Scale
 from livedump.trace.timeline import Timeline
 
 #: How often, seconds.
@@ -62,6 +63,7 @@ class Pump:
         self._watchers = watchers
         self._tell = tell
         self._interval_s = interval_s
+        self._scale = Scale()
         self._lost: Counter[tuple[str, str]] = Counter()
         self._over = threading.Event()
         self.errors: list[str] = []
@@ -81,6 +83,9 @@ class Pump:
         """After the programs' end: take out the rest, and tell no watcher."""
         self.stop()
         self.drain()
+        rest = self._scale.rest(max(self._timeline.last, 0))
+        if rest and self._keeper:
+            self._try("keep the rest", partial(self._keeper.add, Drained(stacks=rest)))
 
     def round(self) -> None:
         """Once all of it."""
@@ -97,7 +102,7 @@ class Pump:
         self._try("count losses", self._count_losses)
 
     def _drain(self) -> None:
-        drained = self._programs.drain()
+        drained = self._scale.add(self._programs.drain())
         self._timeline.add(drained)
         if self._keeper:
             self._keeper.add(drained)

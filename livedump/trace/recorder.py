@@ -6,8 +6,9 @@ import os
 import shutil
 import subprocess
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -47,6 +48,7 @@ class RecordConfig:
     :param duration_s: how long to record without a command; None: until told to stop
     :param ready_file: created when everything is attached
     :param options: whose faults, and what is kept of them
+    :param labels: the user's own, kept with the recording
     """
 
     output: Path
@@ -57,6 +59,7 @@ class RecordConfig:
     ready_file: Path | None = None
     force: bool = False
     options: Options = Options()
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,7 @@ class Recorder:
         self._pump: Pump | None = None
         self._checkpoints: Checkpoints | None = None
         self._worth = False
+        self._id = str(uuid.uuid4())
         self._start: dict[str, int] = {}
         self._end: dict[str, int] = {}  # once it is over
 
@@ -231,7 +235,9 @@ class Recorder:
         data.losses += kept.losses()
         rows = tables(data, kept.stacks, self._names)
         meta = {
+            "recording_id": self._id,
             **machine(),
+            "labels": dict(self.config.labels),
             "clocks": {"start": self._start, "end": end},
             "ended_by": ended_by,
             "questions": list(self.plan.questions),

@@ -132,13 +132,19 @@ def test_a_process_has_the_faults_that_getrusage_says(known: Known) -> None:
 
 @pytest.mark.smoke
 def test_sampled_stacks_stand_for_the_others(known: Known) -> None:
-    """In a burst most are not taken; what stands for what is told, and adds up, but for what came
-    after the last one of each burst."""
+    """In a burst most are not taken; what stands for what is told, and comes to the exact sums of
+    count and time. Single events say for how many they stood when they came: not for those after
+    the last one of each burst."""
     timed = Counter[str]()
     for row in known.recording.tables["histograms"]:
         timed[row["kind"]] += row["count"]
     stacks = [row for row in known.recording.tables["stacks"] if row["kind"] == "user"]
     count, samples = (sum(row[what] for row in stacks) for what in ("count", "samples"))
+    [stalled_ns] = [
+        row["count"]
+        for row in known.recording.tables["counters"]
+        if (row["kind"], row["name"]) == ("user", "sum_ns")
+    ]
     weights = [event["weight"] for event in known.events if event["kind"] == "user"]
     spans = [span for span in known.spans if span["kind"] == "user"]
     burst = [
@@ -148,9 +154,10 @@ def test_sampled_stacks_stand_for_the_others(known: Known) -> None:
         if event["pid"] == span["pid"] and span["start"] <= event["address"] < span["end"]
     ]
     lost = sum(row["count"] for row in known.recording.tables["losses"])
-    assert abs(sum(weights) - count) <= lost
+    assert abs(count - timed["user"]) <= lost
+    assert sum(row["stalled_ns"] for row in stacks) == pytest.approx(stalled_ns, rel=0.02)
     assert abs(sum(weight > 0 for weight in weights) - samples) <= lost
-    assert 0.8 * timed["user"] < count <= timed["user"]
+    assert 0.8 * timed["user"] < sum(weights) <= timed["user"] + lost
     assert sum(burst) > 6 * PAGES / 2 and sum(weight > 0 for weight in burst) < len(burst) / 2
 
 

@@ -43,7 +43,7 @@ def test_faults_are_seen_as_they_happen_and_nothing_stays_attached() -> None:
         assert rates["user"] > 0, view
         assert 0 < view["kinds"][0]["p50_ns"] <= view["kinds"][0]["max_ns"]
         assert any(
-            row["comm"] == TOUCHER and "handle_mm_fault" in row["stack"] and row["rate"] > 0
+            row["comm"] == TOUCHER and "do_user_addr_fault" in row["stack"] and row["rate"] > 0
             for row in view["stacks"]
         ), view
     assert "_bcc_" not in KPROBE_EVENTS.read_text()

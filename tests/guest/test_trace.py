@@ -208,7 +208,7 @@ def test_every_fault_is_an_event(run: Run) -> None:
     own = [row for row in rows if row["kind"] == "user" and row["pid"] == run.printed["pid"]]
     assert len({row["address"] >> 12 for row in own}) >= PAGES
     assert max(row["latency_ns"] for row in own) > 0
-    assert sum("handle_mm_fault" in (row["stack"] or "") for row in own) > len(own) * 0.9
+    assert sum("do_user_addr_fault" in (row["stack"] or "") for row in own) > len(own) * 0.9
 
 
 def test_losses_of_the_recorder_itself(run: Run) -> None:

@@ -31,7 +31,10 @@ COW_STACKS = {
 def meta() -> dict[str, Any]:
     """meta.json's content, without what recording.write() adds."""
     return {
+        "recording_id": "11111111-2222-4333-8444-555555555555",
+        "labels": {"build": "412"},
         "host": "sample",
+        "machine_id": "0123456789abcdef0123456789abcdef",
         "boot_id": "00000000-1111-2222-3333-444444444444",
         "kernel": {"release": "6.1.0-56-amd64", "version": "#1 SMP", "machine": "x86_64"},
         "cpus": 2,
@@ -105,11 +108,13 @@ def tables() -> dict[str, list[Row]]:
             "samples": count // 2 + shift,
             "count": count // 2 + shift,
             "stalled_ns": (count // 2 + shift) * 2900,
+            "count_error": 0.0,
+            "stalled_error_ns": 0.0,
         }
         for stack, count in COW_STACKS.items()
         for shift, comm in enumerate(("fio;1", "stress-ng"))
     ]
-    user = "asm_exc_page_fault;exc_page_fault;do_user_addr_fault;handle_mm_fault"
+    user = "asm_exc_page_fault;exc_page_fault;do_user_addr_fault"
     stacks.append(
         {
             "kind": "user",
@@ -118,6 +123,8 @@ def tables() -> dict[str, list[Row]]:
             "samples": 3000,
             "count": 6000,
             "stalled_ns": 70_000_000,
+            "count_error": 77.0,
+            "stalled_error_ns": 1_200_000.0,
         }
     )
     kernel = f"{ENTRY};ksys_read;vfs_read;_copy_to_user;asm_exc_page_fault;exc_page_fault"
@@ -129,6 +136,8 @@ def tables() -> dict[str, list[Row]]:
             "samples": 90,
             "count": 90,
             "stalled_ns": 0,
+            "count_error": 0.0,
+            "stalled_error_ns": 0.0,
         }
     )
     return {
@@ -250,6 +259,7 @@ def _over_time(histograms: list[Row], chance: random.Random) -> list[Row]:
             "bucket_low_ns": low,
             "bucket_high_ns": high,
             "count": count,
+            "stalled_ns": count * (low + high - 1) // 2,
         }
         for (slice_, kind, low, high), count in sorted(found.items())
     ]

@@ -77,7 +77,7 @@ def test_export_of_bytes(folder: str, tmp_path: Path) -> None:
 def test_export_to_a_data_set(folder: str, tmp_path: Path) -> None:
     target = tmp_path / "fleet"
     assert run("export", folder, "--format", "parquet", "-o", str(target)) == 0
-    assert len(list(target.glob("stacks/*.parquet"))) == 1
+    assert len(list(target.glob("stacks/date=*/*.parquet"))) == 1
 
 
 LOSSES = "livedump-trace: note: {}: 7 events have no stack; 0 events lost\n"

@@ -15,12 +15,11 @@ import click
 
 import livedump
 from livedump import conditions
-from livedump.analysis.query import META_COLUMNS
 from livedump.cli.main import cli as livedump_cli
 from livedump.cli.trace.main import cli as trace_cli
 from livedump.kinds import KINDS, QUESTION_OF, UNTIMED
 from livedump.metrics import METRICS
-from livedump.recording.schema import TABLES
+from livedump.recording.schema import TABLES, WHERE
 
 #: Command -> the group of click's.
 COMMANDS: dict[str, click.Group] = {"livedump": livedump_cli, "livedump-trace": trace_cli}
@@ -32,27 +31,6 @@ COMPLETION = {
     "bash": "share/bash-completion/completions/{}",
     "zsh": "share/zsh/site-functions/_{}",
     "fish": "share/fish/vendor_completions.d/{}.fish",
-}
-
-#: What the rows of a recording's tables are.
-ROWS = {
-    "histograms": "Latencies of a kind: how many in each bucket.",
-    "stacks": "Stacks of a task's faults. Where stacks are sampled, count and stalled_ns are for "
-    "all faults, samples is how many stacks were taken.",
-    "slices": "The histograms of each time slice; start_ns is since the start. Kinds that are "
-    "counted, not timed, have no bucket.",
-    "stack_slices": "The stacks of each time slice.",
-    "loss_slices": "The losses of each time slice.",
-    "events": "Every fault, with --events, in no order of time; weight is for how many faults its "
-    "stack stands, detail what handle_mm_fault() returned, the error code, or the outcome.",
-    "tasks": "Faults of a process.",
-    "cpus": "Faults on a CPU.",
-    "pages": "Copy-on-write faults of a page frame; what it was is known after "
-    "livedump-trace-annotate(1).",
-    "stops": "Stops of the machine: what ran in each, and who called.",
-    "snapshots": "Snapshots, with their receipt.",
-    "counters": "What is merely counted, and exact sums and maxima of latencies.",
-    "losses": "What was not recorded.",
 }
 
 
@@ -104,12 +82,11 @@ def roff(line: str) -> str:
 def trace_sections() -> str:
     """What other outputs refer to the manual for."""
     kinds = ((kind, f"{what} (record --kind {QUESTION_OF[kind]})") for kind, what in KINDS.items())
-    tables = [(name, ROWS[name], ", ".join(columns)) for name, columns in TABLES.items()]
-    tables.append(
-        ("recordings", "The recordings themselves, for query only.", ", ".join(META_COLUMNS))
-    )
+    tables = [
+        (name, f"Each row: {info.text}.", ", ".join(info.columns)) for name, info in TABLES.items()
+    ]
     about = (
-        "Files of a recording, and tables of livedump-trace-query(1); all have host and boot_id."
+        f"Files of a recording, and tables of livedump-trace-query(1). All have {', '.join(WHERE)}."
     )
     return (
         _section("KINDS", "What faults and stops are told apart by.", kinds)

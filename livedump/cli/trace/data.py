@@ -16,9 +16,7 @@ from click.core import ParameterSource
 
 from livedump.cli.common import examples, json_mode, json_option, say
 from livedump.cli.trace.options import by_option, kinds_option
-from livedump.recording.losses import LOSSES
 from livedump.recording.recover import open_recording
-from livedump.recording.store import read_losses, read_meta
 from livedump.text import printable
 
 FORMATS = ("folded", "speedscope", "perfetto", "openmetrics", "parquet")
@@ -35,6 +33,7 @@ TOLD = 10
         "livedump-trace query 'SELECT kind, sum(count) FROM stacks GROUP BY kind' recording",
         "livedump-trace query 'SELECT host, max(duration_ns) FROM stops GROUP BY host' fleet/*",
         "livedump-trace query --csv 'SELECT * FROM recordings' 'fleet/*' > recordings.csv",
+        "livedump-trace query 'SELECT kind, min(time), sum(count) FROM slices GROUP BY 1' dataset",
     )
 )
 @click.argument("sql")
@@ -53,37 +52,40 @@ def query(
 ) -> None:
     """Ask one or many recordings in SQL (DuckDB's).
 
-    There is a view for each table of a recording, with all recordings given and the column
-    `recording`, and the view `recordings`. Recordings that cannot be read are left out, and
-    counted. SQL can only select: nothing is written but what --output says.
+    DIR is a recording, a folder of recordings, or a data set that `export --format parquet` has
+    made. There is a view for each table, with all recordings given and the column `recording`;
+    livedump-trace(1) has the columns. Recordings that cannot be read are left out, and counted.
+    SQL can only select: nothing is written but what --output says.
 
     The first rows are shown; --csv, --json and --output have all of them. Whole numbers of more
     than 53 bits are strings in JSON.
     """
     from livedump import analysis
-    from livedump.analysis.query import write_parquet
+    from livedump.analysis.query import tables_of, write_parquet
 
     if sum((as_csv, output is not None, json_mode())) > 1:
         raise click.UsageError("--csv, --json and --output exclude each other")
     paths = analysis.expand(directories)
     _recover(paths)
-    folders = analysis.readable(paths, sql, strict=strict)
+    sources = analysis.readable(paths, tables_of(sql), strict=strict)
     if output is not None:
-        rows = write_parquet(sql, folders, output)
+        rows = write_parquet(sql, sources, output)
         say(f"written: {output}, {rows:,} rows", err=True)
     else:
-        with analysis.ask(sql, folders) as answer:
+        with analysis.ask(sql, sources) as answer:
             (_print_csv if as_csv else _print_json if json_mode() else _print_table)(answer)
-    _tell_skipped(folders)
-    _tell_losses(folders.metas)
+    _tell_skipped(sources)
+    _tell_losses(sources.losses())
 
 
-def _tell_skipped(folders: Any) -> None:
+def _tell_skipped(sources: Any) -> None:
     """Nobody must take a part of the fleet for all of it."""
-    if folders.skipped:
-        first = next(iter(folders.skipped.values()))
-        many = f"{len(folders.skipped):,} of {len(folders.skipped) + len(folders.metas):,}"
-        say(f"livedump-trace: SKIPPED: {many} recordings, e.g. {first}", err=True)
+    skipped, files = sources.skipped, sum(map(len, sources.files.values()))
+    if skipped:
+        first = next(iter(skipped.values()))
+        of = len(skipped) + len(sources.recordings) + files
+        what = "recordings, or files of them" if sources.datasets else "recordings"
+        say(f"livedump-trace: SKIPPED: {len(skipped):,} of {of:,} {what}, e.g. {first}", err=True)
 
 
 def _recover(folders: Iterable[Path]) -> None:
@@ -94,25 +96,17 @@ def _recover(folders: Iterable[Path]) -> None:
         recover(folder)
 
 
-def _tell_losses(metas: Mapping[Path, Mapping[str, Any]]) -> None:
+def _tell_losses(losses: Iterable[tuple[str, Mapping[str, int]]]) -> None:
     """What the recordings lack, on standard error: another tool's format has no place for it."""
     from livedump.recording.losses import losses_text
 
-    lossy = [(folder, _loss_counts(folder, meta)) for folder, meta in metas.items()]
-    lossy = [(folder, counts) for folder, counts in lossy if counts["losses_total"]]
-    for folder, counts in lossy[:TOLD]:
+    lossy = [(name, counts) for name, counts in losses if counts["losses_total"]]
+    for name, counts in lossy[:TOLD]:
         lost = "LOST" if counts["events_lost"] else "note"
-        say(f"livedump-trace: {lost}: {folder}: {losses_text(counts)}", err=True)
+        say(f"livedump-trace: {lost}: {name}: {losses_text(counts)}", err=True)
     if len(lossy) > TOLD:
         more = f"{len(lossy) - TOLD} more have losses: see the table losses"
         say(f"livedump-trace: note: {more}", err=True)
-
-
-def _loss_counts(folder: Path, meta: Mapping[str, Any]) -> dict[str, int]:
-    """As the recorder has added them up, if it has: a fleet has thousands of tables to read."""
-    if all(name in meta for name in LOSSES):
-        return {name: int(meta[name]) for name in LOSSES}
-    return read_losses(folder)
 
 
 def _print_csv(answer: Any) -> None:
@@ -227,8 +221,8 @@ def _export_parquet(directories: Sequence[Path], output: Path | None) -> None:
     if output is None:
         raise click.UsageError("parquet needs a folder: -o")
     _recover(directories)
-    files = sum(len(analysis.export.parquet(folder, output)) for folder in directories)
-    _tell_losses({folder: read_meta(folder) for folder in directories})
+    files = sum(len(analysis.dataset.add(folder, output)) for folder in directories)
+    _tell_losses(analysis.readable(directories, ()).losses())
     say(f"exported: {output} ({files} files)", err=True)
 
 
@@ -240,7 +234,7 @@ def _export_file(
     recording = open_recording(directory)
     analysis.check_kinds(recording, kinds)
     content = analysis.export.FORMATS[form](recording, kinds, analysis.WEIGHTS[by])
-    _tell_losses({directory: recording.meta})
+    _tell_losses(analysis.readable([directory], ()).losses())
     if output is not None:
         analysis.export.write(output, content)
         say(f"exported: {output}", err=True)

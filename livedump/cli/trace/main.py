@@ -39,6 +39,7 @@ from livedump.flight import arm
 from livedump.kinds import QUESTIONS
 from livedump.recording.losses import LOSSES
 from livedump.recording.recover import open_recording
+from livedump.text import printable, storable
 from livedump.trace.probe.filters import Filter
 from livedump.trace.probe.options import Options, Stacks
 from livedump.trace.trigger import Trigger
@@ -55,6 +56,19 @@ def _seconds(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
     if milliseconds := parsed(parse_duration_ms, value):
         return milliseconds / 1000
     raise click.BadParameter("nothing can be recorded in no time")
+
+
+def _labels(
+    _ctx: click.Context, _option: click.Parameter, texts: tuple[str, ...]
+) -> dict[str, str]:
+    """``NAME=TEXT`` each; text may be any bytes, and may have more of ``=``."""
+    found = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise click.BadParameter(f"{printable(text)!r} is not NAME=TEXT")
+        found[name] = storable(value)
+    return found
 
 
 @click.group(name="livedump-trace")
@@ -129,6 +143,14 @@ def cli() -> None:
     help="With --snapshot-when: how often at most. With more than one, FILE-1, FILE-2, ...",
 )
 @click.option(
+    "--label",
+    "labels",
+    multiple=True,
+    callback=_labels,
+    metavar="NAME=TEXT",
+    help="Keep this with the recording, e.g. --label build=412; may be repeated.",
+)
+@click.option(
     "--ready-file",
     type=click.Path(path_type=Path),
     help="Create this file when the probes are attached.",
@@ -150,6 +172,7 @@ def record(
     conditions: tuple[str, ...],
     dump: Path | None,
     max_snapshots: int,
+    labels: dict[str, str],
     ready_file: Path | None,
     force: bool,
     command: tuple[str, ...],
@@ -184,6 +207,7 @@ def record(
         ),
         ready_file=ready_file,
         force=force,
+        labels=labels,
     )
     try:
         target = dump if dump is not None else output.with_name(f"{output.name}.vmcore")

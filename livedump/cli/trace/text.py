@@ -254,14 +254,25 @@ def _stacks(summary: Summary) -> Iterable[Any]:
         shown = stacks[:STACKS]
         yield table(
             f"Top stacks: {kind}"
-            + (f", by {taken:,} samples" if taken < faults else "")
+            + (f", by {taken:,} samples (±: standard error)" if taken < faults else "")
             + top_of(len(shown), summary.stack_totals[kind]),
             (("count", True), ("stalled us", True), ("innermost functions", False)),
             (
-                (f"{row['count']:,}", _stalled(row["stalled_ns"]), innermost(row["stack"]))
+                (
+                    f"{row['count']:,}{_error(row['count_error'], row['count'])}",
+                    _stalled(row["stalled_ns"])
+                    + _error(row["stalled_error_ns"], row["stalled_ns"]),
+                    innermost(row["stack"]),
+                )
                 for row in shown
             ),
         )
+
+
+def _error(error: float, value: float) -> str:
+    """`` ±3%``; nothing where that is less than half a per cent."""
+    share = error / value if value else 0.0
+    return f" ±{share:.0%}" if share >= 0.005 else ""
 
 
 def innermost(stack: str, frames: int = 5) -> str:

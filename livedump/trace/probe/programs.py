@@ -52,12 +52,15 @@ from livedump.trace.probe.points import Plan
 #: for so long.
 MARGIN_NS = 200_000_000
 
-#: struct ld_cell and its value: slice, cpu, what; count.
-CELL_KEY, CELL_VALUE = struct.Struct("<IHH"), struct.Struct("<Q")
+#: struct ld_cell and struct ld_sum: slice, cpu, what; count, stalled_ns.
+CELL_KEY, CELL_VALUE = struct.Struct("<IHH"), struct.Struct("<QQ")
 
-#: struct ld_stack_key and struct ld_fold: slice, kind, stack, user, pid, comm; count, stalled_ns,
-#: samples.
-FOLD_KEY, FOLD_VALUE = struct.Struct(f"<IIiiI{COMM_BYTES}s"), struct.Struct("<QQQ")
+#: struct ld_stack_key and struct ld_fold: slice, kind, stack, user, pid, slow, comm; count,
+#: stalled_ns, samples, spread, stalled_spread.
+FOLD_KEY, FOLD_VALUE = struct.Struct(f"<IIiiII{COMM_BYTES}s"), struct.Struct("<QQQQQ")
+
+#: The square of the unit of stalled_spread, in ns.
+_SPREAD_UNIT = 1 << 20
 
 #: Events that are handed over at once: a load may make them faster than we take them.
 MOST_EVENTS = 200_000
@@ -193,25 +196,33 @@ class BccPrograms:
         folds, fold_keys = self._entries_before(b"folds", FOLD_KEY, FOLD_VALUE, before)
         found = Drained(last=current if ended else before - 1)
         # A program that met the end of recording between two looks has a slice of its own.
-        for (slice_, _cpu, what), (count,) in cells:
+        for (slice_, _cpu, what), (count, stalled_ns) in cells:
             cell = (min(slice_, current), what)
             found.cells[cell] = found.cells.get(cell, 0) + count
-        found.stacks = [
-            StackRow(
-                min(slice_, current),
-                kind_name(kind),
-                _comm(comm),
-                self.addresses(stack),
-                samples,
-                count,
-                stalled_ns,
-                self._user_names(user, pid),
-            )
-            for (slice_, kind, stack, user, pid, comm), (count, stalled_ns, samples) in folds
-        ]
+            if stalled_ns:
+                found.stalled[cell] = found.stalled.get(cell, 0) + stalled_ns
+        found.stacks = [self._stack_row(fold, current) for fold in folds]
         self._hash_map(b"cells").delete(cell_keys)
         self._hash_map(b"folds").delete(fold_keys)
         return found
+
+    def _stack_row(self, fold: tuple[Any, Any], last: int) -> StackRow:
+        """Of a struct ld_stack_key and its struct ld_fold."""
+        (slice_, kind, stack, user, pid, slow, comm), sums = fold
+        count, stalled_ns, samples, spread, stalled_spread = sums
+        return StackRow(
+            slice=min(slice_, last),
+            kind=kind_name(kind),
+            comm=_comm(comm),
+            addresses=self.addresses(stack),
+            samples=samples,
+            count=count,
+            stalled_ns=stalled_ns,
+            user=self._user_names(user, pid),
+            slow=bool(slow),
+            variance=spread,
+            stalled_variance=stalled_spread * _SPREAD_UNIT,
+        )
 
     def _user_names(self, stack: int, pid: int) -> tuple[str, ...]:
         """Functions of a process, while it lives: its files' symbols are looked up there. A process

@@ -8,14 +8,15 @@ from typing import Any
 import numpy
 import pyarrow
 
+from livedump.recording import arrow
 from livedump.recording.buckets import BUCKETS, bounds
-from livedump.recording.schema import TABLES
+from livedump.recording.schema import MOST
 from livedump.recording.store import Recording
 
 SLICE_S = 0.1
 
 LOWS = numpy.array([bounds(bucket)[0] for bucket in range(BUCKETS)], "u8")
-HIGHS = numpy.array([min(bounds(bucket)[1], (1 << 64) - 1) for bucket in range(BUCKETS)], "u8")
+HIGHS = numpy.array([min(bounds(bucket)[1], MOST) for bucket in range(BUCKETS)], "u8")
 
 
 class InMemory(Recording):
@@ -25,9 +26,8 @@ class InMemory(Recording):
         table: Any = self.tables[name]
         if isinstance(table, pyarrow.Table):
             return table.select(only) if only else table
-        columns = {column: [row.get(column) for row in table] for column in TABLES[name]}
-        schema = [(column, getattr(pyarrow, kind)()) for column, kind in TABLES[name].items()]
-        return pyarrow.table(columns, pyarrow.schema(schema))
+        found = arrow.of_rows(name, table)
+        return found.select(only) if only else found
 
 
 def bursty(chance: Any, seconds: int, *, slower: float = 1.0, memory_s: float = 0.5) -> InMemory:

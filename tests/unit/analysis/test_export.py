@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import duckdb
 import jsonschema
 import pytest
 from prometheus_client.openmetrics import parser
@@ -84,19 +83,6 @@ def test_openmetrics_buckets_hold_what_the_histogram_holds(sample: Recording) ->
     low = float(bounds[0].split('le="')[1].split('"')[0])
     assert low >= 0.0649  # the stop's exact length is in the bucket
     assert bounds[0].endswith(" 1")
-
-
-def test_parquet_files_of_a_fleet_are_one_table(tmp_path: Path, folder: Path) -> None:
-    other = {**samples.meta(), "host": "other/../host"}
-    store.write(tmp_path / "b", other, samples.tables())
-    for source in (folder, tmp_path / "b", folder):
-        files = export.parquet(source, tmp_path / "fleet")
-        assert [file.parent.parent for file in files] == [tmp_path / "fleet"] * len(files)
-    hosts = duckdb.execute(
-        f"SELECT host, sum(count) FROM '{tmp_path}/fleet/stacks/*.parquet' GROUP BY 1 ORDER BY 1"
-    ).fetchall()
-    total = sum(row["count"] for row in samples.tables()["stacks"])
-    assert hosts == [("other/../host", total), ("sample", total)]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from livedump.analysis import export
+from livedump.analysis import dataset
 from livedump.analysis.files import ExportError, write_file
 from livedump.recording import store
 from tests.unit import samples
@@ -131,7 +131,7 @@ def test_a_link_of_a_recording_is_not_replaced_either(tmp_path: Path) -> None:
 def test_a_data_set_is_no_recording(tmp_path: Path) -> None:
     folder = samples.write(tmp_path / "rec")
     with pytest.raises(ExportError, match="into the recording"):
-        export.parquet(folder, folder)
+        dataset.add(folder, folder)
     assert store.read(folder).tables["stacks"]
     assert all(path.is_file() for path in folder.iterdir())
 

@@ -11,7 +11,7 @@ import duckdb
 import pytest
 
 from livedump.analysis import QueryError, ask, expand, readable
-from livedump.analysis.query import json_row, write_parquet
+from livedump.analysis.query import json_row, tables_of, write_parquet
 from livedump.recording import store
 from livedump.recording.errors import RecordingError
 from tests.unit import samples
@@ -26,7 +26,7 @@ class Result(NamedTuple):
 
 def query(sql: str, folders: Sequence[Path]) -> Result:
     """Ask recordings that all can be read."""
-    with ask(sql, readable(folders, sql, strict=True)) as answer:
+    with ask(sql, readable(folders, tables_of(sql), strict=True)) as answer:
         return Result(answer.columns, [*answer])
 
 
@@ -157,29 +157,29 @@ def test_what_cannot_be_read_is_skipped_and_counted(fleet: list[Path], tmp_path:
     sql = "SELECT DISTINCT host FROM stops"
     half_a_file(fleet[1] / "stops.parquet")
     (tmp_path / "empty").mkdir()
-    folders = readable([*fleet, tmp_path / "empty"], sql)
-    assert [*folders.metas] == fleet[:1]
+    folders = readable([*fleet, tmp_path / "empty"], tables_of(sql))
+    assert [*folders.recordings] == fleet[:1]
     assert set(folders.skipped) == {fleet[1], tmp_path / "empty"}
     with ask(sql, folders) as answer:
         assert [*answer] == [("host-a",)]
     # A table that nobody asks for may be anything.
     assert len(query("SELECT * FROM losses", fleet).rows) == 2 * len(samples.tables()["losses"])
     with pytest.raises(RecordingError, match="stops.parquet"):
-        readable(fleet, sql, strict=True)
+        readable(fleet, tables_of(sql), strict=True)
     with pytest.raises(RecordingError, match="not a recording"):
-        readable([tmp_path / "empty"], sql)
+        readable([tmp_path / "empty"], tables_of(sql))
 
 
 def test_an_answer_as_parquet(fleet: list[Path], tmp_path: Path) -> None:
     file = tmp_path / "out's.parquet"
     sql = "SELECT host, sum(count) AS n FROM stacks GROUP BY host;"
-    assert write_parquet(sql, readable(fleet, sql), file) == 2
+    assert write_parquet(sql, readable(fleet, tables_of(sql)), file) == 2
     assert file.stat().st_mode & 0o777 == 0o600
     found = duckdb.read_parquet(glob.escape(str(file))).fetchall()
     assert sorted(found) == sorted(query(sql, fleet).rows)
     with pytest.raises(QueryError, match="exists"):
-        write_parquet(sql, readable(fleet, sql), file)
+        write_parquet(sql, readable(fleet, tables_of(sql)), file)
     for bad in ("SELECT error('own words') FROM stacks", "COPY (SELECT 1) TO 'x'"):
         with pytest.raises(QueryError):
-            write_parquet(bad, readable(fleet, bad), tmp_path / "other")
+            write_parquet(bad, readable(fleet, tables_of(bad)), tmp_path / "other")
     assert not list(tmp_path.glob("*other*")) and not list(tmp_path.glob(".*partial*"))

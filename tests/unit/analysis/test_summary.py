@@ -85,7 +85,10 @@ def test_terminal_text(recording: Recording) -> None:
     [bars] = re.findall(r"^ *cow +(\d+) +(\S+)$", text, re.MULTILINE)
     # 6 of 12 s, in 40 columns of 300 ms: held from 2.0 to 8.0 s
     assert len(bars[1]) == 21 and int(bars[0]) > 50
-    assert "Top stacks: user, by 3,000 samples\n" in text and "Top stacks: cow, 5 of 6\n" in text
+    assert (
+        "Top stacks: user, by 3,000 samples (±: standard error)\n" in text
+        and "Top stacks: cow, 5 of 6\n" in text
+    )
     assert "p99.9" in text and "memcpy < ext4_file_write_iter < vfs_write" in text
 
 
@@ -203,7 +206,7 @@ def test_top_lists_say_of_how_many(recording: Recording) -> None:
     text = render(summary)
     assert "Tasks, 2 of 2,071\n" in text and "Hottest pages, 2 of 3\n" in text
     assert "Top stacks: cow, 2 of 6\n" in text
-    assert "Top stacks: user, by 3,000 samples\n" in text, "there is no other"
+    assert "Top stacks: user, by 3,000 samples (±: standard error)\n" in text, "there is no other"
 
 
 def test_losses_are_told_by_time(recording: Recording) -> None:
@@ -233,7 +236,7 @@ def test_faults_are_told_by_cpu(recording: Recording) -> None:
     text = render(analysis.summarize(recording))
     assert re.search(r"^ user +2   0: 67%, 1: 33%\n kernel +1   1: 100%$", text, re.MULTILINE)
     rows = analysis.summarize(recording, kinds=["kernel"]).to_dict()["cpus"]
-    assert rows == [{"kind": "kernel", "cpu": 1, "count": 90, "stalled_ns": None}]
+    assert rows == [{"kind": "kernel", "part_of": None, "cpu": 1, "count": 90, "stalled_ns": None}]
     assert "by CPU" not in render(analysis.summarize(recording, kinds=["kernel"])), "it has one"
 
 

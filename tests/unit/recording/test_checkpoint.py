@@ -69,9 +69,10 @@ DRAINED = (
         4,
         {(0, USER): 3, (1, UNTIMED): 2},
         [
-            StackRow(0, "user", "cat", (), 1, 3, 30),
+            StackRow(0, "user", "cat", (), 1, 3, 30, variance=4, stalled_variance=9),
             StackRow(1, "kernel", "cat", (), 2, 2, 0, ("main",)),
         ],
+        {(0, USER): 30},
     ),
     Drained(9, {(7, USER): 1, (7, LOST): 9}, [StackRow(7, "user", "dog", (), 1, 1, 5)]),
 )
@@ -419,8 +420,8 @@ def test_stacks_are_added_up_over_slices(tmp_path: Path) -> None:
             kept.add(Drained(number, {}, [row]))
         kept.add(Drained(3, {}, [StackRow(2, "user", "cat", (7, 8), 1, 1, 1, ("main",))]))
     assert kept.stacks == {
-        ("user", "cat", "a;b"): [2, 6, 60],
-        ("user", "cat", "main;a;b"): [1, 1, 1],
+        ("user", "cat", "a;b"): [2, 6, 60, 0, 0],
+        ("user", "cat", "main;a;b"): [1, 1, 1, 0, 0],
     }
 
 
@@ -435,16 +436,16 @@ def test_tables_have_everything_that_was_drained(tmp_path: Path) -> None:
     low, high = bounds(BUCKET)
     [table] = journal.slices(tmp_path, SLICE_NS)
     assert [tuple(row.values()) for row in table.to_pylist()] == [
-        (0, 0, "user", low, high, 3),
-        (1, SLICE_NS, "kernel", None, None, 2),
-        (7, 7 * SLICE_NS, "user", low, high, 1),
+        (0, 0, "user", low, high, 3, 30),
+        (1, SLICE_NS, "kernel", None, None, 2, None),
+        (7, 7 * SLICE_NS, "user", low, high, 1, 0),
     ]
     [table] = journal.stack_slices(tmp_path, SLICE_NS)
     lost = "[stack lost]"
     assert [tuple(row.values())[2:] for row in table.to_pylist()] == [
-        ("user", "cat", lost, 1, 3, 30),
-        ("kernel", "cat", f"main;{lost}", 2, 2, 0),
-        ("user", "dog", lost, 1, 1, 5),
+        ("user", "cat", lost, 1, 3, 30, 2, 3),
+        ("kernel", "cat", f"main;{lost}", 2, 2, 0, 0, 0),
+        ("user", "dog", lost, 1, 1, 5, 0, 0),
     ]
     assert [tuple(row.values()) for row in journal.loss_slices(tmp_path, SLICE_NS)] == [
         (7, 7 * SLICE_NS, "cow", "no stack", 9),

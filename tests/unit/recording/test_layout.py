@@ -73,6 +73,8 @@ def test_constants_of_the_header() -> None:
     header = (ROOT / "bpf" / "abi.h").read_text()
     found = re.search(r"#define LD_CELL_KINDS (\w+)", header)
     assert found and int(found[1]) == layout.CELL_KINDS
+    found = re.search(r"#define LD_SLOW_NS \(1 << (\d+)\)", header)
+    assert found and layout.SLOW_NS == 1 << int(found[1])
     found = re.search(r"#define LD_SPILLED \(1 << (\d+)\)", header)
     assert found and layout.SPILLED == 1 << int(found[1])
 
@@ -125,7 +127,9 @@ def test_fields_exist_in_the_module_s_tracepoints() -> None:
             assert set(re.findall(r"args->(\w+)", body)) <= fields
     own = {"reason"}
     assert {*programs._SNAPSHOT_FIELDS, *programs._RELEASE_FIELDS} - own <= report
-    assert {*programs._SNAPSHOT_FIELDS, *programs._RELEASE_FIELDS} <= set(TABLES["snapshots"])
+    assert {*programs._SNAPSHOT_FIELDS, *programs._RELEASE_FIELDS} <= set(
+        TABLES["snapshots"].columns
+    )
 
 
 def test_only_attach_types_that_may_nest() -> None:

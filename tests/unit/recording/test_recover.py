@@ -10,6 +10,7 @@ import pytest
 from livedump.recording import recover, store
 from livedump.recording.errors import RecordingError
 from livedump.recording.schema import PARTIAL
+from tests.unit import samples
 
 ALIVE, DEAD = 11, 22
 
@@ -67,7 +68,7 @@ def test_writer_s_folder_is_what_is_looked_for(
 
     monkeypatch.setattr(store, "_sync", killed)
     with pytest.raises(RecordingError):
-        store.write(tmp_path / "r", {"host": "h", "boot_id": "b"}, {})
+        store.write(tmp_path / "r", samples.meta(), {})
     [partial] = seen
     assert partial.name == f".r.partial-{os.getpid()}"
     make(partial, "meta.json", "losses.parquet")

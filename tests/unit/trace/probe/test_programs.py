@@ -59,9 +59,9 @@ class FakeHash:
             keys = keys[size:]
 
 
-def cell(slice_: int, cpu: int, what: int, count: int) -> tuple[bytes, bytes]:
+def cell(slice_: int, cpu: int, what: int, count: int, time_ns: int = 0) -> tuple[bytes, bytes]:
     """Key and value."""
-    return programs.CELL_KEY.pack(slice_, cpu, what), programs.CELL_VALUE.pack(count)
+    return programs.CELL_KEY.pack(slice_, cpu, what), programs.CELL_VALUE.pack(count, time_ns)
 
 
 def with_hashes(**hashes: Any) -> programs.BccPrograms:
@@ -77,12 +77,12 @@ def test_slices_that_are_over_are_taken_out(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("time.clock_gettime_ns", lambda clock: now_ns)
     what = 7
     cells = FakeHash(
-        dict(cell(slice_, cpu, what, 10 + slice_) for slice_ in (7, 2, 8, 9) for cpu in (0, 1))
+        dict(cell(slice_, cpu, what, 10 + slice_, 3) for slice_ in (7, 2, 8, 9) for cpu in (0, 1))
     )
     found = with_hashes(cells=cells, folds=FakeHash({}))
     now_ns = 950_000_000  # in slice 9; 200 ms before that are left alone
     drained = found.drain()
-    assert drained.cells == {(2, what): 24}
+    assert drained.cells == {(2, what): 24} and drained.stalled == {(2, what): 6}
     assert drained.last == 6
     left = [programs.CELL_KEY.unpack(key)[0] for key in cells.entries]
     assert left == [7, 7, 8, 8, 9, 9]
@@ -96,14 +96,15 @@ def test_slices_that_are_over_are_taken_out(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_stacks_of_slices_that_are_over() -> None:
     """Each with its place's number looked up, and the keys that are taken out as they were."""
-    key = programs.FOLD_KEY.pack(3, Kind.USER, 5, -1, 0, b"cat\0rest")
-    folds = FakeHash({key: programs.FOLD_VALUE.pack(40, 900, 2)})
+    key = programs.FOLD_KEY.pack(3, Kind.USER, 5, -1, 0, 1, b"cat\0rest")
+    folds = FakeHash({key: programs.FOLD_VALUE.pack(40, 900, 2, 7, 8)})
     found = with_hashes(cells=FakeHash({}), folds=folds)
     found._walked = {5: (1, 2)}
     found._end_ns, found._ended = 10**9, True
     [row] = found.drain().stacks
     assert (row.slice, row.kind, row.comm, row.addresses) == (3, "user", "cat", (1, 2))
     assert (row.samples, row.count, row.stalled_ns, row.user) == (2, 40, 900, ())
+    assert (row.slow, row.variance, row.stalled_variance) == (True, 7, 8 * 1024**2)
     assert not folds.entries
 
 
