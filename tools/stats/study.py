@@ -44,6 +44,7 @@ class Found:
     :ivar stars: rows with a `*`, by metric
     :ivar told: how often it could be told, by metric
     :ivar half_width: median half-width of the intervals, by metric
+    :ivar any_alone: pairs in which any interval leaves out 0
     :ivar any_star: pairs with any `*`
     :ivar fails: conditions that fail
     """
@@ -54,6 +55,7 @@ class Found:
     stars: Mapping[str, float]
     told: Mapping[str, float]
     half_width: Mapping[str, float]
+    any_alone: float
     any_star: float
     fails: Mapping[str, float]
     took_s: float
@@ -64,7 +66,7 @@ def study(case: Case, pairs: int, conditions: Sequence[str] = CONDITIONS) -> Fou
     chance, begun = numpy.random.default_rng(SEED), time.monotonic()
     asked = [parse(text, ("user",)) for text in conditions]
     rows: dict[str, list[tuple[bool, bool, float]]] = {metric: [] for metric in METRICS}
-    any_star, fails = 0, dict.fromkeys(conditions, 0)
+    any_alone, any_star, fails = 0, 0, dict.fromkeys(conditions, 0)
     for _ in range(pairs):
         a, b = (
             [run(chance, case.seconds, load) for _ in range(runs)]
@@ -74,8 +76,9 @@ def study(case: Case, pairs: int, conditions: Sequence[str] = CONDITIONS) -> Fou
         for row in found.changes:
             if row.span is not None:
                 low, high = row.span.interval
-                alone = (row.p or 0.0) <= ALPHA
+                alone = (row.p or 1.0) <= ALPHA
                 rows[row.metric].append((alone, bool(row.significant), (high - low) / 2))
+        any_alone += any((row.p or 1.0) <= ALPHA for row in found.changes)
         any_star += any(row.significant for row in found.changes)
         for condition in asked:
             fails[condition.text] += judge(found, [condition])[0].failed
@@ -87,6 +90,7 @@ def study(case: Case, pairs: int, conditions: Sequence[str] = CONDITIONS) -> Fou
         {metric: _share(row[1] for row in values) for metric, values in known.items()},
         {metric: len(values) / pairs for metric, values in known.items()},
         {metric: median(row[2] for row in values) for metric, values in known.items()},
+        any_alone / pairs,
         any_star / pairs,
         {text: count / pairs for text, count in fails.items()},
         time.monotonic() - begun,
