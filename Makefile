@@ -137,6 +137,10 @@ hazards: kmod ## Long forms of the hazard tests on 6.12: 200 rounds; 50 with 8 G
 	$(VM) run --kernel $(SMOKE) --memory 8G --timeout 3600 -- env LIVEDUMP_ROUNDS=50 \
 		LIVEDUMP_POOL_MIB=0 $(PYTEST) --durations=4 tests/guest/test_hazards.py -k meanwhile
 
+.PHONY: stats
+stats: setup ## How often `diff` is wrong, and what it finds, on made-up loads: build/stats/ (an hour)
+	@$(PYTHON) -m tools.stats
+
 .PHONY: oracle
 oracle: setup ## Judge every strategy by QEMU's own dumps of the instant, and the judge by mutants
 	@$(VM) fetch --debug $(FULL) $(SMOKE)

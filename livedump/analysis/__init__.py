@@ -1,8 +1,9 @@
 """Analysis of recordings: percentiles, stacks, the receipt. Needs no kernel."""
 
 from livedump.analysis import dataset, export
-from livedump.analysis.compare import Change, Comparison, Verdict, compare, judge
+from livedump.analysis.compare import Change, Comparison, compare
 from livedump.analysis.html import render_html, write_diff_html, write_html
+from livedump.analysis.judge import Verdict, judge
 from livedump.analysis.latency import Latency, latencies
 from livedump.analysis.overtime import OverTime, over_time
 from livedump.analysis.query import ask

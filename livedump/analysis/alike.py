@@ -1,9 +1,8 @@
-"""What makes two recordings hard to compare: not the same was recorded, or not on the same
-machine."""
+"""What makes recordings hard to compare: not the same was recorded, or not on the same machine."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any
 
 from livedump.kinds import QUESTION_OF
@@ -31,81 +30,108 @@ def measured(recording: Recording, kind: str) -> bool:
     return QUESTION_OF.get(kind) in recording.meta["questions"]
 
 
-def differences(before: Recording, after: Recording) -> list[str]:
-    """Why A and B are not alike, a line for each reason, the gravest first."""
-    a, b = before.meta, after.meta
+_Metas = Mapping[str, dict[str, Any]]
+
+
+def differences(runs: Mapping[str, Recording]) -> list[str]:
+    """Why recordings are not alike, a line for each reason, the gravest first.
+
+    :param runs: by the names that lines call them
+    """
+    metas = {name: recording.meta for name, recording in runs.items()}
     grave = (_ended, _filters, _questions, _probes, _options)
     return [
-        *(f"{GRAVE}{line}" for find in grave for line in find(a, b)),
-        *_absent(a, b),
-        *(
-            f"different {name}: A {value(a)}, B {value(b)}"
-            for name, value in _MACHINE.items()
-            if value(a) != value(b)
-        ),
-        *_uncounted(a, b),
+        *(f"{GRAVE}{line}" for find in grave for line in find(metas)),
+        *_common("not recorded", {name: _absent(meta) for name, meta in metas.items()}),
+        *_machine(metas),
+        *_common("not countable", {name: meta["unmeasured"] for name, meta in metas.items()}),
     ]
 
 
-_Meta = dict[str, Any]
+def _groups(values: Mapping[str, Hashable]) -> list[list[str]]:
+    """Names that have the same value, where not all have."""
+    found: dict[Hashable, list[str]] = {}
+    for name, value in values.items():
+        found.setdefault(value, []).append(name)
+    return list(found.values()) if len(found) > 1 else []
 
 
-def _ended(a: _Meta, b: _Meta) -> Iterator[str]:
-    for name, meta in (("A", a), ("B", b)):
+def _each(values: Mapping[str, str]) -> str:
+    """``A 2, B1/B2 64``; empty where all have the same."""
+    return ", ".join(f"{'/'.join(names)} {values[names[0]]}" for names in _groups(values))
+
+
+def _ended(metas: _Metas) -> Iterator[str]:
+    for name, meta in metas.items():
         if meta["ended_by"] == "killed":
             yield f"{name}'s recorder was killed before its end"
         if status := (meta["command"] or {}).get("status"):
             yield f"{name}'s command failed: exit status {status}"
 
 
-def _filters(a: _Meta, b: _Meta) -> Iterator[str]:
-    chosen = [meta["options"].get("filter") or {} for meta in (a, b)]
+def _filters(metas: _Metas) -> Iterator[str]:
+    chosen = {name: meta["options"].get("filter") or {} for name, meta in metas.items()}
     # The same process has another number each time.
-    without = [{**each, "pids": "pids" in each} for each in chosen]
-    if without[0] != without[1]:
-        sides = [filter_text(each) for each in chosen]
-        only = [f"only {text}" if text else "everybody" for text in sides]
-        yield f"A recorded {only[0]}, B recorded {only[1]}"
+    keys = {name: repr({**each, "pids": "pids" in each}) for name, each in chosen.items()}
+    parts = []
+    for names in _groups(keys):
+        text = filter_text(chosen[names[0]])
+        parts.append(f"{'/'.join(names)} recorded {f'only {text}' if text else 'everybody'}")
+    if parts:
+        yield ", ".join(parts)
 
 
-def _questions(a: _Meta, b: _Meta) -> Iterator[str]:
-    for name, own, other in (("A", a, b), ("B", b, a)):
-        if only := [each for each in own["questions"] if each not in other["questions"]]:
-            yield f"only {name} recorded {', '.join(only)}"
+def _questions(metas: _Metas) -> Iterator[str]:
+    """Those that some have, by who has them."""
+    questions = dict.fromkeys(each for meta in metas.values() for each in meta["questions"])
+    found: dict[str, list[str]] = {}
+    for question in questions:
+        names = [name for name, meta in metas.items() if question in meta["questions"]]
+        if len(names) < len(metas):
+            found.setdefault("/".join(names), []).append(question)
+    yield from (f"only {names} recorded {', '.join(each)}" for names, each in found.items())
 
 
-def _probes(a: _Meta, b: _Meta) -> Iterator[str]:
+def _probes(metas: _Metas) -> Iterator[str]:
     """Another function, or another way to attach, measures something else."""
-    found = [{p["name"]: f"{p['point']} ({p['attach']})" for p in m["probes"]} for m in (a, b)]
-    for name in sorted(found[0].keys() & found[1].keys()):
-        if found[0][name] != found[1][name]:
-            yield f"{name} is {found[0][name]} in A, {found[1][name]} in B"
+    found: dict[str, dict[str, str]] = {}
+    for name, meta in metas.items():
+        for probe in meta["probes"]:
+            point = f"{probe['point']} ({probe['attach']})"
+            found.setdefault(probe["name"], {})[name] = point
+    for probe_name, points in sorted(found.items()):
+        groups = (f"{points[names[0]]} in {'/'.join(names)}" for names in _groups(points))
+        if text := ", ".join(groups):
+            yield f"{probe_name} is {text}"
 
 
-def _options(a: _Meta, b: _Meta) -> Iterator[str]:
+def _options(metas: _Metas) -> Iterator[str]:
     for option, words in _OPTIONS.items():
-        values = [meta["options"].get(option) for meta in (a, b)]
-        if values[0] != values[1]:
-            yield f"{words}: A {_value(values[0])}, B {_value(values[1])}"
-    if a["slice_ns"] != b["slice_ns"]:
-        yield f"slices of {a['slice_ns'] / 1e6:g} ms in A, {b['slice_ns'] / 1e6:g} ms in B"
+        values = {name: _value(meta["options"].get(option)) for name, meta in metas.items()}
+        if text := _each(values):
+            yield f"{words}: {text}"
+    slices = {name: f"{meta['slice_ns'] / 1e6:g} ms" for name, meta in metas.items()}
+    groups = (f"{slices[names[0]]} in {'/'.join(names)}" for names in _groups(slices))
+    if text := ", ".join(groups):
+        yield f"slices of {text}"
 
 
 def _value(option: Any) -> str:
     return {True: "yes", False: "no", None: "not known"}.get(option, str(option))
 
 
-def _absent(a: _Meta, b: _Meta) -> Iterator[str]:
-    lines = [[f"{each['name']}: {each['reason']}" for each in meta["absent"]] for meta in (a, b)]
-    return _by_side("not recorded", *lines)
+def _machine(metas: _Metas) -> Iterator[str]:
+    for words, value in _MACHINE.items():
+        if text := _each({name: str(value(meta)) for name, meta in metas.items()}):
+            yield f"different {words}: {text}"
 
 
-def _uncounted(a: _Meta, b: _Meta) -> Iterator[str]:
-    return _by_side("not countable", a["unmeasured"], b["unmeasured"])
+def _absent(meta: dict[str, Any]) -> list[str]:
+    return [f"{each['name']}: {each['reason']}" for each in meta["absent"]]
 
 
-def _by_side(words: str, a: list[str], b: list[str]) -> Iterator[str]:
-    """What both have in one line."""
-    for line in dict.fromkeys([*a, *b]):
-        where = " and ".join(n for n, lines in (("A", a), ("B", b)) if line in lines)
+def _common(words: str, lines: Mapping[str, list[str]]) -> Iterator[str]:
+    """What several have in one line."""
+    for line in dict.fromkeys(line for each in lines.values() for line in each):
+        where = "/".join(name for name, each in lines.items() if line in each)
         yield f"{words} in {where}: {line}"

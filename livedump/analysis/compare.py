@@ -1,125 +1,144 @@
-"""Two recordings side by side: what changed, and whether that can be chance.
+"""Recordings side by side: what changed, and whether that can be chance.
 
-Chance is told by :mod:`livedump.analysis.chance`; a maximum has no such test.
+With one recording of A and one of B chance is told inside them (:mod:`livedump.analysis.chance`),
+with more between runs (:mod:`livedump.analysis.replicates`), which is what a question about the
+program, and not about these two minutes of it, needs.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from livedump.analysis import stacks
 from livedump.analysis.alike import GRAVE, differences, measured
-from livedump.analysis.chance import Chance, TooLittle
-from livedump.analysis.latency import Latency, latencies
+from livedump.analysis.chance import within
+from livedump.analysis.replicates import OWN_VARIANCE, alike, between, typical
+from livedump.analysis.run import Run
+from livedump.analysis.significance import Span, TooLittle, benjamini_hochberg
+from livedump.analysis.stack_changes import stack_changes
 from livedump.analysis.summary import TOP, check_kinds, recorded_kinds
-from livedump.conditions import Condition, format_value
 from livedump.errors import LivedumpError
-from livedump.kinds import QUESTION_OF, UNTIMED, kind_order
-from livedump.metrics import QUANTILES, SUMS
-from livedump.recording.losses import count_losses, losses_text
+from livedump.kinds import kind_order
+from livedump.metrics import QUANTILES
 from livedump.recording.store import Recording
-
-#: Stacks are sampled: what rests on fewer than this is wrong by a third, or more, by chance.
-FEW_SAMPLES = 10
 
 METRICS = ("rate", *QUANTILES, "max", "mean", "stalled")
 
+WITHIN = "within this run"
+BETWEEN = "between runs"
 
-class UnmeasuredError(LivedumpError):
-    """A condition on what was not recorded: it would pass for ever."""
+
+class RunsError(LivedumpError):
+    """Recordings that cannot be runs of A and B."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """One metric of one kind in recordings A and B.
+    """One metric of one kind in A and B.
 
-    :ivar before: in A, after: in B; ns, ``rate`` in events a second, ``stalled`` in ns a second
-    :ivar interval: of *change*, see :class:`livedump.analysis.chance.Chance`; None: not known
-    :ivar unknown: why not, in words; empty: there is no test
+    :ivar before: in A, after: in B; ns, ``rate`` in events a second, ``stalled`` in ns a second;
+        of several runs the geometric mean
+    :ivar runs: in each run of A, and of B; None: it has no such fault
+    :ivar span: where the change lies; None: not known
+    :ivar unknown: why not, in words
+    :ivar significant: more than chance, all rows of the comparison taken together; what is shown
+        as +0.0 % never is. None: not known
     """
 
     kind: str
     metric: str
     before: float
     after: float
-    interval: tuple[float, float] | None
+    runs: tuple[list[float | None], list[float | None]]
+    span: Span | None
     unknown: str = ""
+    significant: bool | None = None
 
     @property
     def change(self) -> float | None:
-        """(B - A) / A, None when A is 0."""
-        return (self.after - self.before) / self.before if self.before else None
+        """(B - A) / A, None when A is 0; of percentiles finer than the two, which are buckets'
+        middles."""
+        if not self.before:
+            return None
+        return self.span.change if self.span else (self.after - self.before) / self.before
 
     @property
-    def significant(self) -> bool | None:
-        """More than chance; what is shown as +0.0 % never is. None: not known."""
-        if self.interval is None:
+    def p(self) -> float | None:
+        """How often chance shows as much; 1 for what is not rare."""
+        if self.span is None:
             return None
-        if self.change is not None and abs(self.change) < 0.0005:
-            return False
-        return self.interval[0] > 0 or self.interval[1] < 0
+        shown = self.change is None or abs(self.change) >= 0.0005
+        return self.span.p(0.0) if shown else 1.0
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Where *change* lies, in 99 % of cases; None: not known."""
+        return self.span.interval if self.span else None
 
     @property
     def interval_text(self) -> str:
         """``-1.5..+20.0%``, or why there is none."""
         if self.interval is None:
-            return self.unknown or "-"
+            return self.unknown
         low, high = map(percent, self.interval)
         return f"{low.rstrip('%')}..{high}"
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON, which has no infinity: null."""
         ends = self.interval and [end if math.isfinite(end) else None for end in self.interval]
-        found = {**asdict(self), "interval": ends, "interval_text": self.interval_text}
-        return {**found, "change": self.change, "significant": self.significant}
+        return {
+            "kind": self.kind,
+            "metric": self.metric,
+            "before": self.before,
+            "after": self.after,
+            "before_runs": self.runs[0],
+            "after_runs": self.runs[1],
+            "change": self.change,
+            "interval": ends,
+            "interval_text": self.interval_text,
+            "unknown": self.unknown,
+            "significant": self.significant,
+        }
 
 
 def percent(share: float) -> str:
     """``+12.3%``; of what is more than tenfold, whole ones."""
-    return f"{share:+.1%}" if abs(share) < 10 or math.isinf(share) else f"{share:+.0%}"
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """A condition, judged.
-
-    :ivar failed: it holds, and chance does not explain it (where that is known)
-    :ivar why: in words
-    :ivar judged: there was something to compare
-    """
-
-    condition: Condition
-    failed: bool
-    why: str
-    judged: bool = True
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        found = {"condition": self.condition.text, "failed": self.failed}
-        return {**found, "judged": self.judged, "why": self.why}
+    text = f"{share:+.1%}" if abs(share) < 10 or math.isinf(share) else f"{share:+.0%}"
+    return "+0.0%" if text == "-0.0%" else text
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two recordings.
+    """Recordings of A and of B.
 
     :ivar differences: why they are not alike, in words
+    :ivar stacks: see :func:`livedump.analysis.stack_changes.stack_changes`
     :ivar only: kinds that only one of them has, with ``A`` or ``B``
-    :ivar stacks: kind -> stacks that changed most, none without a change; what was not measured
-        is None; ``few``: they rest on few samples
     """
 
-    before: Recording
-    after: Recording
+    sides: tuple[tuple[Run, ...], tuple[Run, ...]]
     differences: list[str]
-    changes: list[Change]
-    only: dict[str, str]
     stacks: dict[str, list[dict[str, Any]]]
-    latencies: tuple[Mapping[str, Latency], Mapping[str, Latency]]
-    chance: Chance
+    changes: list[Change] = field(default_factory=list)
+    only: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def recordings(self) -> tuple[list[Recording], list[Recording]]:
+        """Those of A, and those of B."""
+        a, b = ([run.recording for run in side] for side in self.sides)
+        return a, b
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """All of them."""
+        return (*self.sides[0], *self.sides[1])
+
+    @property
+    def scope(self) -> str:
+        """What chance is: within this run, or between runs."""
+        return WITHIN if len(self.runs) == 2 else BETWEEN
 
     @property
     def grave(self) -> list[str]:
@@ -129,19 +148,40 @@ class Comparison:
     @property
     def losses(self) -> list[str]:
         """Of each recording that has any, in words."""
-        found = []
-        for name, recording in (("A", self.before), ("B", self.after)):
-            counts = count_losses(recording.tables["losses"])
-            if counts["losses_total"]:
-                lost = "LOST in" if counts["events_lost"] else "in"
-                found.append(f"{lost} {name}: {losses_text(counts)}")
-        return found
+        return [run.losses for run in self.runs if run.losses]
+
+    @property
+    def legend(self) -> list[str]:
+        """What the numbers mean, and what they do not."""
+        tests = sum(row.span is not None for row in self.changes)
+        many = f"all {tests} rows taken together (Benjamini-Hochberg)"
+        lines = [f"*: more than chance {self.scope}, {many}"]
+        if self.scope == WITHIN:
+            lines[0] += "; bursts are taken into account"
+            lines.append(
+                "Runs differ among themselves, too, which one of each cannot tell: "
+                "diff A1 A2 A3 --against B1 B2 B3 can"
+            )
+        else:
+            lines.append("A and B are the geometric means of their runs")
+        if self.scope == BETWEEN and alike(self.sides):
+            lines.append(
+                f"A's runs and B's are supposed to vary alike; with {OWN_VARIANCE} of each or more "
+                "they need not"
+            )
+        lines.append(
+            "A percentile is shown as its bucket's middle (within 3.2 %); its change and interval "
+            "are taken inside the bucket"
+        )
+        return lines
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {
-            "a": self.before.meta,
-            "b": self.after.meta,
+            "a": [recording.meta for recording in self.recordings[0]],
+            "b": [recording.meta for recording in self.recordings[1]],
+            "scope": self.scope,
+            "legend": self.legend,
             "differences": self.differences,
             "losses": self.losses,
             "changes": [change.to_dict() for change in self.changes],
@@ -150,224 +190,98 @@ class Comparison:
         }
 
     def get(self, kind: str, metric: str) -> Change | None:
-        """The change of one metric; None where a recording has no fault to take it of."""
-        before, after = self.value(0, kind, metric), self.value(1, kind, metric)
-        if before is None or after is None:
+        """The change of one metric; None where a side has no fault to take it of."""
+        values = [[run.value(kind, metric) for run in side] for side in self.sides]
+        known = [[value for value in side if value is not None] for side in values]
+        if not all(known):
             return None
+        before, after = map(typical, known)
+        row = Change(kind, metric, before, after, (values[0], values[1]), None)
         try:
-            interval = self.chance.interval(kind, metric, before, after)
+            return replace(row, span=self._span(kind, metric, (before, after)))
         except TooLittle as why:
-            return Change(kind, metric, before, after, None, str(why))
-        return Change(kind, metric, before, after, interval)
+            return replace(row, unknown=str(why))
 
-    def value(self, side: int, kind: str, metric: str) -> float | None:
-        """A metric in A (0) or B (1); None where there is no fault to take it of."""
-        recording = (self.before, self.after)[side]
-        if kind in UNTIMED:
-            count = untimed(recording).get(kind, 0)
-            return {"count": count, "rate": count / seconds(recording)}.get(metric)
-        latency = self.latencies[side].get(kind)
-        if latency is None:
-            return 0.0 if metric in SUMS else None
-        return latency.metric(metric, seconds(recording))
+    def _span(self, kind: str, metric: str, values: tuple[float, float]) -> Span:
+        if self.scope == BETWEEN:
+            return between(self.sides, kind, metric)
+        a, b = self.runs
+        return within((a.chance, b.chance), kind, metric, values)
 
 
 def compare(
-    before: Recording,
-    after: Recording,
+    before: Recording | Sequence[Recording],
+    after: Recording | Sequence[Recording],
     kinds: Sequence[str] = (),
     limit: int = TOP,
     by: str | None = None,
 ) -> Comparison:
-    """Compare recording *after* (B) with *before* (A).
+    """Compare B with A, of each a recording, or one for each run.
 
     :param kinds: only these; empty: all
     :param limit: stacks of each kind
     :param by: sort stacks by the change of ``count`` or ``stalled``; default: of what was measured
-    :raises livedump.analysis.summary.KindError: a kind that neither has
+    :raises RunsError: one is given twice
+    :raises livedump.analysis.summary.KindError: a kind that none has
     """
-    pair = (before, after)
-    had = recorded_kinds(before) | recorded_kinds(after)
-    check_kinds(
-        after, [k for k in kinds if k not in had and not any(measured(each, k) for each in pair)]
-    )
+    before, after = ([each] if isinstance(each, Recording) else each for each in (before, after))
+    recordings = [*before, *after]
+    _check_runs(recordings)
+    _check_kinds(recordings, kinds)
+    sides = _runs("A", before, 0), _runs("B", after, len(before))
     found = Comparison(
-        before,
-        after,
-        differences(before, after),
-        [],
-        {},
-        _stack_changes(before, after, kinds, limit, by),
-        ({row.kind: row for row in latencies(before)}, {row.kind: row for row in latencies(after)}),
-        Chance(pair, (before.lasted_ns, after.lasted_ns)),
+        sides,
+        differences({run.name: run.recording for run in (*sides[0], *sides[1])}),
+        stack_changes((before, after), kinds, limit, by),
     )
-    counted = [untimed(recording) for recording in pair]
-    a, b = ({*timed, *counts} for timed, counts in zip(found.latencies, counted, strict=True))
+    a, b = (set().union(*(run.kinds for run in side)) for side in sides)
     for kind in sorted(a | b, key=kind_order):
         if kinds and kind not in kinds:
             continue
         if kind not in a or kind not in b:
             found.only[kind] = "A" if kind in a else "B"
-        if all(measured(recording, kind) for recording in pair):
+        if all(measured(recording, kind) for recording in recordings):
             rows = (found.get(kind, metric) for metric in METRICS)
             found.changes.extend(row for row in rows if row is not None)
+    found.changes[:] = _starred(found.changes)
     return found
 
 
-def untimed(recording: Recording) -> dict[str, int]:
-    """Faults of the kinds that are counted and have no latency; only kinds that have any."""
-    return {
-        row["kind"]: int(row["count"])
-        for row in recording.tables["counters"]
-        if row["kind"] in UNTIMED and row["name"] == "events" and row["count"]
-    }
+def _runs(name: str, recordings: Sequence[Recording], first: int) -> tuple[Run, ...]:
+    """``A``, or ``A1``, ``A2``..."""
+    several = len(recordings) > 1
+    return tuple(
+        Run(f"{name}{number + 1}" if several else name, recording, first + number)
+        for number, recording in enumerate(recordings)
+    )
 
 
-def judge(comparison: Comparison, conditions: Iterable[Condition]) -> list[Verdict]:
-    """Judge conditions: on a change, or on the value in B.
-
-    Without faults count, rate and stalled are 0; a percentile, mean or maximum is not there then,
-    and nothing is judged: what came anew or went is a matter of the former.
-
-    :raises UnmeasuredError: a kind was not recorded
-    """
-    return [_judge(comparison, condition) for condition in conditions]
-
-
-def _judge(comparison: Comparison, condition: Condition) -> Verdict:
-    _check_measured(comparison, condition)
-    kind, metric = condition.kind, condition.metric
-    sides = (0, 1) if condition.relative else (1,)
-    none = [side for side in sides if comparison.value(side, kind, metric) is None]
-    if none:
-        where = " and ".join("AB"[side] for side in none)
-        return Verdict(condition, False, f"nothing to compare: no {kind} faults in {where}", False)
-    if not condition.relative:
-        after = comparison.value(1, kind, metric) or 0.0
-        return Verdict(condition, condition.holds(after), format_value(metric, after))
-    change = comparison.get(kind, metric)
-    assert change is not None
-    return _judge_change(change, condition)
-
-
-def _check_measured(comparison: Comparison, condition: Condition) -> None:
-    needed = [("B", comparison.after)]
-    if condition.relative:
-        needed.insert(0, ("A", comparison.before))
-    for name, recording in needed:
-        if not measured(recording, condition.kind):
-            raise UnmeasuredError(
-                f"{condition.text!r}: {name} did not record {condition.kind}",
-                step="judge condition",
-                remedy=f"Record it with --kind {QUESTION_OF[condition.kind]}",
+def _check_runs(recordings: Sequence[Recording]) -> None:
+    """A recording beside itself would be two runs that are alike."""
+    if len(recordings) == 2:
+        return
+    seen: dict[str, Recording] = {}
+    for recording in recordings:
+        key = recording.meta["recording_id"]
+        if key in seen:
+            same = recording.path == seen[key].path
+            other = "is given twice" if same else f"is the same recording as {seen[key].path}"
+            raise RunsError(
+                f"{recording.path} {other}", step="compare", remedy="Name each run once"
             )
+        seen[key] = recording
 
 
-def _judge_change(change: Change, condition: Condition) -> Verdict:
-    value = change.change
-    if value is None:
-        value = math.inf if change.after else 0.0  # out of nothing: more than by any share
-        text = f"A has none, B {format_value(change.metric, change.after)}"
-    else:
-        text = percent(value)
-    if not condition.holds(value):
-        return Verdict(condition, False, text)
-    if change.significant is False:
-        return Verdict(condition, False, f"{text}, may be chance: {change.interval_text}")
-    why = change.interval_text
-    return Verdict(condition, True, text if why == "-" else f"{text}, {why}")
+def _check_kinds(recordings: Sequence[Recording], kinds: Sequence[str]) -> None:
+    had = set().union(*map(recorded_kinds, recordings))
+    new = [kind for kind in kinds if kind not in had]
+    check_kinds(
+        recordings[-1], [k for k in new if not any(measured(each, k) for each in recordings)]
+    )
 
 
-def seconds(recording: Recording) -> float:
-    """How long a recording lasted."""
-    return recording.lasted_ns / 1e9
-
-
-# ---- stacks ----
-
-_RATES = ("rate", "stalled")
-
-
-def _stack_changes(
-    before: Recording, after: Recording, kinds: Sequence[str], limit: int, by: str | None
-) -> dict[str, list[dict[str, Any]]]:
-    sums: dict[str, dict[str, list[int]]] = {}
-    for side, recording in enumerate((before, after)):
-        for row in stacks.rows(recording, kinds):
-            of_stack = sums.setdefault(row["kind"], {}).setdefault(row["stack"], [0] * 6)
-            for place, column in enumerate(("count", "stalled_ns", "samples")):
-                of_stack[2 * place + side] += int(row[column])
-    found = {}
-    for kind in sorted(sums, key=kind_order):
-        lasted = [seconds(r) if _took_stacks(r, kind) else None for r in (before, after)]
-        timed = kind not in UNTIMED
-        rows = [_stack_change(stack, values, lasted, timed) for stack, values in sums[kind].items()]
-        changed = [row for row in rows if any(row[f"{n}_a"] != row[f"{n}_b"] for n in _RATES)]
-        found[kind] = _most_changed(changed, limit, by)
-    return found
-
-
-def _took_stacks(recording: Recording, kind: str) -> bool:
-    return measured(recording, kind) and recording.meta["options"].get("stacks") != "none"
-
-
-def _stack_change(
-    stack: str, values: list[int], lasted: Sequence[float | None], timed: bool
-) -> dict[str, Any]:
-    """From counts, stalled time and samples, each of A and of B. What was not measured is None.
-
-    :param lasted: seconds; None: that recording has no stacks of the kind
-    """
-    counts, stalled, samples = values[:2], values[2:4], values[4:]
-    return {
-        "stack": stack,
-        "rate_a": _per_second(counts[0], lasted[0]),
-        "rate_b": _per_second(counts[1], lasted[1]),
-        "stalled_a": _per_second(stalled[0], lasted[0]) if timed else None,
-        "stalled_b": _per_second(stalled[1], lasted[1]) if timed else None,
-        "samples_a": samples[0],
-        "samples_b": samples[1],
-        "few": sum(samples) < FEW_SAMPLES and sum(samples) < sum(counts),
-    }
-
-
-def _per_second(number: int, lasted: float | None) -> float | None:
-    return None if lasted is None else number / lasted
-
-
-def _most_changed(rows: list[dict[str, Any]], limit: int, by: str | None) -> list[dict[str, Any]]:
-    """By default of time stalled, where that was measured: a stack that got slower matters at the
-    same rate, too, and what only became more frequent has stalled for longer."""
-    timed = any(row["stalled_a"] or row["stalled_b"] for row in rows)
-    name = "stalled" if timed and by != "count" else "rate"
-
-    def change(row: dict[str, Any]) -> float:
-        before, after = (float(row[f"{name}_{side}"] or 0) for side in "ab")
-        return abs(after - before)
-
-    return sorted(rows, key=lambda row: (-change(row), row["stack"]))[:limit]
-
-
-def diff_tree(before: Recording, after: Recording, kind: str) -> dict[str, Any]:
-    """A flame graph of B with A's weights beside: ``{n, w: [count, stalled_ns], a: [...], c}``.
-
-    A's weights are scaled to B's duration, so that equal rates are equal weights. Frames that only
-    A has weigh nothing in B, and stay in the tree.
-    """
-    scale = seconds(after) / seconds(before)
-    return _merge(stacks.tree(before, kind), stacks.tree(after, kind), scale)
-
-
-def _merge(a: stacks.Node | None, b: stacks.Node | None, scale: float) -> dict[str, Any]:
-    name = (b or a or stacks.Node("")).name
-    found: dict[str, Any] = {
-        "n": name,
-        "w": [b.count, b.stalled_ns] if b else [0, 0],
-        "a": [a.count * scale, a.stalled_ns * scale] if a else [0, 0],
-    }
-    below_a = a.children if a else {}
-    below_b = b.children if b else {}
-    names = dict.fromkeys([*below_b, *below_a])
-    if names:
-        found["c"] = [_merge(below_a.get(child), below_b.get(child), scale) for child in names]
-    return found
+def _starred(changes: Sequence[Change]) -> list[Change]:
+    """With what is found significant among all of them."""
+    known = [p for p in (row.p for row in changes) if p is not None]
+    stars = iter(benjamini_hochberg(known))
+    return [row if row.span is None else replace(row, significant=next(stars)) for row in changes]

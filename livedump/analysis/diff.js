@@ -4,7 +4,8 @@
 
   const name = (meta) => `${meta.host}, Linux ${meta.kernel.release}` +
     (meta.command ? `: ${meta.command.argv.join(" ")}` : "");
-  byId("where").append(`A: ${name(data.a)}`, element("br"), `B: ${name(data.b)}`);
+  const named = (side, metas) => metas.map((meta, at) => `${side}${metas.length > 1 ? at + 1 : ""}: ${name(meta)}`);
+  byId("where").append(...[...named("A", data.a), ...named("B", data.b)].flatMap((line) => [line, element("br")]));
 
   const differences = [...data.differences, ...data.losses];
   byId("differences").hidden = !differences.length;
@@ -25,13 +26,13 @@
   const percent = (share) => (share === null ? "–"
     : `${share < 0 ? "" : "+"}${(100 * share).toFixed(Math.abs(share) < 10 ? 1 : 0)}%`);
   byId("changes").append(
-    scrolling(table(data.changes, [
+    element("p", {}, `Chance is told ${data.scope}.`),
+    scrolling(table([...data.changes].sort((a, b) => !!b.significant - !!a.significant), [
       ["kind", (row) => element("code", {}, row.kind)], ["metric", (row) => row.metric],
       ["A", (row) => show(row, row.before), "n"], ["B", (row) => show(row, row.after), "n"],
       ["B/A − 1", (row) => percent(row.change), "n"], ["99 % interval", (row) => `${row.interval_text}${row.significant ? " *" : ""}`, "n"],
     ])),
-    element("p", { class: "note" },
-      "99 % interval: where the change lies, by drawing blocks of time anew, as faults come in bursts; * where that leaves out 0."));
+    ...data.legend.map((line) => element("p", { class: "note" }, line)));
 
   const most = Object.entries(data.stacks).flatMap(([kind, rows]) => rows.map((row) => ({ kind, ...row })));
   byId("most").hidden = !most.length;

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from livedump.analysis import assets, stacks
-from livedump.analysis.compare import Comparison, diff_tree
+from livedump.analysis.compare import Comparison
 from livedump.analysis.files import write_file
 from livedump.analysis.overtime import AROUND_NS, STEPS, close_up
+from livedump.analysis.stack_changes import diff_tree
 from livedump.analysis.summary import Summary, summarize
 from livedump.kinds import KINDS, kind_order
 from livedump.recording.schema import Row
@@ -60,9 +61,8 @@ def render_diff_html(comparison: Comparison) -> str:
 
     :raises livedump.analysis.assets.AssetMissingError: a library was not fetched
     """
-    before, after = comparison.before, comparison.after
     data = comparison.to_dict()
-    data["flames"] = {kind: diff_tree(before, after, kind) for kind in comparison.stacks}
+    data["flames"] = {kind: diff_tree(comparison.recordings, kind) for kind in comparison.stacks}
     return _render("diff", "livedump trace: A and B", data, DIFF_LIBRARIES, ("diff",))
 
 

@@ -143,6 +143,23 @@ def test_one_file_holds_one_recording(folder: str, capsys: pytest.CaptureFixture
     assert "of one recording" in capsys.readouterr().err
 
 
+def test_what_changed_comes_first(
+    folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tables = samples.tables()
+    for name in ("histograms", "slices"):
+        for row in tables[name]:
+            row["count"] *= 1 if row["kind"] != "user" else 3
+    store.write(tmp_path / "more", samples.meta(), tables)
+    assert run("diff", folder, str(tmp_path / "more")) == 0
+    first, second = capsys.readouterr().out.split("Changes: ")[1:]
+    assert first.startswith("more than chance within this run")
+    rows = [line.split() for line in first.splitlines() if line.startswith(" user")]
+    assert [row[1] for row in rows] == ["rate", "mean"] and {row[-1] for row in rows} == {"*"}
+    assert second.startswith("may be chance, or cannot be told")
+    assert " *\n" not in second and "one of each cannot tell" in second
+
+
 def test_diff_tells_a_regression_by_its_status(
     folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -150,14 +167,17 @@ def test_diff_tells_a_regression_by_its_status(
     assert run("diff", folder, folder, "--html", str(page)) == 0
     assert "Changes" in capsys.readouterr().out
     assert "<title>livedump trace: A and B</title>" in page.read_text()
-    assert run("diff", folder, folder, "--fail-on", "p99(user)>+5%") == 0
-    assert "ok: p99(user)>+5% (+0.0%)" in capsys.readouterr().out
+    assert run("diff", folder, folder, "--fail-on", "p99(user)>+50%") == 0
+    assert "ok: p99(user)>+50% (+0.0%, " in capsys.readouterr().out
     conditions = ("--fail-on", "max(stop)>5ms", "--fail-on", "p50(cow)>1s")
     assert run("diff", folder, folder, "--json", *conditions) == 1
     data = json.loads(capsys.readouterr().out)
     assert [row["failed"] for row in data["conditions"]] == [True, False]
     assert data["conditions"][0]["why"] == "64.9 ms"
-    assert {row["interval_text"] for row in data["changes"] if row["metric"] == "max"} == {"-"}
+    assert {row["unknown"] for row in data["changes"] if row["metric"] == "max"} == {
+        "replicates needed"
+    }
+    assert data["scope"] == "within this run" and len(data["a"]) == len(data["b"]) == 1
 
 
 def test_a_kind_without_faults_is_no_trouble(
@@ -239,6 +259,77 @@ def test_diff_shows_what_is_rare(
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["stop", "rate", "0.0833/s", "0.167/s"] in [row[:4] for row in rows]
     assert ["0", "0.0833", "0", "0.0417", "f"] in rows
+
+
+def test_strict_refuses_what_cannot_be_told(
+    folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gate = ["diff", folder, folder, "--fail-on", "max(user)>+20%", "--fail-on", "p50(user)>+50%"]
+    assert run(*gate) == 0
+    out = capsys.readouterr().out
+    assert "cannot tell: max(user)>+20% (+0.0%, replicates needed)" in out
+    assert "ok: p50(user)>+50%" in out
+    assert run(*gate, "--strict", "--json") == 2
+    out, err = capsys.readouterr()
+    outcomes = [row["outcome"] for row in json.loads(out)["conditions"]]
+    assert outcomes == ["cannot tell", "ok"]
+    assert err == "livedump-trace: error: cannot tell: max(user)>+20%\n"
+    assert run(*gate, "--strict", "--fail-on", "max(stop)>5ms") == 1, "a regression is one"
+
+
+def test_diff_of_several_runs(
+    folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [folder, *(later(tmp_path, number) for number in range(1, 4))]
+    page = str(tmp_path / "diff.html")
+    gate = ("--fail-on", "max(user)>+20%", "--strict")
+    assert run("diff", *names[:2], "--against", *names[2:], *gate, "--html", page) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("A1: sample") and "\nB2: sample" in out
+    assert "Changes: none is more than chance between runs" in out
+    assert "ok: max(user)>+20% (+0.0%, +0.0..+0.0%)" in out
+    assert "between runs" in Path(page).read_text()
+    assert run("diff", "--json", names[0], "--against", *names[1:]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["scope"] == "between runs"
+    assert (len(data["a"]), len(data["b"])) == (1, 3)
+    assert {(len(row["before_runs"]), len(row["after_runs"])) for row in data["changes"]} == {
+        (1, 3)
+    }
+    assert run("diff", names[0], "--against", names[1], "--json") == 0
+    assert json.loads(capsys.readouterr().out)["scope"] == "within this run"
+
+
+def later(tmp_path: Path, number: int) -> str:
+    """The sample, recorded once more."""
+    meta = {**samples.meta(), "recording_id": str(number)}
+    store.write(tmp_path / str(number), meta, samples.tables())
+    return str(tmp_path / str(number))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("a",), "Name two recordings"),
+        (("a", "b", "c"), "Name two recordings"),
+        (("--against", "a"), "before --against, and after it"),
+        (("a", "--against"), "before --against, and after it"),
+        (("a", "--against", "b", "--against", "c"), "--against stands once"),
+    ],
+)
+def test_sides_are_named(
+    arguments: tuple[str, ...], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("diff", *arguments) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_a_run_is_named_once(
+    folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("diff", folder, folder, "--against", later(tmp_path, 1)) == 2
+    err = capsys.readouterr().err
+    assert "is given twice. Name each run once" in err and err.count("\n") == 1
 
 
 def test_strict_refuses_what_is_not_comparable(

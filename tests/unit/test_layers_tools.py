@@ -23,6 +23,7 @@ ALLOWED: dict[str, set[str]] = {
     "guest": set(),
     "demo": {"paths", "vm", "guest"},
     "matrix": {"paths", "vm"},
+    "stats": {"paths"},
     "oracle": {"paths", "vm", "guest"},
     "bench": {"paths", "vm", "guest"},
 }

@@ -8,7 +8,15 @@ from typing import Any
 
 import click
 
-from livedump.cli.common import EXIT_USAGE, emit, examples, file_error, json_option, report_error
+from livedump.cli.common import (
+    EXIT_USAGE,
+    emit,
+    examples,
+    file_error,
+    json_option,
+    report_error,
+    say,
+)
 from livedump.cli.trace.options import kinds_option
 from livedump.cli.trace.text import innermost, render_parts, table
 from livedump.errors import LivedumpError
@@ -22,15 +30,53 @@ EXIT_TROUBLE = EXIT_USAGE
 STACKS = 5
 
 
+#: Stands in a command line for ``--against``: no argument has it.
+_AGAINST = "\0against"
+
+
+class _Sides(click.Command):
+    """Recordings before ``--against`` are A's, those after it B's."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """An option that splits arguments, among which it would not stay where it was."""
+        end = args.index("--") if "--" in args else len(args)
+        marked = [_AGAINST if arg == "--against" else arg for arg in args[:end]]
+        return super().parse_args(ctx, marked + args[end:])
+
+
+def _sides(
+    _ctx: click.Context, _param: click.Parameter, names: tuple[str, ...]
+) -> tuple[list[Path], list[Path]]:
+    """Of A, and of B."""
+    count = names.count(_AGAINST)
+    if not count and len(names) != 2:
+        raise click.UsageError("Name two recordings, A and B, or several: A1 A2 --against B1 B2")
+    if count > 1:
+        raise click.UsageError("--against stands once, between A's recordings and B's")
+    first = names.index(_AGAINST) if count else 1
+    sides = [Path(name) for name in names[:first]], [Path(name) for name in names[first + count :]]
+    if not all(sides):
+        raise click.UsageError("There must be recordings before --against, and after it")
+    return sides
+
+
 @click.command(
+    cls=_Sides,
+    options_metavar="[OPTIONS]",
     epilog=examples(
         "livedump-trace diff before after",
         "livedump-trace diff before after --fail-on 'p99(user)>+20%' --fail-on 'max(stop)>5ms'",
+        "livedump-trace diff a1 a2 a3 --against b1 b2 b3 --fail-on 'max(stop)>+20%' --strict",
         "livedump-trace diff before after --kind cow --html diff.html",
-    )
+    ),
 )
-@click.argument("before", type=click.Path(path_type=Path), metavar="A")
-@click.argument("after", type=click.Path(path_type=Path), metavar="B")
+@click.argument("sides", nargs=-1, metavar="A... [--against] B...", callback=_sides)
+@click.option(
+    "--against",
+    is_flag=True,
+    expose_value=False,
+    help="Between the runs of A and those of B: changes are judged between runs.",
+)
 @kinds_option
 @click.option(
     "--by",
@@ -51,32 +97,41 @@ STACKS = 5
     type=click.Path(path_type=Path),
     help="Write one self-contained page with differential flame graphs.",
 )
-@click.option("--strict", is_flag=True, help="Exit status 2 where A and B are not comparable.")
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="Exit status 2 where recordings are not comparable, or a condition cannot be told.",
+)
 @json_option
 @click.pass_context
 def diff(
     ctx: click.Context,
-    before: Path,
-    after: Path,
+    sides: tuple[list[Path], list[Path]],
     kinds: tuple[str, ...],
     by: str | None,
     conditions: tuple[str, ...],
     html: Path | None,
     strict: bool,
 ) -> None:
-    """Compare recording B with recording A.
+    """Compare recording B with recording A, or runs of B with runs of A.
 
-    A change that chance may explain (its 99 % interval holds 0) does not fail a condition on a
-    change. Where that cannot be told (maxima, short recordings, few faults) the change alone
-    counts. Without faults of a kind its count, rate and stalled are 0, and there is nothing to
-    compare for the other metrics.
+    With one run of each, chance is what happens inside these runs; that runs of the same program
+    differ, too, only several of each can tell: A1 A2 A3 --against B1 B2 B3. Rows with a * changed
+    by more than chance, all rows taken together.
+
+    A condition on a change fails if the change is beyond the limit for certain: its whole 99 %
+    interval is, and with several conditions all of them together are wrong no more often. Where
+    the interval reaches the limit, and where there is none (a maximum without several runs, short
+    recordings, few faults), it "cannot tell", and does not fail. A condition on a value of B fails
+    if any run of B is beyond it. Without faults of a kind its count, rate and stalled are 0, and
+    there is nothing to compare for the other metrics.
 
     Exit status: 0; 1 when a condition fails, and for nothing else; 2 in trouble (bad recording or
     condition, a kind that was not recorded, full disk; with --strict also recordings that are not
-    comparable).
+    comparable, and, where none fails, a condition that cannot be told or has nothing to compare).
     """
     try:
-        comparison, verdicts = _compare(before, after, kinds, by, conditions, html)
+        comparison, verdicts = _compare(sides, kinds, by, conditions, html)
         data = {**comparison.to_dict(), "conditions": [verdict.to_dict() for verdict in verdicts]}
         text = _text(comparison, verdicts)
         if strict and comparison.grave:
@@ -88,7 +143,11 @@ def diff(
     except Exception as error:  # 1 is a regression's alone
         ctx.exit(_trouble(error))
     emit(data, text)
-    ctx.exit(EXIT_REGRESSION if any(verdict.failed for verdict in verdicts) else 0)
+    if any(verdict.failed for verdict in verdicts):
+        ctx.exit(EXIT_REGRESSION)
+    if strict and (untold := [v.condition.text for v in verdicts if not v.judged]):
+        say(f"livedump-trace: error: cannot tell: {', '.join(untold)}", err=True)
+        ctx.exit(EXIT_TROUBLE)
 
 
 def _trouble(error: Exception) -> int:
@@ -103,8 +162,7 @@ def _trouble(error: Exception) -> int:
 
 
 def _compare(
-    before: Path,
-    after: Path,
+    sides: tuple[list[Path], list[Path]],
     kinds: Sequence[str],
     by: str | None,
     conditions: Sequence[str],
@@ -114,7 +172,8 @@ def _compare(
     from livedump.conditions import parse
 
     parsed = [parse(text, tuple(analysis.KINDS)) for text in conditions]
-    comparison = analysis.compare(open_recording(before), open_recording(after), kinds, by=by)
+    before, after = ([open_recording(path) for path in side] for side in sides)
+    comparison = analysis.compare(before, after, kinds, by=by)
     if html is not None:
         analysis.write_diff_html(comparison, html)
     return comparison, analysis.judge(comparison, parsed)
@@ -132,10 +191,10 @@ def _text(comparison: Any, verdicts: Iterable[Any]) -> str:
 
 
 def _head(comparison: Any) -> Iterable[str]:
-    for name, recording in (("A", comparison.before), ("B", comparison.after)):
-        meta = recording.meta
+    for run in comparison.runs:
+        meta = run.recording.meta
         command = f": {' '.join(meta['command']['argv'])}" if meta["command"] else ""
-        yield f"{name}: {meta['host']}, Linux {meta['kernel']['release']}{command}"
+        yield f"{run.name}: {meta['host']}, Linux {meta['kernel']['release']}{command}"
     yield from comparison.differences
     yield from comparison.losses
     for kind, where in comparison.only.items():
@@ -144,11 +203,25 @@ def _head(comparison: Any) -> Iterable[str]:
 
 
 def _changes(comparison: Any) -> Iterable[Any]:
+    """What changed for certain comes first."""
+    stars = [row for row in comparison.changes if row.significant]
+    others = [row for row in comparison.changes if not row.significant]
+    if stars:
+        yield _rows(f"Changes: more than chance {comparison.scope}", stars)
+    if others and not stars:
+        yield _rows(f"Changes: none is more than chance {comparison.scope}", others)
+    elif others:
+        yield _rows("Changes: may be chance, or cannot be told", others)
+    yield from comparison.legend
+    yield ""
+
+
+def _rows(title: str, rows: Iterable[Any]) -> Any:
     from livedump.analysis.compare import percent
     from livedump.conditions import format_value
 
-    yield table(
-        "Changes",
+    return table(
+        title,
         (
             ("kind", False),
             ("metric", False),
@@ -166,14 +239,13 @@ def _changes(comparison: Any) -> Iterable[Any]:
                 "-" if row.change is None else percent(row.change),
                 f"{row.interval_text}{' *' if row.significant else ''}",
             )
-            for row in comparison.changes
+            for row in rows
         ),
     )
-    yield "*: more than chance (bursts are taken into account)"
 
 
 def _stacks(comparison: Any) -> Iterable[Any]:
-    from livedump.analysis.compare import FEW_SAMPLES
+    from livedump.analysis.stack_changes import FEW_SAMPLES
     from livedump.units import format_rate
 
     few = False
@@ -212,6 +284,4 @@ def _us(value_ns: float | None) -> float | None:
 
 def _verdicts(verdicts: Iterable[Any]) -> Iterable[str]:
     for verdict in verdicts:
-        passed = "ok" if verdict.judged else "not judged"
-        word = "REGRESSION" if verdict.failed else passed
-        yield f"{word}: {verdict.condition.text} ({verdict.why})"
+        yield f"{verdict.outcome}: {verdict.condition.text} ({verdict.why})"

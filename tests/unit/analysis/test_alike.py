@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from livedump.analysis.alike import differences, measured
+from livedump.analysis import alike
+from livedump.analysis.alike import measured
 from livedump.kinds import KINDS, QUESTION_OF
 from livedump.recording.store import Recording
 from tests.unit import samples
@@ -15,6 +16,12 @@ from tests.unit import samples
 def made(**changes: Any) -> Recording:
     """The sample, with another meta.json."""
     return Recording({**samples.meta(), "unmeasured": [], **changes}, samples.tables())
+
+
+def differences(*recordings: Recording) -> list[str]:
+    """Of one run of A, and others of B."""
+    names = ["A", *(["B"] if len(recordings) == 2 else ["B1", "B2"])]
+    return alike.differences(dict(zip(names, recordings, strict=True)))
 
 
 def options(**chosen: Any) -> dict[str, Any]:
@@ -56,6 +63,25 @@ def test_a_difference_is_one_line(changes: dict[str, Any], words: str) -> None:
     assert words in line
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"cpus": 64}, "different number of CPUs: A 2, B1/B2 64"),
+        ({"questions": ["user"]}, "only A recorded kernel, cow, stop, snapshot"),
+        ({"slice_ns": 10**7}, "slices of 100 ms in A, 10 ms in B1/B2"),
+        (
+            {"options": options(filter={"comm": "nginx"})},
+            "A recorded everybody, B1/B2 recorded only tasks named nginx",
+        ),
+        ({"unmeasured": ["skipped"]}, "not countable in B1/B2: skipped"),
+    ],
+)
+def test_runs_that_are_alike_are_named_together(changes: dict[str, Any], words: str) -> None:
+    other = made(**{"options": options(), **changes})
+    [line] = differences(made(options=options()), other, other)
+    assert line.removeprefix("not comparable: ") == words
+
+
 def test_another_probe_measures_something_else() -> None:
     probes = samples.meta()["probes"]
     probes[0]["point"] = "__handle_mm_fault"
@@ -65,7 +91,7 @@ def test_another_probe_measures_something_else() -> None:
 
 def test_what_both_lack_is_one_line() -> None:
     both = made(unmeasured=["skipped"])
-    assert differences(both, both) == ["not countable in A and B: skipped"]
+    assert differences(both, both) == ["not countable in A/B: skipped"]
 
 
 def test_a_kind_is_measured_where_its_question_was_answered() -> None:

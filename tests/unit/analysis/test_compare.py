@@ -11,10 +11,14 @@ from pathlib import Path
 import pytest
 
 from livedump.analysis import KINDS, Verdict, compare, judge, render_html
-from livedump.analysis.compare import Change, UnmeasuredError, diff_tree
+from livedump.analysis.compare import Change
 from livedump.analysis.html import render_diff_html
+from livedump.analysis.judge import UnmeasuredError, judge_change
+from livedump.analysis.significance import LEAST_P, Span
+from livedump.analysis.stack_changes import diff_tree
 from livedump.analysis.summary import KindError
 from livedump.conditions import parse
+from livedump.kinds import UNTIMED
 from livedump.recording import store
 from livedump.recording.buckets import bounds
 from livedump.recording.schema import Row
@@ -172,11 +176,87 @@ def test_a_stray_fault_is_no_regression() -> None:
     assert "may be chance" in found.why
 
 
+def change(before: float, after: float, interval: tuple[float, float]) -> Change:
+    """With the same interval at every level."""
+    ratio = after / before - 1 if before else math.inf
+    span = Span(ratio, lambda _level: interval)
+    return Change("cow", "rate", before, after, ([before], [after]), span)
+
+
+@pytest.mark.parametrize(
+    ("text", "interval", "outcome", "words"),
+    [
+        ("p50(cow)>+20%", (0.21, 0.5), "REGRESSION", "+30.0%, +21.0..+50.0%"),
+        ("p50(cow)>+20%", (0.01, 0.55), "cannot tell", "+30.0%, +1.0..+55.0%"),
+        ("p50(cow)>+20%", (-0.1, 0.55), "cannot tell", "-10.0..+55.0%, may be chance"),
+        ("p50(cow)>+40%", (0.21, 0.5), "cannot tell", "+21.0..+50.0%"),
+        ("p50(cow)>+60%", (0.21, 0.5), "ok", "+21.0..+50.0%"),
+        ("p50(cow)<+60%", (0.21, 0.5), "REGRESSION", "+21.0..+50.0%"),
+        ("p50(cow)<-20%", (0.21, 0.5), "ok", "+21.0..+50.0%"),
+    ],
+)
+def test_a_condition_holds_where_the_whole_interval_does(
+    text: str, interval: tuple[float, float], outcome: str, words: str
+) -> None:
+    condition = parse(text, tuple(KINDS))
+    row = change(100, 130, interval)
+    assert row.span is not None
+    found = judge_change(row, condition, row.span.p(condition.limit) < 1, 1)
+    assert (found.outcome, found.failed) == (outcome, outcome == "REGRESSION")
+    assert found.judged is (outcome != "cannot tell")
+    assert words in found.why
+
+
+def test_conditions_are_corrected_among_those_that_are_named() -> None:
+    """p is 0.006: enough alone, not as one of two of which the other is nothing."""
+    before = recording(latencies(1, 5000))
+    after = recording([round(value * 1.05) for value in latencies(2, 5000)])
+    found = compare(before, after)
+    row = found.get("cow", "p50")
+    assert row is not None and row.span is not None and row.interval is not None
+    limit = row.interval[0] - 0.0005
+    assert 0.005 < row.span.p(limit) < 0.01
+    edge = parse(f"p50(cow)>+{100 * limit:.4f}%", tuple(KINDS))
+    other = parse("p90(cow)>+5%", tuple(KINDS))
+    assert [each.outcome for each in judge(found, [edge])] == ["REGRESSION"]
+    together = judge(found, [edge, other])
+    assert [each.outcome for each in together] == ["cannot tell", "cannot tell"]
+    assert "may be chance in one of 2 conditions" in together[0].why
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("max(cow)>+20%", "+99.9%, replicates needed"),
+        ("p99.9(cow)>+20%", "too few to tell"),
+    ],
+)
+def test_what_has_no_test_does_not_fail(text: str, words: str) -> None:
+    before = recording(latencies(1, 5000))
+    after = recording([value * 2 for value in latencies(1, 5000)])
+    found = verdict(text, before, after)
+    assert found.outcome == "cannot tell" and not found.failed and not found.judged
+    assert words.split(", ")[-1] in found.why
+
+
+def test_each_kind_that_conditions_take_has_rows() -> None:
+    sample = InMemory(samples.meta(), samples.tables())
+    per_kind = {"bucket_low_ns": 100, "bucket_high_ns": 101, "count": 5}
+    sample.tables["histograms"][:] = [
+        {"kind": kind, **per_kind} for kind in KINDS if kind not in UNTIMED
+    ]
+    sample.tables["counters"][:] = [
+        {"kind": kind, "name": "events", "count": 5} for kind in UNTIMED
+    ]
+    assert {row.kind for row in compare(sample, sample).changes} == set(KINDS)
+
+
 def test_what_is_shown_as_nothing_is_never_significant() -> None:
-    assert not Change("cow", "p50", 1e6, 1e6 + 1, (1e-7, 1e-5)).significant
-    assert Change("cow", "p50", 100, 110, (0.05, 0.15)).significant
-    infinite = Change("cow", "rate", 0, 5, (math.inf, math.inf))
-    assert infinite.significant
+    assert change(1e6, 1e6 + 1, (1e-7, 1e-5)).p == 1
+    assert change(100, 110, (0.05, 0.15)).p == pytest.approx(LEAST_P, rel=1e-3)
+    assert change(100, 110, (-0.05, 0.15)).p == 1
+    infinite = change(0, 5, (math.inf, math.inf))
+    assert infinite.p == pytest.approx(LEAST_P, rel=1e-3)
     assert infinite.to_dict()["interval"] == [None, None]
 
 
@@ -198,7 +278,7 @@ def test_stacks_are_compared_by_rate() -> None:
         ("f;new", 0, 20),
         ("f;gone", 10, 0),
     ], "f;g is as often in both"
-    root = diff_tree(before, after, "cow")
+    root = diff_tree(([before], [after]), "cow")
     assert (root["w"], root["a"]) == ([420, 420], [220, 220])
     [task] = root["c"]
     [frame] = task["c"]
