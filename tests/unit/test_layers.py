@@ -50,6 +50,7 @@ SEAMS = {("doctor", "selftest"): {"record"}}
 INNER = {
     "trace": {"probe": set(), "": {"probe"}},
     "cli": {"trace": {""}, "": set()},
+    "analysis": {"perfetto": {""}, "": {"perfetto"}},
 }
 
 #: Outside libraries, and which part may import them at all.
