@@ -6,7 +6,7 @@ import os
 import sys
 
 from tools.paths import ROOT
-from tools.setup import apt, assets, venv
+from tools.setup import apt, assets, promtool, venv
 from tools.setup.steps import SetupError, step
 from tools.vm import VmError, kernels
 from tools.vm.config import HEADERS_META, SERIES
@@ -23,6 +23,7 @@ def main() -> int:
         for series in SERIES:
             _ensure_kernel(series)
         venv.ensure()
+        promtool.ensure()
         for file in assets.ensure():
             print(f"setup: {file.relative_to(ROOT)}", file=sys.stderr)
     except (SetupError, VmError) as error:
