@@ -24,6 +24,8 @@ EVENTS = [
     ("kernel", 11, 9_500, None),
     ("user", 11, 20_000, 10_000),
     ("user", 12, 4_000, 1_000),
+    ("cow", 13, 5_000, 4_000),  # begins with the one that it is in
+    ("user", 13, 9_000, 8_000),
 ]
 
 
@@ -177,6 +179,8 @@ def test_events_are_slices_of_their_threads(
         (11, "user", start + 1_000, start + 9_000),
         (11, "user", start + 10_000, start + 20_000),
         (12, "user", start + 3_000, start + 4_000),
+        (13, "cow", start + 1_000, start + 5_000),
+        (13, "user", start + 1_000, start + 9_000),
     ]
     instants = [p for p in trace.packet if p.track_event.type == TrackEvent.TYPE_INSTANT]
     assert [(p.timestamp - start, p.track_event.name) for p in instants] == [(9_500, "kernel")]
