@@ -1,19 +1,20 @@
-"""Recordings in the formats of other tools: speedscope, OpenMetrics.
+"""Recordings in the formats of other tools: speedscope, and all others' names.
 
 Folded stacks are made in :mod:`livedump.analysis.stacks`, traces in
-:mod:`livedump.analysis.perfetto`, data sets in :mod:`livedump.analysis.dataset`.
+:mod:`livedump.analysis.perfetto`, metrics in :mod:`livedump.analysis.openmetrics`, data sets in
+:mod:`livedump.analysis.dataset`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from livedump.analysis import stacks
 from livedump.analysis.files import ExportError, write_file
-from livedump.analysis.latency import Latency, latencies
+from livedump.analysis.openmetrics import openmetrics
 from livedump.analysis.perfetto import perfetto
 from livedump.kinds import kind_order
 from livedump.recording.store import Recording
@@ -60,80 +61,6 @@ def _profile(found: Recording, kind: str, weight: str, frames: dict[str, int]) -
     return {"startValue": 0, "endValue": sum(weights), "samples": samples, "weights": weights}
 
 
-# ---- OpenMetrics ----
-
-
-def openmetrics(found: Recording, kinds: Sequence[str] = ()) -> str:
-    """Text of the OpenMetrics format: latencies as histograms, counters, losses."""
-    start = found.meta["clocks"]["start"]["realtime_ns"] / 1e9
-    lines = [
-        "# TYPE livedump_recording info",
-        "# HELP livedump_recording What was recorded, and where.",
-        _sample(
-            "livedump_recording_info",
-            {
-                "host": found.meta["host"],
-                "boot_id": found.meta["boot_id"],
-                "kernel": found.meta["kernel"]["release"],
-            },
-            1,
-        ),
-        "# TYPE livedump_latency_seconds histogram",
-        "# UNIT livedump_latency_seconds seconds",
-        "# HELP livedump_latency_seconds Page faults and stops; their kinds are in the manual.",
-    ]
-    for latency in latencies(found, kinds):
-        lines += _histogram(latency, start)
-    lines += _counter(
-        "livedump_events",
-        "Things that were counted.",
-        (
-            ({"kind": row["kind"], "name": row["name"]}, row["count"])
-            for row in found.tables["counters"]
-            if row["name"] not in ("sum_ns", "max_ns") and (not kinds or row["kind"] in kinds)
-        ),
-    )
-    lines += _counter(
-        "livedump_lost",
-        "What was not recorded.",
-        (
-            ({"probe": row["probe"], "what": row["what"]}, row["count"])
-            for row in found.tables["losses"]
-        ),
-    )
-    return "\n".join([*lines, "# EOF", ""])
-
-
-def _histogram(latency: Latency, created: float) -> Iterator[str]:
-    name = "livedump_latency_seconds"
-    seen = 0
-    for bucket in latency.buckets:
-        seen += bucket.count
-        # A bucket's upper bound is exclusive; "le" is not, and times are whole nanoseconds.
-        labels = {"kind": latency.kind, "le": repr((bucket.high_ns - 1) / 1e9)}
-        yield _sample(f"{name}_bucket", labels, seen)
-    yield _sample(f"{name}_bucket", {"kind": latency.kind, "le": "+Inf"}, latency.count)
-    yield _sample(f"{name}_count", {"kind": latency.kind}, latency.count)
-    yield _sample(f"{name}_sum", {"kind": latency.kind}, latency.sum_ns / 1e9)
-    yield _sample(f"{name}_created", {"kind": latency.kind}, created)
-
-
-def _counter(name: str, text: str, samples: Iterable[tuple[dict[str, str], int]]) -> Iterator[str]:
-    yield f"# TYPE {name} counter"
-    yield f"# HELP {name} {text}"
-    for labels, value in samples:
-        yield _sample(f"{name}_total", labels, value)
-
-
-def _sample(name: str, labels: dict[str, str], value: float) -> str:
-    inside = ",".join(f'{key}="{_label(text)}"' for key, text in labels.items())
-    return f"{name}{{{inside}}} {value!r}"
-
-
-def _label(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-
-
 # ---- all of them ----
 
 
@@ -172,7 +99,24 @@ MEANINGLESS = {
     ("openmetrics", "by"): "metrics have no stacks",
     ("parquet", "by"): "a data set has whole recordings",
     ("parquet", "kinds"): "a data set has whole recordings",
+    **{
+        (form, "timestamps"): "only openmetrics has them on request"
+        for form in ("folded", "speedscope", "perfetto", "parquet")
+    },
 }
+
+
+def content(
+    form: str, found: Recording, kinds: Sequence[str], weight: str, *, timestamps: bool = False
+) -> str | Iterable[bytes]:
+    """What a file of one of :data:`FORMATS` has.
+
+    :param timestamps: of format openmetrics: give each value its time
+    :raises ExportError: there is nothing to write
+    """
+    if timestamps:
+        return openmetrics(found, kinds, timestamps=True)
+    return FORMATS[form](found, kinds, weight)
 
 
 def write(file: Path, content: str | bytes | Iterable[bytes]) -> None:

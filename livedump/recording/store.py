@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,15 @@ class Recording:
         if self.path is None:
             raise RecordingError(f"no table {name} in memory", step=_READ)
         return _read_table(self.path, name, self.meta, only)
+
+    def batches(self, name: str, only: Sequence[str]) -> Iterator[Any]:
+        """Some columns of a table of :data:`LARGE`, in parts as pyarrow has them, in this order.
+
+        :raises RecordingError: it is missing, damaged, or not all there
+        """
+        if self.path is None:
+            raise RecordingError(f"no table {name} in memory", step=_READ)
+        yield from _read_batches(self.path, name, self.meta, only)
 
 
 def check_output(path: Path, *, force: bool) -> None:
@@ -277,6 +286,20 @@ def _read_table(
         return pyarrow.parquet.read_table(source, columns=only and list(only))
 
     return _filled(_checked(path, name, meta, read, only), name, only)
+
+
+def _read_batches(
+    path: Path, name: str, meta: Mapping[str, Any], only: Sequence[str]
+) -> Iterator[Any]:
+    import pyarrow.parquet
+
+    _look_at_table(path, name, meta)
+    file = path / f"{name}.parquet"
+    try:
+        with pyarrow.parquet.ParquetFile(file, pre_buffer=False) as source:
+            yield from (part.select(only) for part in source.iter_batches(columns=list(only)))
+    except (OSError, pyarrow.ArrowException) as error:
+        raise _damaged(f"{file} is damaged: {error}", error) from error
 
 
 def _read_rows(path: Path, name: str, meta: Mapping[str, Any]) -> list[Row]:

@@ -12,7 +12,7 @@ import pytest
 from livedump.analysis import export
 from livedump.cli.trace import data
 from livedump.recording import store
-from tests.unit import samples
+from tests.unit import samples, traces
 from tests.unit.test_cli_trace import run
 
 
@@ -71,7 +71,15 @@ def test_export_of_text_to_standard_output(
 def test_export_of_bytes(folder: str, tmp_path: Path) -> None:
     file = tmp_path / "trace"
     assert run("export", folder, "--format", "perfetto", "-o", str(file)) == 0
-    assert b"stop_machine (BPF)" in file.read_bytes()
+    trace = traces.read(file.read_bytes())
+    assert "stop_machine (BPF)" in {packet.track_descriptor.name for packet in trace.packet}
+
+
+def test_metrics_with_their_time(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
+    lost = 'livedump_lost{host="sample",probe="cow",what="no stack"} 7.0'
+    for arguments, line in ((), lost), (("--timestamps",), f"{lost} 1795454317.000000000"):
+        assert run("export", folder, "--format", "openmetrics", *arguments) == 0
+        assert line in capsys.readouterr().out.splitlines()
 
 
 def test_export_to_a_data_set(folder: str, tmp_path: Path) -> None:
@@ -122,6 +130,7 @@ def test_a_fleet_s_losses_are_not_told_one_by_one(
         (("--format", "perfetto", "--by", "count"), 2, "the trace has no stacks"),
         (("--format", "speedscope", "--by", "stalled"), 2, "a profile for each weight"),
         (("--format", "openmetrics", "--by", "stalled"), 2, "no stacks"),
+        (("--format", "perfetto", "--timestamps"), 2, "only openmetrics has them"),
         (("--format", "parquet", "-o", "x", "--kind", "cow"), 2, "--kind and parquet exclude"),
         (("--format", "parquet", "-o", "x", "--by", "count"), 2, "whole recordings"),
         (("--format", "perfetto", "--kind", "cows"), 1, "no kind cows"),

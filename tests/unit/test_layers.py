@@ -50,6 +50,7 @@ SEAMS = {("doctor", "selftest"): {"record"}}
 INNER = {
     "trace": {"probe": set(), "": {"probe"}},
     "cli": {"trace": {""}, "": set()},
+    "analysis": {"perfetto": {""}, "": {"perfetto"}},
 }
 
 #: Outside libraries, and which part may import them at all.
@@ -63,11 +64,13 @@ HOMES = {
     "numpy": {"recording", "analysis"},
     "perfetto": {"analysis"},
     "plotly": {"analysis"},
+    "prometheus_client": {"analysis"},
     "pyarrow": {"recording", "analysis"},
 }
 
 #: Slow to import: only inside functions.
-LATE = {"bcc", "drgn", "duckdb", "numpy", "perfetto", "plotly", "pyarrow", "pyroute2"}
+LATE = {"bcc", "drgn", "duckdb", "numpy", "perfetto", "plotly", "prometheus_client", "pyarrow"}
+LATE |= {"pyroute2"}
 
 #: At most so many modules of their home may import them.
 ONE_MODULE = {"bcc", "pyroute2"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from tools.setup import apt, venv
+from tools.setup import apt, promtool, venv
 from tools.setup.steps import SetupError, step
 from tools.vm import VmError, kernels
 from tools.vm.kernels import Kernel
@@ -22,6 +22,7 @@ def main() -> int:
         for series in SERIES:
             _ensure_kernel(series)
         venv.ensure()
+        promtool.ensure()
     except (SetupError, VmError) as error:
         print(f"setup: error: {error}", file=sys.stderr)
         return 1

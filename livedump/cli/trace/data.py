@@ -166,6 +166,7 @@ def _cell(value: object) -> str:
         "livedump-trace export recording --format folded --kind cow --by stalled | flamegraph.pl",
         "livedump-trace export recording --format speedscope -o recording.speedscope.json",
         "livedump-trace export recording --format perfetto -o recording.pftrace",
+        "livedump-trace export recording --format openmetrics --timestamps -o recording.om",
         "livedump-trace export rec-* --format parquet -o fleet",
     )
 )
@@ -179,6 +180,11 @@ def _cell(value: object) -> str:
     type=click.Path(path_type=Path),
     help="File to write, for parquet a folder; default: standard output.",
 )
+@click.option(
+    "--timestamps",
+    is_flag=True,
+    help="Of openmetrics: give values the time of the recording's end, for promtool.",
+)
 @kinds_option
 @by_option
 @click.pass_context
@@ -187,6 +193,7 @@ def export(
     directories: tuple[Path, ...],
     form: str,
     output: Path | None,
+    timestamps: bool,
     kinds: tuple[str, ...],
     by: str,
 ) -> None:
@@ -202,7 +209,7 @@ def export(
     elif len(directories) > 1:
         raise click.UsageError(f"{form} is of one recording")
     else:
-        _export_file(directories[0], form, output, kinds, by)
+        _export_file(directories[0], form, output, kinds, by, timestamps)
 
 
 def _refuse_meaningless(ctx: click.Context, form: str) -> None:
@@ -227,13 +234,19 @@ def _export_parquet(directories: Sequence[Path], output: Path | None) -> None:
 
 
 def _export_file(
-    directory: Path, form: str, output: Path | None, kinds: tuple[str, ...], by: str
+    directory: Path,
+    form: str,
+    output: Path | None,
+    kinds: tuple[str, ...],
+    by: str,
+    timestamps: bool,
 ) -> None:
     from livedump import analysis
 
     recording = open_recording(directory)
     analysis.check_kinds(recording, kinds)
-    content = analysis.export.FORMATS[form](recording, kinds, analysis.WEIGHTS[by])
+    weight = analysis.WEIGHTS[by]
+    content = analysis.export.content(form, recording, kinds, weight, timestamps=timestamps)
     _tell_losses(analysis.readable([directory], ()).losses())
     if output is not None:
         analysis.export.write(output, content)

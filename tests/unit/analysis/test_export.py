@@ -7,7 +7,6 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from prometheus_client.openmetrics import parser
 
 from livedump.analysis import assets, export
 from livedump.analysis.files import ExportError
@@ -54,35 +53,6 @@ def test_the_speedscope_schema_bites(sample: Recording) -> None:
     data["profiles"][0]["unit"] = "parsecs"
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(data, json.loads(assets.text("speedscope-schema.json")))
-
-
-def test_openmetrics_is_read_by_prometheus(sample: Recording) -> None:
-    read = parser.text_string_to_metric_families
-    families = {
-        family.name: family
-        for family in read(export.openmetrics(sample))  # type: ignore[no-untyped-call]
-    }
-    latency = families["livedump_latency_seconds"]
-    assert latency.type == "histogram"
-    values = {
-        (sample_.name, sample_.labels["kind"], sample_.labels.get("le")): sample_.value
-        for sample_ in latency.samples
-    }
-    assert values["livedump_latency_seconds_count", "user", None] == 6000
-    assert values["livedump_latency_seconds_bucket", "user", "+Inf"] == 6000
-    events = {
-        (s.labels["kind"], s.labels["name"]): s.value for s in families["livedump_events"].samples
-    }
-    assert events["user", "events"] == 6010
-    assert [s.value for s in families["livedump_lost"].samples] == [7]
-
-
-def test_openmetrics_buckets_hold_what_the_histogram_holds(sample: Recording) -> None:
-    text = export.openmetrics(sample, ("stop",))
-    bounds = [line for line in text.splitlines() if '_bucket{kind="stop"' in line]
-    low = float(bounds[0].split('le="')[1].split('"')[0])
-    assert low >= 0.0649  # the stop's exact length is in the bucket
-    assert bounds[0].endswith(" 1")
 
 
 @pytest.mark.parametrize(
