@@ -19,7 +19,8 @@ WEIGHTS = {"count": "count", "stalled": "stalled_ns"}
 FAULT_ENTRY = "asm_exc_page_fault"
 
 
-#: A number at a stack's end would be read as a count of its own, as in differential stacks.
+#: A number at a frame's end would be read as a count of its own, as in differential stacks: of the
+#: innermost frame, and with ``flamegraph.pl --reverse`` of the outermost one.
 _SECOND_COUNT = re.compile(r" (?=[0-9]*\.?[0-9]*$)")
 
 
@@ -54,8 +55,8 @@ def folded_lines(
     totals: dict[str, int] = {}
     for row in rows(recording, kinds):
         frames = [row["comm"], *row["stack"].split(";")]
-        line = ";".join(_frame(name) for name in ([row["kind"], *frames] if prefix else frames))
-        line = _SECOND_COUNT.sub("_", line)
+        names = [row["kind"], *frames] if prefix else frames
+        line = ";".join(_SECOND_COUNT.sub("_", _frame(name)) for name in names)
         totals[line] = totals.get(line, 0) + int(row[weight])
     return [f"{line} {total}" for line, total in sorted(totals.items()) if total]
 
