@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from livedump.analysis.pack import Frame
 from livedump.recording.schema import Row
 from livedump.recording.store import Recording
 from livedump.sums import add_up
@@ -82,7 +83,7 @@ def top(
     return found[:limit]
 
 
-@dataclass
+@dataclass(slots=True)
 class Node:
     """A frame of a flame graph; its weights include its children's."""
 
@@ -91,23 +92,14 @@ class Node:
     stalled_ns: int = 0
     children: dict[str, Node] = field(default_factory=dict)
 
-    def to_dict(self, min_share: float = 0.0) -> dict[str, Any]:
-        """``{n: name, w: [count, stalled_ns], c: children}``.
-
-        :param min_share: children below this share of the root in both weights are cut
-        """
-        return self._to_dict(min_share * self.count, min_share * self.stalled_ns)
-
-    def _to_dict(self, min_count: float, min_stalled: float) -> dict[str, Any]:
-        kept = [
-            child._to_dict(min_count, min_stalled)
-            for child in self.children.values()
-            if child.count >= min_count or (child.stalled_ns and child.stalled_ns >= min_stalled)
-        ]
-        found: dict[str, Any] = {"n": self.name, "w": [self.count, self.stalled_ns]}
-        if kept:
-            found["c"] = kept
-        return found
+    def frames(self) -> Iterator[Frame]:
+        """It and all below, in preorder, children by name; weights: count, stalled_ns."""
+        waiting = [(0, self)]  # no recursion: stacks of user space may be deep
+        while waiting:
+            depth, node = waiting.pop()
+            yield depth, node.name, (node.count, node.stalled_ns)
+            below = sorted(node.children.values(), key=lambda child: child.name, reverse=True)
+            waiting += ((depth + 1, child) for child in below)
 
 
 def tree(recording: Recording, kind: str) -> Node:
