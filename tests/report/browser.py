@@ -121,7 +121,7 @@ def result_of(
         file = framed(file, width, height)
     size_flag = f"--window-size={width},{height}"
     dom = chromium(file, "--dump-dom", size_flag, *extra, fragment=fragment)
-    assert trouble(dom) == ""
+    assert not trouble(dom), trouble(dom)
     found = re.search(r'data-result="([^"]*)"', dom[:20_000])
     assert found, "the script did not come to its end"
     return json.loads(found[1].replace("&quot;", '"').replace("&amp;", "&"))

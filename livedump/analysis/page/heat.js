@@ -45,7 +45,7 @@ livedump.heatMap = ({ timeline, over, closeUp, stops, stopsTotal, startMs, slept
   const wall = (at) => new Date(startMs + at / 1e6);
   const clock = (at) => `${wall(at).toISOString().slice(11, 23)} UTC`;
   const times = ([from, to]) => `${signed(from - zeroOf(chosen()))} to ${signed(to - zeroOf(chosen()))}`;
-  const latencies = ([low, high]) => `${ns(low)} to ${ns(high)}`;
+  const latencies = ([low, high]) => `${tick(low)} to ${tick(high)}`;
   const zeroName = () => (chosen().stop ? `stop ${grouped(chosen().stop.number)}` : "start");
   /* A span (null: all that is shown) and a range, or nothing. */
   const where = (span, range) => [
@@ -187,9 +187,20 @@ livedump.heatMap = ({ timeline, over, closeUp, stops, stopsTotal, startMs, slept
     shown = drawing({ kind, view, zero: zeroOf(chosen()), zeroName: `from ${zeroName()}` });
     target.append(tip);
     tip.hidden = true;
-    brush = d3.brush().extent([[0, 0], [shown.width, shown.height]]).on("end", (event) => {
+    // d3's own selection is none where one has moved straight on: so by where the pointer was.
+    const within = (value, most) => Math.max(0, Math.min(most, value));
+    const at = (event) => {
+      const [x, y] = d3.pointer(event.sourceEvent, shown.inner.node());
+      return [within(x, shown.width), within(y, shown.height)];
+    };
+    let start = null;
+    brush = d3.brush().extent([[0, 0], [shown.width, shown.height]]).on("start", (event) => {
+      if (event.sourceEvent) start = at(event);
+    }).on("end", (event) => {
       if (!event.sourceEvent) return;
-      if (event.selection) brushed(event.selection); else select(null, null);
+      const [[x0, y0], [x1, y1]] = event.selection || d3.transpose(d3.transpose([start, at(event)]).map((pair) => d3.extent(pair)));
+      if (Math.hypot(x1 - x0, y1 - y0) >= 3) brushed([[x0, y0], [x1, y1]]);
+      else select(null, null);
       move();  // also where the choice is the same as before
     });
     layer = shown.inner.append("g").attr("class", "brush").call(brush);

@@ -14,7 +14,7 @@ livedump.heatDrawing = ({ target, legend, timeline, over, closeUp, stops, text }
     const shift = Math.max(2, ...views.map((heat) => heat.shift)), all = views[0];
     const rows = Array.from(all.bands, (band) => Math.floor((band * 2 ** all.shift) / 2 ** shift));
     const lowest = rows.reduce((a, b) => Math.min(a, b), Infinity), highest = rows.reduce((a, b) => Math.max(a, b), 0);
-    return { timed: all.timed, shift, lowest: Number.isFinite(lowest) ? lowest : 0, count: rows.length ? highest - lowest + 1 : 1 };
+    return { timed: all.timed, any: rows.length > 0, shift, lowest: Number.isFinite(lowest) ? lowest : 0, count: rows.length ? highest - lowest + 1 : 1 };
   };
   /* Faults by step and row of what is shown, and the most in a cell. */
   const sumsOf = (kind, view, rows) => {
@@ -40,10 +40,11 @@ livedump.heatDrawing = ({ target, legend, timeline, over, closeUp, stops, text }
     }
   };
 
-  const showLegend = (most) => {
+  const showLegend = (most, any) => {
     const powers = [1];
     while (powers[powers.length - 1] * 20 < most) powers.push(powers[powers.length - 1] * 10);
     if (most > 1) powers.push(most);
+    if (!any) { legend.replaceChildren("No fault of this kind is known by time."); return; }
     legend.replaceChildren("Faults in a cell:", ...powers.map((count) => element("span", {},
       element("i", { style: `background: var(--accent); opacity: ${strength(count, most).toFixed(3)}` }), grouped(count))));
   };
@@ -73,6 +74,7 @@ livedump.heatDrawing = ({ target, legend, timeline, over, closeUp, stops, text }
   const drawLatencies = (inner, shown) => {
     const { rows, height } = shown, left = inner.append("g").attr("class", "axis bands");
     const put = (y, what) => left.append("text").attr("x", -10).attr("y", y + 4).text(what);
+    if (!rows.any) return;
     if (!rows.timed) { put(height / 2, "faults"); return; }
     const [low, high] = [shown.latencyAt(height), shown.latencyAt(0)];
     for (const value of roundValues(low, high, height / 14)) {
@@ -122,7 +124,7 @@ livedump.heatDrawing = ({ target, legend, timeline, over, closeUp, stops, text }
     const canvas = element("canvas", { style: `left: ${margin.left}px; top: ${margin.top}px`, "aria-hidden": "true" });
     target.replaceChildren(canvas);
     paint(canvas, shown);
-    showLegend(shown.most);
+    showLegend(shown.most, rows.any);
     const svg = d3.select(target).append("svg").attr("aria-hidden", "true").attr("width", target.clientWidth)
       .attr("height", height + lossHeight + margin.top + margin.bottom);
     const inner = svg.append("g").attr("transform", `translate(${margin.left},${margin.top})`);

@@ -1,9 +1,9 @@
 "use strict";
 /*
  * A histogram of latencies. series: [{ name, colour: CSS variable, buckets: [[low, high, count], ...], fill }], each in its
- * own order of buckets; marks: [[name, ns], ...]; range: [low, high] in ns to be shaded, or null; unit: of what is counted.
+ * own order of buckets; marks: [[name, ns], ...]; unit: of what is counted.
  */
-livedump.histogram = (target, { series, marks = [], range = null, unit = "events", count = livedump.grouped }) => {
+livedump.histogram = (target, { series, marks = [], unit = "events", count = livedump.grouped }) => {
   const { css, ns, tick } = livedump;
 
   /* A step line that comes down to 0 where there is a gap; a logarithm knows no 0, so it begins at half a ns. */
@@ -44,12 +44,6 @@ livedump.histogram = (target, { series, marks = [], range = null, unit = "events
   const shapes = marks.map(([, value]) => ({
     type: "line", x0: value, x1: value, yref: "paper", y0: 0, y1: 1, line: { color: css("--p3"), width: 1, dash: "dot" },
   }));
-  if (range) {
-    shapes.unshift({
-      type: "rect", x0: Math.max(range[0], 0.5), x1: range[1], yref: "paper", y0: 0, y1: 1, layer: "below",
-      line: { width: 0 }, fillcolor: css("--accent-soft"),
-    });
-  }
   Plotly.react(target, lines, {
     margin: { l: 60, r: 16, t: 26, b: 44 }, showlegend: false, hovermode: "closest",
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",

@@ -59,7 +59,7 @@
     target.hidden = nothing;
     if (nothing) return;
     const marks = ["p50", "p99", "max"].map((name) => [name, row[`${name}_ns`]]).filter(([, value]) => value > 0);
-    livedump.histogram(target, { series: [{ name: kind, colour: "--accent", buckets, fill: true }], marks, range });
+    livedump.histogram(target, { series: [{ name: kind, colour: "--accent", buckets, fill: true }], marks });
   };
 
   /* ---- stacks ---------------------------------------------------------- */
