@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -138,7 +139,7 @@ def diff_data(comparison: Comparison) -> dict[str, Any]:
     before, after = comparison.before, comparison.after
     names = pack.Names()
     trees = {
-        kind: _diff_frames(diff_tree(before, after, kind))
+        kind: _DiffFrame(diff_tree(before, after, kind))
         for kind in sorted(comparison.stacks, key=kind_order)
     }
     flames = pack.forest(trees, names, FLAME_BYTES)
@@ -150,14 +151,31 @@ def diff_data(comparison: Comparison) -> dict[str, Any]:
     return data
 
 
-def _diff_frames(tree: Mapping[str, Any]) -> Iterator[pack.Frame]:
-    """In preorder; weights: count and stalled of B, then of A, as if A had lasted as long."""
-    waiting = [(0, tree)]
-    while waiting:
-        depth, node = waiting.pop()
-        yield depth, node["n"], (*node["w"], *(round(weight, 3) for weight in node["a"]))
-        below = sorted(node.get("c", ()), key=lambda child: str(child["n"]), reverse=True)
-        waiting += ((depth + 1, child) for child in below)
+@dataclass(frozen=True)
+class _DiffFrame:
+    """Of a differential tree; weights: count and stalled of B, then of A, as if A had lasted as
+    long."""
+
+    node: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Of the function."""
+        return str(self.node["n"])
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """Without a length that nobody needs."""
+        return (*self.node["w"], *(round(weight, 3) for weight in self.node["a"]))
+
+    @property
+    def below(self) -> Iterator[_DiffFrame]:
+        """Those that it has called."""
+        return map(_DiffFrame, self.node.get("c", ()))
+
+    def count(self) -> int:
+        """It and all below."""
+        return pack.count(self)
 
 
 def _buckets(latencies: Mapping[str, Latency]) -> dict[str, list[list[int]]]:
@@ -216,7 +234,7 @@ def _flames(
     limit_bytes: int = FLAME_BYTES,
 ) -> pack.Forest:
     """Flame graph trees by kind."""
-    trees = {kind: stacks.tree(recording, kind).frames() for kind in sorted(kinds, key=kind_order)}
+    trees = {kind: stacks.branches(recording, kind) for kind in sorted(kinds, key=kind_order)}
     return pack.forest(trees, names, limit_bytes)
 
 

@@ -348,9 +348,12 @@ def _stacks(rows: list[tuple[Any, ...]]) -> Stacks:
     """From (step, octave, comm, stack, count, stalled_ns)."""
     found = Stacks()
     numbers: dict[tuple[str, ...], int] = {}
+    known: dict[tuple[str, str], int] = {}  # most stacks are in many steps
     for step, _, comm, stack, *sums in sorted(rows):
-        path = tuple(stacks.path(comm, stack))
-        number = numbers.setdefault(path, len(numbers))
+        number = known.get((comm, stack))
+        if number is None:
+            path = tuple(stacks.path(comm, stack))
+            number = known[comm, stack] = numbers.setdefault(path, len(numbers))
         found.cells.append([step, number, *sums])
     found.paths = [list(path) for path in numbers]
     found.merge()

@@ -3,13 +3,30 @@ bytes that objects would, and are read much faster. ``page/unpack.js`` is the ot
 
 from __future__ import annotations
 
+import heapq
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
-#: A frame of a tree in preorder: how deep (the root: 0), its name and its weights.
-Frame = tuple[int, str, tuple[float, ...]]
+
+class Frame(Protocol):
+    """A frame of a tree; it weighs at least what its children weigh together."""
+
+    @property
+    def name(self) -> str:
+        """Of the function, task or kind."""
+
+    @property
+    def weights(self) -> Sequence[float]:
+        """As many in all of a tree."""
+
+    @property
+    def below(self) -> Iterable[Frame]:
+        """The frames that it has called."""
+
+    def count(self) -> int:
+        """It and all below."""
 
 
 class Names:
@@ -21,6 +38,9 @@ class Names:
     def number(self, name: str) -> int:
         """Of a name, which is added if it is new."""
         return self._numbers.setdefault(name, len(self._numbers))
+
+    def __len__(self) -> int:
+        return len(self._numbers)
 
     def cost(self, name: str) -> int:
         """Bytes that a name takes, 0 if it is there."""
@@ -58,40 +78,83 @@ def size(data: object) -> int:
     return len(json.dumps(data, separators=(",", ":")))
 
 
-def forest(trees: Mapping[str, Iterable[Frame]], names: Names, limit_bytes: int) -> Forest:
+def forest(trees: Mapping[str, Frame], names: Names, limit_bytes: int) -> Forest:
     """The heaviest frames of all trees that fit, by their share of their tree in any weight.
 
-    A frame weighs no more than its parent and comes after it, so the parent of whatever is kept
-    is kept, too; among equals whole stacks are kept rather than the first frames of all.
+    No frame is heavier than its parent: so one looks at the heaviest of those whose parent is kept
+    already, and never at most of the others. Among equals it is the last one, so that whole stacks
+    are kept rather than the first frames of all.
     """
-    frames, shares, kinds = [], [], []
-    for kind, tree in trees.items():
-        whole: tuple[float, ...] = ()
-        for frame in tree:
-            whole = whole or frame[2]
-            frames.append(frame)
-            shares.append(_share(frame[2], whole))
-            kinds.append(kind)
-    kept: list[int] = []
-    share = 0.0
-    for place in sorted(range(len(frames)), key=shares.__getitem__, reverse=True):
-        depth, name, weights = frames[place]
-        limit_bytes -= names.cost(name)
-        number = names.number(name)
-        limit_bytes -= sum(len(str(part)) + 1 for part in (depth, number, *weights))
+    roots = {kind: _Kept(tree, 0, tree.weights) for kind, tree in trees.items()}
+    waiting = [(-1.0, -number, root) for number, root in enumerate(roots.values())]
+    heapq.heapify(waiting)
+    kept, came, share = 0, len(waiting), 0.0
+    while waiting:
+        negative, _, frame = heapq.heappop(waiting)
+        limit_bytes -= frame.cost(names)
         if limit_bytes < 0:
-            share = shares[place]
+            share = -negative
             break
-        kept.append(place)
-    found: dict[str, list[float]] = {kind: [] for kind in trees}
-    for place in sorted(kept):
-        depth, name, weights = frames[place]
-        found[kinds[place]] += (depth, names.number(name), *weights)
-    return Forest(found, len(kept), len(frames), share)
+        kept += 1
+        frame.number = names.number(frame.frame.name)
+        for child in frame.grow():
+            came += 1
+            heapq.heappush(waiting, (-child.share, -came, child))
+    packed = {
+        kind: [part for frame in root.preorder() for part in frame] for kind, root in roots.items()
+    }
+    frames = kept if share == 0.0 else sum(tree.count() for tree in trees.values())
+    return Forest(packed, kept, frames, share)
 
 
-def _share(weights: Sequence[float], whole: Sequence[float]) -> float:
-    return max((part / all_ for part, all_ in zip(weights, whole, strict=True) if all_), default=0)
+@dataclass(slots=True)
+class _Kept:
+    """A frame that is kept, if it has the number of its name, or may be.
+
+    :ivar whole: the weights of its tree
+    """
+
+    frame: Frame
+    depth: int
+    whole: Sequence[float]
+    number: int | None = None
+    below: list[_Kept] = field(default_factory=list)
+
+    @property
+    def share(self) -> float:
+        pairs = zip(self.frame.weights, self.whole, strict=True)
+        return max([part / whole for part, whole in pairs if whole], default=0.0)
+
+    def cost(self, names: Names) -> int:
+        """Bytes."""
+        name = self.frame.name
+        number = names.number(name) if not (new := names.cost(name)) else len(names)
+        parts = (self.depth, number, *self.frame.weights)
+        return new + sum(len(str(part)) + 1 for part in parts)
+
+    def grow(self) -> list[_Kept]:
+        """Those below."""
+        self.below = [_Kept(child, self.depth + 1, self.whole) for child in self.frame.below]
+        return self.below
+
+    def preorder(self) -> Iterator[tuple[float, ...]]:
+        """Depth, name and weights of what is kept, children by name."""
+        waiting = [self]  # no recursion: stacks of user space may be deep
+        while waiting:
+            kept = waiting.pop()
+            if kept.number is None:
+                continue
+            yield kept.depth, kept.number, *kept.frame.weights
+            waiting += sorted(kept.below, key=lambda child: child.frame.name, reverse=True)
+
+
+def count(tree: Frame) -> int:
+    """Frames of a tree, one by one."""
+    found, waiting = 0, [tree]
+    while waiting:
+        found += 1
+        waiting += waiting.pop().below
+    return found
 
 
 def steps(cells: Iterable[Sequence[int]]) -> list[int]:
@@ -111,13 +174,13 @@ def paths(sorted_paths: Iterable[Sequence[str]], names: Names) -> list[int]:
     found: list[int] = []
     last: Sequence[str] = ()
     for path in sorted_paths:
-        shared = next(_differing(last, path))
+        shared = alike(last, path)
         found += (shared, len(path) - shared, *map(names.number, path[shared:]))
         last = path
     return found
 
 
-def _differing(a: Sequence[str], b: Sequence[str]) -> Iterator[int]:
-    """Where they differ."""
-    yield from (place for place, (x, y) in enumerate(zip(a, b)) if x != y)
-    yield min(len(a), len(b))
+def alike(a: Sequence[str], b: Sequence[str]) -> int:
+    """How many frames two paths have in common."""
+    most = min(len(a), len(b))
+    return next((place for place in range(most) if a[place] != b[place]), most)

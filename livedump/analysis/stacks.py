@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from livedump.analysis.pack import Frame
+from livedump.analysis import pack
 from livedump.recording.schema import Row
 from livedump.recording.store import Recording
 from livedump.sums import add_up
@@ -92,27 +92,63 @@ class Node:
     stalled_ns: int = 0
     children: dict[str, Node] = field(default_factory=dict)
 
-    def frames(self) -> Iterator[Frame]:
-        """It and all below, in preorder, children by name; weights: count, stalled_ns."""
-        waiting = [(0, self)]  # no recursion: stacks of user space may be deep
-        while waiting:
-            depth, node = waiting.pop()
-            yield depth, node.name, (node.count, node.stalled_ns)
-            below = sorted(node.children.values(), key=lambda child: child.name, reverse=True)
-            waiting += ((depth + 1, child) for child in below)
-
 
 def tree(recording: Recording, kind: str) -> Node:
     """The stacks of a kind as a tree: task, then frames from the root."""
     root = Node(kind)
     for row in rows(recording, (kind,)):
-        node = root
-        for name in [None, _frame(row["comm"]), *row["stack"].split(";")]:
-            if name is not None:
-                node = node.children.setdefault(name, Node(name))
-            node.count += int(row["count"])
-            node.stalled_ns += int(row["stalled_ns"])
+        node, count, stalled_ns = root, int(row["count"]), int(row["stalled_ns"])
+        root.count += count
+        root.stalled_ns += stalled_ns
+        for name in (_frame(row["comm"]), *row["stack"].split(";")):
+            child = node.children.get(name)
+            if child is None:
+                child = node.children[name] = Node(name)
+            node = child
+            node.count += count
+            node.stalled_ns += stalled_ns
     return root
+
+
+#: A task and its functions, root first, how many faults and for how long.
+Weighed = tuple[list[str], int, int]
+
+
+class Branch:
+    """A frame of the same tree, which is known as far as one looks: of hundreds of thousands of
+    frames a page has room for some. See :class:`livedump.analysis.pack.Frame`.
+
+    :ivar weights: count, stalled_ns
+    """
+
+    def __init__(self, name: str, stacks: list[Weighed], depth: int = 0) -> None:
+        self.name = name
+        self.weights = sum(row[1] for row in stacks), sum(row[2] for row in stacks)
+        self._stacks, self._depth = stacks, depth
+
+    @property
+    def below(self) -> list[Branch]:
+        """The frames that it has called."""
+        found: dict[str, list[Weighed]] = {}
+        for row in self._stacks:
+            if len(row[0]) > self._depth:
+                found.setdefault(row[0][self._depth], []).append(row)
+        return [Branch(name, stacks, self._depth + 1) for name, stacks in found.items()]
+
+    def count(self) -> int:
+        """It and all below."""
+        paths = sorted(row[0][self._depth :] for row in self._stacks)
+        pairs = zip([[], *paths], paths)
+        return 1 + sum(len(path) - pack.alike(last, path) for last, path in pairs)
+
+
+def branches(recording: Recording, kind: str) -> Branch:
+    """:func:`tree`, as far as one looks."""
+    found = [
+        ([_frame(row["comm"]), *row["stack"].split(";")], int(row["count"]), int(row["stalled_ns"]))
+        for row in rows(recording, (kind,))
+    ]
+    return Branch(kind, found)
 
 
 def path(comm: str, stack: str) -> list[str]:

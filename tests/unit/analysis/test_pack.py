@@ -2,62 +2,114 @@
 
 from __future__ import annotations
 
-from livedump.analysis import pack
-from livedump.analysis.pack import Frame, Names, forest
+from pathlib import Path
+
+from livedump.analysis import pack, stacks
+from livedump.analysis.pack import Names, forest
+from livedump.analysis.stacks import Branch, Weighed
+from livedump.recording import store
+from tests.unit import samples
+
+#: Depth, name, count, stalled_ns.
+Row = tuple[int, str, int, int]
 
 
-def tree(branches: int, deep: int) -> list[Frame]:
-    """Stacks that are alike, but for their weight: 1, 2, ..."""
-    frames: list[Frame] = [(0, "kind", (float(sum(range(branches + 1))), 0.0))]
-    for branch in range(1, branches + 1):
-        frames += [(depth, f"f{branch}.{depth}", (branch, 0.0)) for depth in range(1, deep + 1)]
-    return frames
+def tree(weights: list[int], deep: int) -> Branch:
+    """Stacks that are alike, but for their weight."""
+    return Branch(
+        "kind",
+        [
+            ([f"f{number}.{depth}" for depth in range(1, deep + 1)], weight, 0)
+            for number, weight in enumerate(weights)
+        ],
+    )
 
 
-def unpacked(packed: list[float], names: Names) -> list[Frame]:
+def preorder(node: Branch, depth: int = 0) -> list[Row]:
+    """As it is in the page."""
+    found = [(depth, node.name, *node.weights)]
+    for child in sorted(node.below, key=lambda child: child.name):
+        found += preorder(child, depth + 1)
+    return found
+
+
+def unpacked(packed: list[float], names: Names) -> list[Row]:
     """The reverse."""
-    rows = [packed[at : at + 4] for at in range(0, len(packed), 4)]
-    return [(int(d), names.to_list()[int(n)], (count, stalled)) for d, n, count, stalled in rows]
+    rows = [list(map(int, packed[at : at + 4])) for at in range(0, len(packed), 4)]
+    return [(row[0], names.to_list()[row[1]], row[2], row[3]) for row in rows]
 
 
 def test_all_is_kept_where_there_is_room() -> None:
-    frames, names = tree(5, 4), Names()
-    found = forest({"a": frames}, names, 10_000)
-    assert unpacked(found.trees["a"], names) == frames
+    root, names = tree([1, 2, 3, 4, 5], 4), Names()
+    found = forest({"a": root}, names, 10_000)
+    assert unpacked(found.trees["a"], names) == preorder(root)
     assert found.cut is None
 
 
 def test_the_heaviest_stacks_are_kept_whole() -> None:
     """Not the first frames of all: the graph would be shallow."""
-    frames, names = tree(1000, 40), Names()
+    root, names = tree([*range(1, 1001)], 40), Names()
     limit = 100_000
-    found = forest({"a": frames}, names, limit)
+    found = forest({"a": root}, names, limit)
     kept = unpacked(found.trees["a"], names)
     assert limit * 0.99 < pack.size(found.trees["a"]) + pack.size(names.to_list()) <= limit + 20
-    assert max(depth for depth, _, _ in kept) == 40
-    lightest = min(weights[0] for _, _, weights in kept)
-    whole = [frame for frame in frames[1:] if frame[2][0] > lightest]
-    assert [frame for frame in kept[1:] if frame[2][0] > lightest] == whole
+    assert max(row[0] for row in kept) == 40
+    lightest = min(row[2] for row in kept)
+    rest = [row for row in kept if row[2] == lightest]
+    assert [row for row in preorder(root) if row[2] > lightest] == [
+        r for r in kept if r not in rest
+    ]
+    assert [row[0] for row in rest] == list(range(1, len(rest) + 1))  # one stack, cut
     assert found.cut is not None
     assert found.cut["frames"] == 40_001 and found.cut["kept"] == len(kept)
-    assert abs(found.share - lightest / frames[0][2][0]) < 1 / frames[0][2][0]
+    assert found.share == lightest / root.weights[0]
+
+
+def test_equal_stacks_are_kept_whole_too() -> None:
+    root, names = tree([1] * 1000, 40), Names()
+    kept = unpacked(forest({"a": root}, names, 20_000).trees["a"], names)
+    depths = [row[0] for row in kept]
+    assert depths.count(40) in (depths.count(1), depths.count(1) - 1) and depths.count(40) > 10
 
 
 def test_a_weight_of_its_own_is_a_reason_to_be_kept() -> None:
     """Few faults that are slow, many that are quick."""
-    frames: list[Frame] = [(0, "kind", (1000.0, 1000.0)), (1, "slow", (1.0, 999.0))]
-    frames += [(1, f"quick{number}", (1.0, 0.0)) for number in range(999)]
+    rows: list[Weighed] = [([f"quick{number}"], 1, 0) for number in range(999)]
+    root = Branch("kind", [*rows, (["slow"], 1, 999)])
     names = Names()
-    found = forest({"a": frames}, names, 60)
-    assert [name for _, name, _ in unpacked(found.trees["a"], names)][:2] == ["kind", "slow"]
+    found = forest({"a": root}, names, 60)
+    assert "slow" in [row[1] for row in unpacked(found.trees["a"], names)]
+    assert found.cut
 
 
 def test_kinds_share_the_room_and_their_names() -> None:
     names = Names()
-    found = forest({"a": tree(3, 2), "b": tree(3, 2)}, names, 10_000)
+    found = forest({"a": tree([1, 2, 3], 2), "b": tree([1, 2, 3], 2)}, names, 10_000)
     assert [len(packed) for packed in found.trees.values()] == [28, 28]
-    assert len(names.to_list()) == 7
-    assert forest({"a": [(0, "a", (0.0, 0.0))]}, Names(), 100).cut is None  # weighs nothing
+    assert len(names) == 7
+    assert forest({"a": Branch("a", [])}, Names(), 100).cut is None  # weighs nothing
+
+
+def test_branches_are_the_tree_s(tmp_path: Path) -> None:
+    recording = store.read(samples.write(tmp_path / "r"))
+    for kind in ("cow", "user", "kernel"):
+        same: list[tuple[stacks.Node, Branch]] = [
+            (stacks.tree(recording, kind), stacks.branches(recording, kind))
+        ]
+        for node, branch in same:
+            assert (node.name, (node.count, node.stalled_ns)) == (branch.name, branch.weights)
+            by_name = {child.name: child for child in branch.below}
+            assert by_name.keys() == node.children.keys()
+            same += [(child, by_name[name]) for name, child in node.children.items()]
+        assert stacks.branches(recording, kind).count() == len(same)
+        assert pack.count(stacks.branches(recording, kind)) == len(same)
+
+
+def test_a_stack_may_be_as_deep_as_it_likes() -> None:
+    names = Names()
+    root = Branch("kind", [(["f"] * 5000, 1, 0)])
+    packed = forest({"a": root}, names, 1_000_000).trees["a"]
+    assert packed[-4:] == [5000, 1, 1, 0]
 
 
 def test_paths_share_what_they_begin_with() -> None:

@@ -66,19 +66,6 @@ def test_tree_adds_up(recording: Recording) -> None:
     assert set(root.children) == {"fio:1", "stress-ng"}
 
 
-def test_frames_are_in_preorder_however_deep() -> None:
-    root = stacks.Node("kind", 3, 7)
-    node = root
-    for depth in range(5000):
-        node.children["b"] = stacks.Node("b", 2, 7)
-        if not depth:
-            node.children["a"] = stacks.Node("a", 1, 0)
-        node = node.children["b"]
-    frames = list(root.frames())
-    assert frames[:3] == [(0, "kind", (3, 7)), (1, "a", (1, 0)), (1, "b", (2, 7))]
-    assert len(frames) == 5002 and frames[-1][0] == 5000
-
-
 def test_top_is_over_all_tasks(recording: Recording) -> None:
     [first, second] = stacks.top(recording, "cow", limit=2)
     assert first["stack"].endswith("ext4_file_write_iter;memcpy")
