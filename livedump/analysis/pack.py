@@ -9,6 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+#: Stands for all frames under another one for which there was no room.
+LEFT_OUT = "(left out)"
+
 
 class Frame(Protocol):
     """A frame of a tree; it weighs at least what its children weigh together."""
@@ -89,6 +92,7 @@ def forest(trees: Mapping[str, Frame], names: Names, limit_bytes: int) -> Forest
     waiting = [(-1.0, -number, root) for number, root in enumerate(roots.values())]
     heapq.heapify(waiting)
     kept, came, share = 0, len(waiting), 0.0
+    rest = names.number(LEFT_OUT)
     while waiting:
         negative, _, frame = heapq.heappop(waiting)
         limit_bytes -= frame.cost(names)
@@ -96,14 +100,15 @@ def forest(trees: Mapping[str, Frame], names: Names, limit_bytes: int) -> Forest
             share = -negative
             break
         kept += 1
-        frame.number = names.number(frame.frame.name)
-        for child in frame.grow():
+        limit_bytes += frame.keep(names)
+        for child in frame.below:
             came += 1
             heapq.heappush(waiting, (-child.share, -came, child))
     packed = {
-        kind: [part for frame in root.preorder() for part in frame] for kind, root in roots.items()
+        kind: [part for line in root.preorder(rest) for part in line]
+        for kind, root in roots.items()
     }
-    frames = kept if share == 0.0 else sum(tree.count() for tree in trees.values())
+    frames = kept if not waiting and not share else sum(tree.count() for tree in trees.values())
     return Forest(packed, kept, frames, share)
 
 
@@ -112,39 +117,56 @@ class _Kept:
     """A frame that is kept, if it has the number of its name, or may be.
 
     :ivar whole: the weights of its tree
+    :ivar missing: how many of those below are not kept
     """
 
     frame: Frame
     depth: int
     whole: Sequence[float]
+    above: _Kept | None = None
     number: int | None = None
     below: list[_Kept] = field(default_factory=list)
+    missing: int = 0
 
     @property
     def share(self) -> float:
+        """Of the whole, in any weight."""
         pairs = zip(self.frame.weights, self.whole, strict=True)
         return max([part / whole for part, whole in pairs if whole], default=0.0)
 
     def cost(self, names: Names) -> int:
-        """Bytes."""
-        name = self.frame.name
-        number = names.number(name) if not (new := names.cost(name)) else len(names)
-        parts = (self.depth, number, *self.frame.weights)
-        return new + sum(len(str(part)) + 1 for part in parts)
+        """Bytes for it, and for what might be left out below."""
+        return names.cost(self.frame.name) + 2 * self._bytes(names)
 
-    def grow(self) -> list[_Kept]:
-        """Those below."""
-        self.below = [_Kept(child, self.depth + 1, self.whole) for child in self.frame.below]
-        return self.below
+    def _bytes(self, names: Names) -> int:
+        parts = (self.depth + 1, len(names), *self.frame.weights)
+        return sum(len(str(part)) + 1 for part in parts)
 
-    def preorder(self) -> Iterator[tuple[float, ...]]:
-        """Depth, name and weights of what is kept, children by name."""
+    def keep(self, names: Names) -> int:
+        """Look at those below; returns bytes that are free, as nothing is left out somewhere."""
+        self.number = names.number(self.frame.name)
+        self.below = [_Kept(each, self.depth + 1, self.whole, self) for each in self.frame.below]
+        self.missing = len(self.below)
+        free = 0 if self.below else self._bytes(names)
+        if self.above:
+            self.above.missing -= 1
+            free += 0 if self.above.missing else self.above._bytes(names)
+        return free
+
+    def preorder(self, rest: int) -> Iterator[tuple[float, ...]]:
+        """Depth, name and weights of what is kept, children by name.
+
+        :param rest: number of :data:`LEFT_OUT`
+        """
         waiting = [self]  # no recursion: stacks of user space may be deep
         while waiting:
             kept = waiting.pop()
             if kept.number is None:
                 continue
             yield kept.depth, kept.number, *kept.frame.weights
+            gone = [child.frame.weights for child in kept.below if child.number is None]
+            if gone:
+                yield kept.depth + 1, rest, *map(sum, zip(*gone, strict=True))
             waiting += sorted(kept.below, key=lambda child: child.frame.name, reverse=True)
 
 

@@ -156,6 +156,30 @@ def test_search_shapes_and_weights_work(page: Path) -> None:
     assert result["untimed"][1:] == ["kernel is counted, but not timed.", True]
 
 
+def test_stacks_that_are_alike_are_no_flat_line(page: Path) -> None:
+    """2,000 of 30 functions, each too narrow to be drawn, and what is zoomed to."""
+    tables = samples.tables()
+    row = next(row for row in tables["stacks"] if row["kind"] == "user")
+    tables["stacks"] = [
+        {**row, "comm": "w", "stack": ";".join(f"f{n}.{depth}" for depth in range(30))}
+        for n in range(2000)
+    ]
+    store.write(page.with_name("alike"), samples.meta(), tables)
+    file = page.with_name("alike.html")
+    analysis.write_html(store.read(page.with_name("alike")), file)
+    script = """press("kinds", "user");
+      const last = () => frames().reduce((a, b) => (b.depth > a.depth ? b : a));
+      result.deep = last().depth; result.merged = last().nodes.length;
+      result.full = frames().filter((frame) => frame.depth === 31)
+        .reduce((sum, frame) => sum + frame.width, 0) / frames()[0].width;
+      livedump.state.set({ frame: '["w","f7.0"]' });
+      result.zoomed = [last().depth, last().nodes.length, last().node.name];"""
+    result = result_of(file, script)
+    assert result["deep"] == 31 and result["merged"] > 1
+    assert 0.95 < result["full"] <= 1.001
+    assert result["zoomed"] == [31, 1, "f7.29"]
+
+
 def test_flame_graph_works_by_keyboard(page: Path, diff: Path) -> None:
     """The text names the frame that the keys have come to."""
     script = """

@@ -102,7 +102,7 @@
   if (data.flames_cut) {
     const { kept, frames } = data.flames_cut;
     byId("flame-cut").hidden = false;
-    byId("flame-cut").textContent = `The ${grouped(kept)} heaviest of ${grouped(frames)} frames, to keep the page small.`;
+    byId("flame-cut").textContent = `The ${grouped(kept)} heaviest of ${grouped(frames)} frames, to keep the page small; "(left out)" stands for the others.`;
   }
 
   /* ---- draw, and again when another kind is chosen --------------------- */

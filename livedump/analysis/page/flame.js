@@ -15,7 +15,7 @@ livedump.flameGraph = ({ rooted, keys, colour, describe, searched = () => "" }) 
 
   const shape = () => state.oneOf("shape", Object.keys(shapes));
   const say = (text) => { details.textContent = text; };
-  const paint = () => drawing.draw({ root: now.root, focus, cursor, found, upward: shape() === "flame" });
+  const paint = () => drawing.draw({ focus, cursor, found, upward: shape() === "flame" });
   const drawn = () => drawing.frames().map((each) => each.node);
 
   /* ---- where one is: a path of names, as it is in the URL ---- */
@@ -162,19 +162,21 @@ livedump.flameGraph = ({ rooted, keys, colour, describe, searched = () => "" }) 
   byId("flame-literal").addEventListener("click", () => state.set({ literal: state.get("literal") === "1" ? null : "1" }));
   byId("flame-reset").addEventListener("click", () => zoom(now.root));
   byId("flame-copy").addEventListener("click", copy);
+  const hovered = ({ node, nodes }) => describe(node, now) +
+    (nodes.length > 1 ? ` and ${nodes.length - 1} more, too narrow to be told apart: zoom in` : "");
   drawing.canvas.addEventListener("mousemove", (event) => {
-    const node = drawing.at(event);
-    drawing.canvas.title = node ? describe(node, now) : "";
-    drawing.canvas.style.cursor = node ? "pointer" : "";
-    if (node) say(describe(node, now));
+    const hit = drawing.at(event);
+    drawing.canvas.title = hit ? hovered(hit) : "";
+    drawing.canvas.style.cursor = hit ? "pointer" : "";
+    if (hit) say(hovered(hit));
   });
   drawing.canvas.addEventListener("mouseleave", () => { if (now.root) say(describe(cursor || focus, now)); });
   drawing.canvas.addEventListener("click", (event) => {
-    const node = drawing.at(event);
-    if (!node) return;
-    cursor = node;
-    zoom(node);
-    goTo(node);
+    const hit = drawing.at(event);
+    if (!hit) return;
+    cursor = hit.node;
+    zoom(hit.node);
+    goTo(hit.node);
   });
 
   const zoomed = () => { focus = nodeOf(framed()); say(describe(cursor || focus, now)); paint(); };

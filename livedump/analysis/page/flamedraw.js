@@ -9,31 +9,50 @@ livedump.flameDrawing = (target, colour) => {
   const canvas = element("canvas", { "aria-hidden": "true" });
   let rows = [], upward = true, height = 0, widths = null;
 
-  /* Whom a frame's children begin after is whoever comes before them. */
-  const place = (node, focus, width) => {
+  /*
+   * A frame is under its caller, its siblings beside it. Siblings that are too narrow to be told apart become one frame, and
+   * what they call is under that: thousands of stacks that are alike would be a flat line else. A drawn frame has `node`, the
+   * heaviest of `nodes`.
+   */
+  const place = (focus, width) => {
     rows = [];
-    const put = (frame, depth, x, wide, faded) => {
-      (rows[depth] = rows[depth] || []).push({ node: frame, x, width: wide, depth, faded });
+    const put = (depth, x, wide, nodes, faded = false) => {
+      const heaviest = nodes.reduce((most, [each]) => (each.value > most.value ? each : most), nodes[0][0]);
+      (rows[depth] = rows[depth] || []).push({ node: heaviest, nodes, x, width: wide, depth, faded });
     };
     const above = [];
     for (let frame = focus; frame; frame = frame.parent) above.unshift(frame);
     above.splice(0, Math.max(0, above.length - mostRows / 2));  // deeper down there must be room for what one zooms to
-    above.forEach((frame, depth) => put(frame, depth, 0, width, frame !== focus));
-    const waiting = [[focus, above.length - 1, 0]], scale = focus.value ? width / focus.value : 0;
-    while (waiting.length) {
-      const [frame, depth, from] = waiting.pop();
-      if (depth + 1 >= mostRows) continue;
-      let x = from;
-      for (const child of frame.children) {
-        const wide = child.value * scale;
-        if (wide >= least) {
-          put(child, depth + 1, x, wide, false);
-          waiting.push([child, depth + 1, x]);
+    above.forEach((frame, depth) => put(depth, 0, width, [[frame, 0]], frame !== focus));
+
+    const scale = focus.value ? width / focus.value : 0;
+    let level = [[[focus, 0]]];  // of each frame that is drawn: its nodes, and where they begin
+    for (let depth = above.length; level.length && depth < mostRows; depth += 1) {
+      const next = [];
+      let run = [], end = 0;
+      const flush = () => {
+        if (run.length && end - run[0][1] >= least / 4) {
+          put(depth, run[0][1], end - run[0][1], run);
+          next.push(run);
         }
-        x += wide;
+        run = [];
+      };
+      for (const nodes of level) {
+        for (const [frame, from] of nodes) {
+          let x = from;
+          for (const child of frame.children) {
+            const wide = child.value * scale;
+            if (wide >= least || (run.length && end - run[0][1] >= least)) flush();
+            run.push([child, x]);
+            x += wide;
+            end = x;
+            if (wide >= least) flush();
+          }
+        }
+        flush();
       }
+      level = next;
     }
-    for (const row of rows) row.sort((a, b) => a.x - b.x);
   };
 
   const top = (depth) => (upward ? height - (depth + 1) * rowHeight : depth * rowHeight);
@@ -53,11 +72,11 @@ livedump.flameDrawing = (target, colour) => {
     context.font = '11.5px system-ui, "DejaVu Sans", sans-serif';
     context.textBaseline = "middle";
     for (const row of rows) {
-      for (const { node, x, width: wide, depth, faded } of row) {
+      for (const { node, nodes, x, width: wide, depth, faded } of row) {
         const y = top(depth);
         context.globalAlpha = faded ? 0.55 : 1;
-        context.fillStyle = found && found.has(node) ? "#d05ce3" : colour(node, depth);
-        context.fillRect(x, y, Math.max(wide - 0.6, 0.5), rowHeight - 0.6);
+        context.fillStyle = found && nodes.some(([each]) => found.has(each)) ? "#d05ce3" : colour(node, depth);
+        context.fillRect(x, y, wide < 3 ? wide : wide - 0.6, rowHeight - 0.6);
         if (wide < 30) continue;
         context.globalAlpha = 1;
         context.fillStyle = "#16191d";
@@ -78,10 +97,10 @@ livedump.flameDrawing = (target, colour) => {
 
   const drawnAt = (node) => rows.flat().find((each) => each.node === node);
 
-  /* of: { root, focus, cursor, found: nodes to mark, upward: the root is at the bottom } */
+  /* of: { focus, cursor, found: nodes to mark, upward: the root is at the bottom } */
   const draw = (of) => {
     ({ upward } = of);
-    place(of.root, of.focus, target.clientWidth);
+    place(of.focus, target.clientWidth);
     height = rows.length * rowHeight;
     if (canvas.parentNode !== target) target.replaceChildren(canvas);
     paint(of.cursor, of.found);
@@ -91,7 +110,7 @@ livedump.flameDrawing = (target, colour) => {
     const box = canvas.getBoundingClientRect(), y = event.clientY - box.top, x = event.clientX - box.left;
     const depth = Math.floor((upward ? height - y : y) / rowHeight);
     const hit = (rows[depth] || []).find((each) => x >= each.x && x < each.x + each.width);
-    return hit ? hit.node : null;
+    return hit || null;
   };
 
   const reveal = (node) => {
@@ -102,7 +121,7 @@ livedump.flameDrawing = (target, colour) => {
     else if (y + rowHeight > window.innerHeight) window.scrollBy(0, y + 2 * rowHeight - window.innerHeight);
   };
 
-  /* What is drawn: { node, x, width, depth, faded }, the root's row first. */
+  /* What is drawn: { node, nodes, x, width, depth, faded }, the root's row first. */
   const frames = () => rows.flat();
   return { draw, at, reveal, frames, canvas };
 };

@@ -60,7 +60,7 @@ livedump.heatMap = ({ timeline, over, closeUp, stops, stopsTotal, startMs, slept
       `${grouped(timeline.count(kind, part, range))} faults${lost && `; losses: ${lost}`}`;
     byId("heat-clear").disabled = !span && !range;
     byId("heat-zoom").disabled = !span;
-    byId("heat-out").disabled = whose !== "shown" && view[0] <= 0 && view[1] >= whole;
+    byId("heat-out").disabled = view[0] <= 0 && view[1] >= whole;
   };
   /* How fine it is, and what is left out. */
   const explain = () => {
@@ -184,7 +184,7 @@ livedump.heatMap = ({ timeline, over, closeUp, stops, stopsTotal, startMs, slept
     kind = of;
     const { view } = chosen();
     zeros.value = chosen().stop ? state.get("zero") : "";
-    shown = drawing({ kind, view, zero: zeroOf(chosen()), zeroName: `from ${zeroName()}` });
+    shown = drawing({ kind, view, zero: zeroOf(chosen()), zeroName: zeroName() });
     target.append(tip);
     tip.hidden = true;
     // d3's own selection is none where one has moved straight on: so by where the pointer was.

@@ -67,7 +67,7 @@ livedump.heatDrawing = ({ target, legend, timeline, over, closeUp, stops, text }
     inside(utc.call(d3.axisBottom(wall).tickValues(ticks).tickSize(3).tickFormat(format)), width);
     utc.select(".domain").remove();
     const names = inner.append("g").attr("class", "axis bands");
-    names.append("text").attr("x", -10).attr("y", below + 16).text(of.zero ? of.zeroName : "start");
+    names.append("text").attr("x", -10).attr("y", below + 16).text(of.zeroName);
     names.append("text").attr("x", -10).attr("y", below + 38).text("UTC");
   };
 

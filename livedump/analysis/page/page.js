@@ -72,7 +72,7 @@
   /* The kind, tasks, modules' functions and user space's, all others. */
   const colour = (node) => {
     const { name, parent } = node, spread = hash(name);
-    if (!parent) return dark.matches ? "#8a929b" : "#c9cdd2";
+    if (!parent || name === "(left out)") return dark.matches ? "#8a929b" : "#c9cdd2";
     const callers = state.get("shape") === "callers", task = callers ? !node.children.length : !parent.parent;
     if (task) return `hsl(215 ${16 + spread % 12}% ${dark.matches ? 62 : 78}%)`;
     if (name.endsWith("]")) return `hsl(${172 + spread % 22} 42% ${dark.matches ? 56 : 68}%)`;

@@ -46,7 +46,7 @@
     const { kept, frames, share } = data.flames_cut;
     losses.append(note(
       `The flame graphs have the ${grouped(kept)} heaviest of ${grouped(frames)} frames, to keep the page small: ` +
-      `all that are more than ${(share * 100).toPrecision(2)} % of their kind.`));
+      `all that are more than ${(share * 100).toPrecision(2)} % of their kind. "(left out)" stands for the others.`));
   }
 
   /* ---- downtime -------------------------------------------------------- */

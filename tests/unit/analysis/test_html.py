@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -86,6 +87,27 @@ def test_every_phase_has_its_colour() -> None:
 def test_markers_in_data_stay_text(recording: Recording) -> None:
     recording.meta["host"] = "<!--livedump:data--><b>"
     assert "<b>" not in html.embed_json(html.page_data(recording))
+
+
+def test_alike_stacks_are_cut_in_time(recording: Recording) -> None:
+    """As many as --user-stacks has room for, of forty functions each with a name of its own."""
+    row = next(row for row in recording.tables["stacks"] if row["kind"] == "user")
+    recording.tables["stacks"] = [
+        {
+            **row,
+            "comm": f"w{number % 500}",
+            "stack": ";".join(f"ns::Class{number}::method{depth}<int>()" for depth in range(40)),
+            "count": 1 + number % 50,
+        }
+        for number in range(16_384)
+    ]
+    began = time.process_time()
+    data = html.page_data(recording)
+    assert time.process_time() - began < 10
+    cut = data["flames_cut"]
+    assert cut["frames"] == 1 + 500 + 16_384 * 40 and cut["kept"] > 30_000
+    assert max(data["flames"]["user"][::4]) == 41, "whole stacks, not their first functions"
+    assert len(json.dumps([data["flames"], data["names"]])) < html.FLAME_BYTES * 1.1
 
 
 def test_rows_of_tables_are_the_heaviest_by_either_weight(recording: Recording) -> None:
