@@ -56,12 +56,12 @@ livedump.heatDrawing = ({ target, legend, timeline, over, closeUp, stops, text }
     return x + half > width + margin.right ? "end" : x < half ? "start" : "middle";
   });
   const drawTimes = (inner, shown, of) => {
-    const { scale, width, height } = shown, few = Math.max(2, width / 110), below = height + lossHeight;
+    const { scale, width, height } = shown, few = Math.max(3, width / 110), below = height + lossHeight;
     const [from, to] = of.view, relative = scale.copy().domain([from - of.zero, to - of.zero]);
     const axis = inner.append("g").attr("class", "axis").attr("transform", `translate(0,${below})`);
     inside(axis.call(d3.axisBottom(relative).ticks(few).tickFormat((value) => text.signed(value))), width);
     const wall = d3.scaleUtc().domain([text.wall(from), text.wall(to)]).range([0, width]);
-    const ticks = wall.ticks(few), apart = ticks.length > 1 ? ticks[1] - ticks[0] : to - from;
+    const ticks = wall.ticks(few), apart = ticks.length > 1 ? ticks[1] - ticks[0] : (to - from) / 1e6;
     const format = d3.utcFormat(apart < 1000 ? "%H:%M:%S.%L" : apart < 60_000 ? "%H:%M:%S" : apart < 86_400_000 ? "%H:%M" : "%m-%d");
     const utc = inner.append("g").attr("class", "axis utc").attr("transform", `translate(0,${below + 24})`);
     inside(utc.call(d3.axisBottom(wall).tickValues(ticks).tickSize(3).tickFormat(format)), width);

@@ -47,7 +47,7 @@
     const within = Math.max(...rows.map((row) => row.within || 0));
     byId("percentiles-note").textContent = any
       ? `Only ${words}. Percentiles and sum are from bands of latency, within ${(100 * within).toFixed(1)} %.`
-      : "Of the whole recording. What is chosen above is filtered here, too.";
+      : "Of the whole recording, unless something is chosen above.";
   };
   const histogram = () => {
     const kind = kindNow(), { span, range, any } = chosen(), target = byId("histogram");
@@ -82,12 +82,17 @@
     const amount = now.weight ? ns(value) : `${grouped(value)} faults`;
     return `${amount}, ${((100 * value) / now.root.value).toFixed(2)} %`;
   };
+  const trees = new Map();
   const rooted = ({ kind, weight }) => {
     const { span, range, any } = chosen(), said = byId("flame-span");
     said.textContent = "";
     const packed = own(data.flames, kind);
     if (!packed) return { name: kind, value: 0, children: [], parent: null, empty: "No stacks of this kind were recorded." };
-    if (!any) return unpack.tree(packed, 2, (weights) => ({ value: weights[weight] }));
+    if (!any) {
+      const key = `${weight} ${kind}`;  // a hundred thousand frames are unpacked once
+      if (!trees.has(key)) trees.set(key, unpack.tree(packed, 2, (weights) => ({ value: weights[weight] })));
+      return trees.get(key);
+    }
     const { root, span: wide, leftOut, step } = timeline.tree(kind, span, range, weight);
     said.textContent = `Only ${heat.where(span && wide, range)}` +
       `${leftOut ? `, without up to ${grouped(leftOut)} faults of rare stacks` : ""}.` +
@@ -124,7 +129,7 @@
     parts.push(rows.length ? table(rows, [
       ["task", (row) => row.comm, "", (row) => row.comm], ["pid", (row) => String(row.pid), "n", (row) => row.pid],
       ["cgroup", (row) => row.cgroup || "–", "wide", (row) => row.cgroup || ""], faults, stalled,
-    ], { total, more: query("tasks") }) : element("p", { class: "empty" }, `No task had a fault of kind ${kind}.`));
+    ], { total, more: query("tasks") }) : element("p", { class: "empty" }, `No tasks are known of kind ${kind}.`));
     show("tasks", ...parts);
   };
   const cpus = () => {
