@@ -96,7 +96,7 @@ test-oracle: debug ## The oracle's short form: one snapshot of 6.1, judged by QE
 
 .PHONY: test-report
 test-report: setup ## The report of the guests' recordings, in a real browser on the host
-	timeout 420 $(PYTEST) tests/host/report
+	timeout 900 $(PYTEST) tests/host/report
 
 .PHONY: lint
 lint: setup ## flake8, isort, black, mypy --strict; W=1, sparse, checkpatch, check-* on the module

@@ -3,13 +3,13 @@ room for."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from livedump.analysis import stacks
+from livedump.analysis import pack, stacks
 from livedump.kinds import kind_order
+from livedump.recording.buckets import SUB, SUB_BITS
 from livedump.recording.schema import Row
 from livedump.recording.store import Recording
 from livedump.sums import add_up
@@ -20,20 +20,32 @@ STEPS = 600
 #: How long before and after the end of a stop the page has every slice.
 AROUND_NS = (1_000_000_000, 4_000_000_000)
 
-#: Rows of a heat map for each power of two of latency: a bucket has four times as many.
-BANDS = 4
+#: Bands are no wider than this: 2 for each power of two.
+COARSEST = SUB_BITS - 1
 
 
 @dataclass
 class Heat:
     """Faults of a kind by step and latency.
 
-    :ivar bands: lower bounds of latency, ns, rising; empty: the kind is counted, not timed
-    :ivar cells: [step, number of the band, faults]
+    :ivar timed: has latencies; the kind is only counted else, and all is in band 0
+    :ivar cells: [step, band, faults]; a band is the number of a bucket without its *shift* lowest
+        bits (:mod:`livedump.recording.buckets`): it holds 1 << *shift* of them
     """
 
-    bands: list[int]
+    timed: bool
     cells: list[list[int]]
+    shift: int = 0
+
+    def widen(self) -> None:
+        """Two bands become one."""
+        self.shift += 1
+        totals = add_up(((step, band >> 1), (count,)) for step, band, count in self.cells)
+        self.cells = [[*key, *sums] for key, sums in sorted(totals.items())]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"timed": self.timed, "shift": self.shift, "cells": pack.steps(self.cells)}
 
 
 @dataclass
@@ -42,7 +54,8 @@ class Stacks:
 
     :ivar every: steps that one of ``cells`` stands for
     :ivar paths: task and functions, root first
-    :ivar cells: [first step, number of the path, faults, ns stalled]
+    :ivar cells: [first step, number of the path, faults, ns stalled]; a stack's faults of one step
+        that took twice as long as others, or more, are a cell of their own
     :ivar left_out: faults of rare stacks that there was no room for
     """
 
@@ -51,34 +64,43 @@ class Stacks:
     cells: list[list[int]] = field(default_factory=list)
     left_out: int = 0
 
-    def shrink(self, limit_bytes: int, *, longer: bool = True) -> None:
-        """Until it takes no more as JSON: by longer steps, if they may be, then by fewer stacks."""
+    def shrink(self, limit_bytes: int, names: pack.Names, *, longer: bool = True) -> None:
+        """Until it takes no more as JSON: by longer steps, if they may be, then by fewer stacks.
+
+        :param names: that the page has anyhow
+        """
         most = max((cell[0] for cell in self.cells), default=0)
-        while self._bytes() > limit_bytes and self.cells:
+        while self._bytes(names) > limit_bytes and self.cells:
             if longer and self.every <= most and len(self.cells) > len(self.paths):
                 self.every *= 2
                 self.merge()
             else:
                 self._drop_half()
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self, names: pack.Names) -> dict[str, Any]:
         """For JSON."""
+        order = sorted(range(len(self.paths)), key=self.paths.__getitem__)
+        fresh = {number: place for place, number in enumerate(order)}
+        cells = sorted((step // self.every, fresh[n], *sums) for step, n, *sums in self.cells)
         return {
             "every": self.every,
-            "paths": self.paths,
-            "cells": self.cells,
+            "paths": pack.paths((self.paths[number] for number in order), names),
+            "cells": pack.steps(cells),
             "left_out": self.left_out,
         }
 
-    def _bytes(self) -> int:
-        return len(json.dumps(self.to_dict(), separators=(",", ":")))
+    def _bytes(self, names: pack.Names) -> int:
+        used = {frame for path in self.paths for frame in path}
+        # With numbers of their own, which are no longer than those of the page by much.
+        return pack.size(self.to_dict(pack.Names())) + sum(map(names.cost, used))
 
     def merge(self) -> None:
-        """Add up what has come to be the same stack in the same steps."""
+        """Add up what has come to be the same stack in the same steps, as slow by a factor of 2."""
         totals = add_up(
-            ((step // self.every * self.every, number), sums) for step, number, *sums in self.cells
+            ((step // self.every * self.every, number, _octave(*sums)), sums)
+            for step, number, *sums in self.cells
         )
-        self.cells = [[*key, *sums] for key, sums in sorted(totals.items())]
+        self.cells = [[step, number, *sums] for (step, number, _), sums in sorted(totals.items())]
 
     def _drop_half(self) -> None:
         """The stacks with the fewest faults."""
@@ -90,6 +112,11 @@ class Stacks:
         self.left_out += sum(c[2] for c in self.cells if c[1] not in fresh)
         self.cells = [[c[0], fresh[c[1]], *c[2:]] for c in self.cells if c[1] in fresh]
         self.paths = [self.paths[number] for number in kept]
+
+
+def _octave(count: int, stalled_ns: int) -> int:
+    """The power of two of the mean latency."""
+    return (stalled_ns // max(1, count)).bit_length()
 
 
 @dataclass
@@ -132,26 +159,39 @@ class OverTime:
             found[step] += count
         return found
 
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+    def to_dict(self, names: pack.Names) -> dict[str, Any]:
+        """For JSON.
+
+        :param names: of the page
+        """
         return {
             "step_ns": self.step_ns,
             "steps": self.steps,
-            "heat": {
-                kind: {"bands": heat.bands, "cells": heat.cells} for kind, heat in self.heat.items()
-            },
-            "stacks": {kind: each.to_dict() for kind, each in self.stacks.items()},
+            "heat": {kind: heat.to_dict() for kind, heat in self.heat.items()},
+            "stacks": {kind: each.to_dict(names) for kind, each in self.stacks.items()},
             "losses": {"names": self.losses.names, "cells": self.losses.cells},
         }
 
-    def shrink(self, limit_bytes: int, *, longer: bool = True) -> None:
-        """Until all stacks together take no more as JSON, see :meth:`Stacks.shrink`."""
+    def shrink(self, limit_bytes: int, names: pack.Names, *, longer: bool = True) -> None:
+        """Until it takes no more as JSON, if wider bands and :meth:`Stacks.shrink` do so; a third
+        is for latencies."""
+        self.widen(limit_bytes // 3)
+        left = max(0, limit_bytes - self.heat_bytes())
         for each in self.stacks.values():
-            each.shrink(limit_bytes // len(self.stacks), longer=longer)
+            each.shrink(left // len(self.stacks), names, longer=longer)
+
+    def widen(self, limit_bytes: int) -> None:
+        """Until all but the stacks takes no more as JSON, or bands are :data:`COARSEST`."""
+        while self.heat_bytes() > limit_bytes and self._widest() < COARSEST:
+            for heat in self.heat.values():
+                heat.widen()
 
     def heat_bytes(self) -> int:
         """What all but the stacks takes as JSON."""
-        return len(json.dumps({**self.to_dict(), "stacks": {}}, separators=(",", ":")))
+        return pack.size(replace(self, stacks={}).to_dict(pack.Names()))
+
+    def _widest(self) -> int:
+        return max((heat.shift for heat in self.heat.values()), default=COARSEST)
 
 
 def over_time(
@@ -183,8 +223,8 @@ def over_time(
             found.heat[kind] = _heat(heat[kind])
     if with_stacks:
         sums = ["count", "stalled_ns"]
-        taken = _rows(recording, "stack_slices", wanted)
-        rows = _sums(taken, width, ["comm", "stack"], sums, found.steps)
+        taken = _with_octave(_rows(recording, "stack_slices", wanted))
+        rows = _sums(taken, width, ["octave", "comm", "stack"], sums, found.steps)
         for kind in sorted(rows, key=kind_order):
             if not kinds or kind in kinds:
                 found.stacks[kind] = _stacks(rows[kind])
@@ -192,7 +232,11 @@ def over_time(
 
 
 def close_up(
-    recording: Recording, instants_ns: Sequence[int], kinds: Sequence[str], limit_bytes: int
+    recording: Recording,
+    instants_ns: Sequence[int],
+    kinds: Sequence[str],
+    limit_bytes: int,
+    names: pack.Names,
 ) -> tuple[OverTime, int]:
     """Every slice around instants, at most *limit_bytes* of JSON; the first ones are kept.
 
@@ -201,11 +245,11 @@ def close_up(
     kept = list(instants_ns)
     while True:
         found = over_time(recording, kinds, around_ns=kept)
-        heat_bytes = found.heat_bytes()
-        if heat_bytes <= limit_bytes // 2 or not kept:
+        found.widen(limit_bytes // 3)
+        if found.heat_bytes() <= limit_bytes // 2 or not kept:
             break
         kept = kept[: len(kept) // 2]
-    found.shrink(limit_bytes - heat_bytes, longer=False)
+    found.shrink(limit_bytes, names, longer=False)
     return found, len(kept)
 
 
@@ -229,6 +273,18 @@ def _rows(recording: Recording, name: str, wanted: set[int] | None) -> Any:
         return table
     numbers = pyarrow.array(sorted(wanted), pyarrow.uint32())
     return table.filter(pyarrow.compute.is_in(table["slice"], value_set=numbers))
+
+
+def _with_octave(table: Any) -> Any:
+    """With the power of two of each row's mean latency: what is slow stays apart when added up."""
+    import pyarrow
+    import pyarrow.compute as compute
+
+    at_least = pyarrow.scalar(1.0)
+    count = compute.max_element_wise(compute.cast(table["count"], pyarrow.float64()), at_least)
+    mean = compute.divide(compute.cast(table["stalled_ns"], pyarrow.float64()), count)
+    octave = compute.floor(compute.log2(compute.max_element_wise(mean, at_least)))
+    return table.append_column("octave", octave.cast(pyarrow.int8()))
 
 
 def _sums(
@@ -270,43 +326,34 @@ def _losses(rows: Sequence[Row], width: int, steps: int) -> Losses:
 
 def _heat(rows: list[tuple[Any, ...]]) -> Heat:
     """From (step, lower bound of the bucket, count)."""
-    totals: dict[tuple[int, int], int] = {}
-    for step, low_ns, count in rows:
-        key = (step, _band(low_ns) if low_ns is not None else 0)
-        totals[key] = totals.get(key, 0) + count
-    timed = any(low_ns is not None for _step, low_ns, _count in rows)
-    numbers = [number for _step, number in totals]
-    first, last = min(numbers), max(numbers)
+    totals = add_up(
+        ((step, _bucket(low_ns) if low_ns is not None else 0), (count,))
+        for step, low_ns, count in rows
+    )
     return Heat(
-        [_band_low(number) for number in range(first, last + 1)] if timed else [],
-        [[step, number - first, count] for (step, number), count in sorted(totals.items())],
+        any(low_ns is not None for _step, low_ns, _count in rows),
+        [[*key, *sums] for key, sums in sorted(totals.items())],
     )
 
 
-def _band(value_ns: int) -> int:
-    """Number of the band of a latency: :data:`BANDS` for each power of two."""
-    if value_ns < BANDS:
-        return value_ns
-    exponent = value_ns.bit_length() - 1
-    shift = exponent - BANDS.bit_length() + 1
-    return (exponent - BANDS.bit_length() + 2) * BANDS + ((value_ns >> shift) & (BANDS - 1))
-
-
-def _band_low(number: int) -> int:
-    """Lower bound of a band, ns."""
-    if number < BANDS:
-        return number
-    group, part = divmod(number, BANDS)
-    return (BANDS + part) << (group - 1)
+def _bucket(low_ns: int) -> int:
+    """Number of the bucket with this lower bound, see :mod:`livedump.recording.buckets`."""
+    if low_ns < SUB:
+        return low_ns
+    shift = low_ns.bit_length() - SUB_BITS - 1
+    return ((shift + 1) << SUB_BITS) + (low_ns >> shift) - SUB
 
 
 def _stacks(rows: list[tuple[Any, ...]]) -> Stacks:
-    """From (step, comm, stack, count, stalled_ns)."""
+    """From (step, octave, comm, stack, count, stalled_ns)."""
     found = Stacks()
     numbers: dict[tuple[str, ...], int] = {}
-    for step, comm, stack, *sums in sorted(rows):
-        path = tuple(stacks.path(comm, stack))
-        number = numbers.setdefault(path, len(numbers))
+    known: dict[tuple[str, str], int] = {}  # most stacks are in many steps
+    for step, _, comm, stack, *sums in sorted(rows):
+        number = known.get((comm, stack))
+        if number is None:
+            path = tuple(stacks.path(comm, stack))
+            number = known[comm, stack] = numbers.setdefault(path, len(numbers))
         found.cells.append([step, number, *sums])
     found.paths = [list(path) for path in numbers]
     found.merge()

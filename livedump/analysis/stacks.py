@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from livedump.analysis import pack
 from livedump.recording.schema import Row
 from livedump.recording.store import Recording
 from livedump.sums import add_up
@@ -20,7 +21,8 @@ WEIGHTS = {"count": "count", "stalled": "stalled_ns"}
 FAULT_ENTRY = "asm_exc_page_fault"
 
 
-#: A number at a stack's end would be read as a count of its own, as in differential stacks.
+#: A number at a frame's end would be read as a count of its own, as in differential stacks: of the
+#: innermost frame, and with ``flamegraph.pl --reverse`` of the outermost one.
 _SECOND_COUNT = re.compile(r" (?=[0-9]*\.?[0-9]*$)")
 
 
@@ -55,8 +57,8 @@ def folded_lines(
     totals: dict[str, int] = {}
     for row in rows(recording, kinds):
         frames = [row["comm"], *row["stack"].split(";")]
-        line = ";".join(_frame(name) for name in ([row["kind"], *frames] if prefix else frames))
-        line = _SECOND_COUNT.sub("_", line)
+        names = [row["kind"], *frames] if prefix else frames
+        line = ";".join(_SECOND_COUNT.sub("_", _frame(name)) for name in names)
         totals[line] = totals.get(line, 0) + int(row[weight])
     return [f"{line} {total}" for line, total in sorted(totals.items()) if total]
 
@@ -95,7 +97,7 @@ def top(
     return found[:limit]
 
 
-@dataclass
+@dataclass(slots=True)
 class Node:
     """A frame of a flame graph; its weights include its children's."""
 
@@ -104,36 +106,63 @@ class Node:
     stalled_ns: int = 0
     children: dict[str, Node] = field(default_factory=dict)
 
-    def to_dict(self, min_share: float = 0.0) -> dict[str, Any]:
-        """``{n: name, w: [count, stalled_ns], c: children}``.
-
-        :param min_share: children below this share of the root in both weights are cut
-        """
-        return self._to_dict(min_share * self.count, min_share * self.stalled_ns)
-
-    def _to_dict(self, min_count: float, min_stalled: float) -> dict[str, Any]:
-        kept = [
-            child._to_dict(min_count, min_stalled)
-            for child in self.children.values()
-            if child.count >= min_count or (child.stalled_ns and child.stalled_ns >= min_stalled)
-        ]
-        found: dict[str, Any] = {"n": self.name, "w": [self.count, self.stalled_ns]}
-        if kept:
-            found["c"] = kept
-        return found
-
 
 def tree(recording: Recording, kind: str) -> Node:
     """The stacks of a kind as a tree: task, then frames from the root."""
     root = Node(kind)
     for row in rows(recording, (kind,)):
-        node = root
-        for name in [None, _frame(row["comm"]), *row["stack"].split(";")]:
-            if name is not None:
-                node = node.children.setdefault(name, Node(name))
-            node.count += int(row["count"])
-            node.stalled_ns += int(row["stalled_ns"])
+        node, count, stalled_ns = root, int(row["count"]), int(row["stalled_ns"])
+        root.count += count
+        root.stalled_ns += stalled_ns
+        for name in (_frame(row["comm"]), *row["stack"].split(";")):
+            child = node.children.get(name)
+            if child is None:
+                child = node.children[name] = Node(name)
+            node = child
+            node.count += count
+            node.stalled_ns += stalled_ns
     return root
+
+
+#: A task and its functions, root first, how many faults and for how long.
+Weighed = tuple[list[str], int, int]
+
+
+class Branch:
+    """A frame of the same tree, which is known as far as one looks: of hundreds of thousands of
+    frames a page has room for some. See :class:`livedump.analysis.pack.Frame`.
+
+    :ivar weights: count, stalled_ns
+    """
+
+    def __init__(self, name: str, stacks: list[Weighed], depth: int = 0) -> None:
+        self.name = name
+        self.weights = sum(row[1] for row in stacks), sum(row[2] for row in stacks)
+        self._stacks, self._depth = stacks, depth
+
+    @property
+    def below(self) -> list[Branch]:
+        """The frames that it has called."""
+        found: dict[str, list[Weighed]] = {}
+        for row in self._stacks:
+            if len(row[0]) > self._depth:
+                found.setdefault(row[0][self._depth], []).append(row)
+        return [Branch(name, stacks, self._depth + 1) for name, stacks in found.items()]
+
+    def count(self) -> int:
+        """It and all below."""
+        paths = sorted(row[0][self._depth :] for row in self._stacks)
+        pairs = zip([[], *paths], paths)
+        return 1 + sum(len(path) - pack.alike(last, path) for last, path in pairs)
+
+
+def branches(recording: Recording, kind: str) -> Branch:
+    """:func:`tree`, as far as one looks."""
+    found = [
+        ([_frame(row["comm"]), *row["stack"].split(";")], int(row["count"]), int(row["stalled_ns"]))
+        for row in rows(recording, (kind,))
+    ]
+    return Branch(kind, found)
 
 
 def path(comm: str, stack: str) -> list[str]:

@@ -1,23 +1,18 @@
-"""Chromium, driven by its own DevTools protocol over a pair of pipes: no library, no port."""
+"""A page in a real browser: what it says, what goes wrong there, what it looks like."""
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-import select
+import re
 import shutil
 import subprocess
-import time
-from base64 import b64decode
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 CHROMIUM = shutil.which("chromium") or ""
+SHOTS = Path(__file__).resolve().parents[3] / "build" / "report"
 
-FLAGS = (
+HEADLESS = (
     "--headless",
     "--no-sandbox",
     "--disable-gpu",
@@ -27,113 +22,131 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
     "--hide-scrollbars",
-    "--window-size=1280,1000",
 )
 
+#: A page that is read or shown once: until nothing more happens there.
+FLAGS = (*HEADLESS, "--virtual-time-budget=4000")
 
-class BrowserError(Exception):
-    """The browser has ended, did not answer in time, or a script in the page failed."""
+DARK = ("--force-dark-mode", "--blink-settings=preferredColorScheme=0")
 
+#: Runs before the page's own scripts and leaves what went wrong in the document.
+PROBE = """<script>
+window.addEventListener("error", (event) => note("error " + event.message));
+window.addEventListener("unhandledrejection", (event) => note("error " + event.reason));
+document.addEventListener("securitypolicyviolation", (event) => note("request " +
+event.blockedURI)); for (const level of ["error", "warn"]) console[level] = (...words) =>
+note(level + " " + words.join(" ")); function note(text) { document.documentElement.dataset.trouble
+= (document.documentElement.dataset.trouble || "") + text + "|"; } </script>"""
 
-class Page:
-    """A page, by the browser's file descriptors to write to and to read from."""
-
-    def __init__(self, write: int, read: int, timeout_s: float) -> None:
-        self._write, self._read = write, read
-        self._until = time.monotonic() + timeout_s
-        self._left = b""
-        self._number = 0
-        self._session = ""
-        self._session = self._attach()
-
-    def goto(self, url: str) -> None:
-        """Go to an address."""
-        self._call("Page.navigate", url=url)
-
-    def result(self, script: str) -> Any:
-        """Value of an expression in the page; of a promise, when it is kept."""
-        found = self._call(
-            "Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True
-        )
-        if "exceptionDetails" in found:
-            raise BrowserError(json.dumps(found["exceptionDetails"])[:2000])
-        return found["result"].get("value")
-
-    def wait(self, condition: str) -> None:
-        """Until an expression is true."""
-        while not self.result(condition):
-            if time.monotonic() > self._until:
-                raise BrowserError(f"never true: {condition}")
-            time.sleep(0.1)
-
-    def screenshot(self, file: Path) -> None:
-        """What is seen, as PNG."""
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(b64decode(self._call("Page.captureScreenshot", format="png")["data"]))
-
-    def _attach(self) -> str:
-        target = self._call("Target.createTarget", url="about:blank")
-        found = self._call("Target.attachToTarget", targetId=target["targetId"], flatten=True)
-        return str(found["sessionId"])
-
-    def _call(self, method: str, **params: Any) -> dict[str, Any]:
-        self._number += 1
-        session = {"sessionId": self._session} if self._session else {}
-        call = {"id": self._number, "method": method, "params": params, **session}
-        os.write(self._write, json.dumps(call).encode() + b"\0")
-        while (answer := self._message()).get("id") != self._number:
-            pass  # events
-        if "error" in answer:
-            raise BrowserError(f"{method}: {answer['error']}")
-        return dict(answer["result"])
-
-    def _message(self) -> dict[str, Any]:
-        while b"\0" not in self._left:
-            ready, _, _ = select.select(
-                [self._read], [], [], max(self._until - time.monotonic(), 0)
-            )
-            data = os.read(self._read, 1 << 20) if ready else b""
-            if not data:
-                raise BrowserError("chromium has ended" if ready else "chromium took too long")
-            self._left += data
-        message, _, self._left = self._left.partition(b"\0")
-        return dict(json.loads(message))
+#: What scripts of tests use.
+TOOLS = """
+  const byId = (id) => document.getElementById(id);
+  const text = (id) => byId(id).textContent;
+  const press = (id, value) => document.querySelector(`#${id} [data-value="${value}"]`).click();
+  const pick = (id, value) => {
+    byId(id).value = value; byId(id).dispatchEvent(new Event("change"));
+  };
+  const type = (id, value) => {
+    byId(id).value = value; byId(id).dispatchEvent(new Event("input"));
+  };
+  const key = (id, name, more) => byId(id).dispatchEvent(
+    new KeyboardEvent("keydown", { key: name, bubbles: true, cancelable: true, ...more }));
+  const pause = () => new Promise((done) => setTimeout(done, 300));  // also d3 swallows clicks
+  const frames = () => livedump.views.flame.frames();
+  const drag = ([x0, y0], [x1, y1]) => {  // shares of the heat map's width and height
+    const overlay = document.querySelector("#heat .overlay"), box = overlay.getBoundingClientRect();
+    const at = (x, y) => ({ bubbles: true, view: window,
+      clientX: box.left + x * box.width, clientY: box.top + y * box.height });
+    overlay.dispatchEvent(new MouseEvent("mousedown", at(x0, y0)));
+    window.dispatchEvent(new MouseEvent("mousemove", at(x1, y1)));
+    window.dispatchEvent(new MouseEvent("mouseup", at(x1, y1)));
+  };
+  const rows = (id) => [...document.querySelectorAll(`#${id} tbody tr`)].map(
+    (row) => [...row.children].map((cell) => cell.textContent));
+"""
 
 
-@contextmanager
-def browser(profile: Path, *, timeout_s: float) -> Iterator[Page]:
-    """A page in a browser of its own, for so long at most."""
+def chromium(page: Path, *extra: str, fragment: str = "") -> str:
+    """Run chromium on a page and return what it prints."""
     assert CHROMIUM, "chromium is missing: make setup installs it"
-    command = [CHROMIUM, *FLAGS, "--remote-debugging-pipe", f"--user-data-dir={profile}"]
-    to_read, to_write = _pipe()
-    from_read, from_write = _pipe()
-
-    def connect() -> None:
-        os.dup2(to_read, 3)
-        os.dup2(from_write, 4)
-
-    with (profile.with_suffix(".log")).open("wb") as log:
-        running = subprocess.Popen(
-            command, preexec_fn=connect, pass_fds=(3, 4), stdout=log, stderr=log
-        )
-    os.close(to_read)
-    os.close(from_write)
-    try:
-        yield Page(to_write, from_read, timeout_s)
-    finally:
-        os.close(to_write)  # it ends by itself
-        os.close(from_read)
-        try:
-            running.wait(10)
-        except subprocess.TimeoutExpired:
-            running.kill()
-            running.wait()
+    profile = page.with_suffix(".profile")
+    done = subprocess.run(
+        [CHROMIUM, *FLAGS, f"--user-data-dir={profile}", *extra, page.as_uri() + fragment],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
-def _pipe() -> tuple[int, int]:
-    """Descriptors that are not those which chromium wants to have."""
-    found = []
-    for end in os.pipe():
-        found.append(fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10))
-        os.close(end)
-    return found[0], found[1]
+def probed(page: Path, tail: str = "") -> Path:
+    """The page with :data:`PROBE` before and a script *tail* after its own scripts."""
+    text = page.read_text()
+    assert text.count("<style>") == 1
+    text = text.replace("<style>", PROBE + "<style>").replace("</body>", f"{tail}</body>")
+    file = page.with_name(f"probed-{len(tail)}.html")
+    file.write_text(text)
+    return file
+
+
+def trouble(dom: str) -> str:
+    """What :data:`PROBE` noted."""
+    found = re.search(r'data-trouble="([^"]*)"', dom[:10_000])
+    return found[1] if found else ""
+
+
+def framed(page: Path, width: int, height: int) -> Path:
+    """A page that shows *page* in a frame: a headless browser's window is 500 px wide at least."""
+    file = page.with_name(f"framed-{page.name}")
+    file.write_text(
+        f"""<!doctype html><html lang="en"><style>body {{ margin: 0 }}</style>
+        <iframe src="{page.name}" width="{width}" height="{height}" style="border: 0"></iframe>
+        <script>addEventListener("message", (event) =>
+          Object.assign(document.documentElement.dataset, event.data));</script></html>"""
+    )
+    return file
+
+
+def result_of(
+    page: Path, script: str, *extra: str, fragment: str = "", size: tuple[int, int] = (1280, 2600)
+) -> Any:
+    """What an asynchronous *script* with :data:`TOOLS` has put into ``result``; nothing went wrong
+    there."""
+    tail = f"""<script>(async () => {{ {TOOLS} const result = {{}};
+      {script}
+      document.documentElement.dataset.result = JSON.stringify(result);
+      parent.postMessage({{ ...document.documentElement.dataset }}, "*");
+    }})();</script>"""
+    file, width, height = probed(page, tail), *size
+    if width < 500:
+        file = framed(file, width, height)
+    size_flag = f"--window-size={width},{height}"
+    dom = chromium(file, "--dump-dom", size_flag, *extra, fragment=fragment)
+    assert not trouble(dom), trouble(dom)
+    found = re.search(r'data-result="([^"]*)"', dom[:20_000])
+    assert found, "the script did not come to its end"
+    return json.loads(found[1].replace("&quot;", '"').replace("&amp;", "&"))
+
+
+def body(dom: str) -> str:
+    """The document without its style and scripts."""
+    return dom[dom.index("<body>") : dom.index('<script id="data"')]
+
+
+def shot(page: Path, name: str, size: tuple[int, int], *extra: str, fragment: str = "") -> Path:
+    """A picture for people to look at."""
+    width, height = size
+    if width < 500:
+        page = framed(page, width, height)
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    file = SHOTS / f"{name}.png"
+    file.unlink(missing_ok=True)
+    chromium(
+        page,
+        f"--screenshot={file}",
+        f"--window-size={max(width, 500)},{height}",
+        *extra,
+        fragment=fragment,
+    )
+    return file

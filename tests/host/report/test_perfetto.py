@@ -19,7 +19,7 @@ from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace
 from livedump.analysis.perfetto import perfetto
 from livedump.recording import store
 from livedump.recording.schema import Row
-from tests.host.report.browser import Page, browser
+from tests.host.report.devtools import Page, browser
 from tests.unit import samples
 from tools.paths import BUILD
 

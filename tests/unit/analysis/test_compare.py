@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from livedump.analysis import KINDS, Verdict, compare, judge, render_html
+from livedump.analysis import KINDS, Verdict, compare, judge
 from livedump.analysis.compare import Change
 from livedump.analysis.html import render_diff_html
 from livedump.analysis.judge import UnmeasuredError, judge_change
@@ -374,8 +374,6 @@ def test_the_page_holds_its_data_and_nothing_that_ends_it(tmp_path: Path) -> Non
     sample = store.read(samples.write(tmp_path / "r"))
     page = render_diff_html(compare(sample, sample))
     assert "</script><script>alert(1)" not in page
-    assert "plotly" not in page.lower()
-    assert len(page) < len(render_html(sample))
 
 
 def test_what_is_not_alike_comes_first(tmp_path: Path) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
-from livedump.analysis import overtime
+from livedump.analysis import overtime, pack
 from livedump.analysis.overtime import OverTime, over_time
 from livedump.recording import store
 from livedump.recording.buckets import bounds
@@ -56,14 +55,34 @@ def test_losses_are_in_their_steps(recording: Recording) -> None:
     assert sum(losses.counts(40)) == 10
 
 
-def test_bands_hold_their_buckets(recording: Recording) -> None:
-    for value in [*range(70), 1000, 4095, 4096, 10**6, 123_456_789, 2**40 + 5]:
-        low = overtime._band_low(overtime._band(value))
-        assert low <= value < overtime._band_low(overtime._band(value) + 1)
-        assert overtime._band(bounds(bucket_of(value))[0]) == overtime._band(value)
+def test_bands_are_buckets_until_they_are_widened(recording: Recording) -> None:
     heat = over_time(recording).heat["user"]
-    assert heat.bands == sorted(heat.bands)
-    assert all(0 <= band < len(heat.bands) for _, band, _ in heat.cells)
+    assert heat.timed and heat.shift == 0
+    counts: dict[int, int] = {}
+    for _step, band, count in heat.cells:
+        counts[band] = counts.get(band, 0) + count
+    rows = [row for row in recording.tables["histograms"] if row["kind"] == "user"]
+    assert counts == {bucket_of(row["bucket_low_ns"]): row["count"] for row in rows}
+    for value in [*range(70), 1000, 4095, 4096, 10**6, 123_456_789, 2**40 + 5]:
+        assert overtime._bucket(bounds(bucket_of(value))[0]) == bucket_of(value)
+    heat.widen()
+    wide = {band: 0 for _step, band, _count in heat.cells}
+    for _step, band, count in heat.cells:
+        wide[band] += count
+    assert heat.shift == 1
+    assert wide == {b: counts.get(2 * b, 0) + counts.get(2 * b + 1, 0) for b in wide}
+
+
+def test_bands_are_as_narrow_as_there_is_room_for(recording: Recording) -> None:
+    found = over_time(recording)
+    size = found.heat_bytes()
+    found.widen(size)
+    assert found.heat["user"].shift == 0
+    found.widen(size - 1)
+    assert found.heat["user"].shift == 1 and found.heat_bytes() < size
+    found.widen(0)
+    assert found.heat["user"].shift == overtime.COARSEST
+    assert total(found, "user") == 6000
 
 
 def test_stacks_by_step_come_to_the_whole(recording: Recording) -> None:
@@ -79,24 +98,42 @@ def test_stacks_by_step_come_to_the_whole(recording: Recording) -> None:
 
 def test_stacks_that_differ_in_the_fault_s_own_functions_are_one() -> None:
     entry = "sys_write;asm_exc_page_fault"
-    found = overtime._stacks([(5, "cat", f"{entry};a", 2, 30), (5, "cat", f"{entry};b", 1, 4)])
-    assert (found.paths, found.cells) == ([["cat", "sys_write"]], [[5, 0, 3, 34]])
+    rows = [(5, 3, "cat", f"{entry};a", 2, 30), (5, 3, "cat", f"{entry};b", 1, 14)]
+    found = overtime._stacks(rows)
+    assert (found.paths, found.cells) == ([["cat", "sys_write"]], [[5, 0, 3, 44]])
+
+
+def test_what_is_slow_stays_apart(tmp_path: Path) -> None:
+    """In one step: three slices with a mean of 5, 6 and 500 us."""
+    tables = samples.tables()
+    row = next(row for row in tables["stack_slices"] if row["kind"] == "user")
+    tables["stack_slices"] = [
+        {**row, "slice": slice_, "count": count, "stalled_ns": count * mean_us * 1000}
+        for slice_, count, mean_us in ((0, 10, 5), (1, 20, 6), (2, 2, 500))
+    ]
+    store.write(tmp_path / "r", samples.meta(), tables)
+    found = over_time(store.read(tmp_path / "r"), steps=40).stacks["user"]
+    assert found.cells == [[0, 0, 30, 170_000], [0, 0, 2, 1_000_000]]
+    found.every = 40
+    found.merge()
+    assert len(found.cells) == 2
 
 
 def test_stacks_are_kept_few() -> None:
     """First by longer steps; where that is not enough, rare ones go, and it is said."""
-    rows = [(step, "cat", f"a;b{step % 7}", 2, 3) for step in range(1000)]
+    rows = [(step, 0, "cat", f"a;b{step % 7}", 2, 3) for step in range(1000)]
+    names = pack.Names()
     found = overtime._stacks(rows)
-    found.shrink(2000)
+    found.shrink(2000, names)
     assert found.every > 1 and found.left_out == 0 and len(found.paths) == 7
     assert sum(cell[2] for cell in found.cells) == 2000
-    assert len(json.dumps(found.to_dict())) < 2500
-    many = overtime._stacks([(0, "cat", f"a;b{n}", n, 1) for n in range(1000)])
-    many.shrink(2000)
+    assert pack.size(found.to_dict(names)) + pack.size(names.to_list()) < 2100
+    many = overtime._stacks([(0, 0, "cat", f"a;b{n}", n, 1) for n in range(1000)])
+    many.shrink(2000, pack.Names())
     assert 0 < len(many.paths) < 100
     assert many.paths[0] == ["cat", "a", "b999"]
     assert sum(cell[2] for cell in many.cells) + many.left_out == 999 * 500
-    many.shrink(0)
+    many.shrink(0, pack.Names())
     assert many.cells == []
 
 
@@ -114,11 +151,13 @@ def test_kind_that_is_counted_only(tmp_path: Path) -> None:
     ]
     store.write(tmp_path / "r", samples.meta(), rows)
     heat = over_time(store.read(tmp_path / "r")).heat["kernel"]
-    assert (heat.bands, heat.cells) == ([], [[4, 0, 9]])
+    assert (heat.timed, heat.cells) == (False, [[4, 0, 9]])
 
 
 def test_close_up_has_every_slice_around_some_instants(recording: Recording) -> None:
-    found, kept = overtime.close_up(recording, [2 * 10**9, 5_950_000_000], (), 1_000_000)
+    found, kept = overtime.close_up(
+        recording, [2 * 10**9, 5_950_000_000], (), 1_000_000, pack.Names()
+    )
     whole = over_time(recording)
     assert (kept, found.step_ns, found.steps) == (2, whole.step_ns, whole.steps)
     near = range(10, 100)  # 1 s before the first to 4 s after the second
@@ -128,7 +167,7 @@ def test_close_up_has_every_slice_around_some_instants(recording: Recording) -> 
     taken = [cell for cell in whole.stacks["cow"].cells if cell[0] in near]
     assert sum(c[2] for c in found.stacks["cow"].cells) == sum(c[2] for c in taken)
     assert found.losses == whole.losses
-    none, kept = overtime.close_up(recording, [], (), 1_000_000)
+    none, kept = overtime.close_up(recording, [], (), 1_000_000, pack.Names())
     assert (none.heat, none.stacks, none.losses.cells, kept) == ({}, {}, [], 0)
 
 
@@ -143,9 +182,10 @@ def test_close_up_fits(tmp_path: Path) -> None:
     store.write(tmp_path / "r", samples.meta(), rows)
     recording = store.read(tmp_path / "r")
     instants = [(11 - number) * 10**9 for number in range(8)]
-    found, kept = overtime.close_up(recording, instants, (), 12_000)
+    names = pack.Names()
+    found, kept = overtime.close_up(recording, instants, (), 12_000, names)
     assert 0 < kept < 8
     assert found.counts("user")[110] and not found.counts("user")[40]
-    assert len(json.dumps(found.to_dict(), separators=(",", ":"))) <= 12_000
+    assert pack.size(found.to_dict(names)) + pack.size(names.to_list()) <= 12_500
     cow = found.stacks["cow"]
     assert cow.every == 1 and cow.left_out and cow.cells

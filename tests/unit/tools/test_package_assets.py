@@ -77,7 +77,7 @@ def test_damaged_file_and_package(tmp_path: Path) -> None:
 
 def test_manifest_is_whole() -> None:
     found = load_manifest()
-    assert {one.file for one in found} == {*LIBRARIES, "speedscope-schema.json"}
+    assert {one.file for one in found} == {*LIBRARIES, "speedscope-schema.json", "axe.js"}
     assert all(len(one.sha256) == 64 and one.version[0].isdigit() for one in found)
 
 
@@ -105,6 +105,6 @@ def test_setup_cfg_installs_them() -> None:
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     installed = setup["options.data_files"]["share/livedump/assets"].split()
-    assert installed == [f"{TARGET.relative_to(ROOT)}/*.js"]
+    assert installed == [f"{TARGET.relative_to(ROOT)}/*.min.js"]
     assert report.PLACES[1] == Path(sys.prefix) / "share" / "livedump" / "assets"
-    assert all(name.endswith(".js") for name in LIBRARIES)
+    assert all(name.endswith(".min.js") for name in LIBRARIES)
