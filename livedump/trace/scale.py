@@ -43,6 +43,7 @@ class Scale:
     def add(self, drained: Drained) -> Drained:
         """The same with scaled stacks. Slices that are over come once, in order."""
         exact, lost = _sums(drained)
+        self._seen.update(kind for _slice, (kind, _slow) in lost)
         rows: dict[tuple[int, Sort], list[StackRow]] = defaultdict(list)
         for row in drained.stacks:
             rows[row.slice, (row.kind, row.slow)].append(row)

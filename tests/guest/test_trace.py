@@ -19,6 +19,7 @@ import pytest
 from livedump import analysis, trace
 from livedump.recording import store
 from livedump.recording.store import Recording
+from livedump.trace.names import STACK_LOST
 from livedump.trace.probe import missed
 from livedump.trace.probe.options import Options, Stacks
 from tests.guest.faults import TOUCHER
@@ -279,8 +280,10 @@ def test_full_tables_are_counted_as_losses(tmp_path: Path) -> None:
     kinds = ("user", "uaccess", "gup")  # major faults are among these
     timed = sum(r["count"] for r in recording.tables["histograms"] if r["kind"] in kinds)
     assert events > 0
-    in_stacks = sum(row["count"] for row in recording.tables["stacks"])
-    assert in_stacks + lost["stack table full"] == timed
+    stacks = recording.tables["stacks"]
+    assert sum(row["count"] for row in stacks) == timed
+    named = sum(row["count"] for row in stacks if STACK_LOST not in row["stack"])
+    assert named <= timed - lost["stack table full"]
     assert in_tasks + lost["task table full"] == timed - undone
     assert timed > 6000 and not lost["entry table full"]
     kept = recording.columns("events", ["kind"]).num_rows

@@ -15,6 +15,7 @@ import pytest
 
 from livedump.kinds import Kind
 from livedump.recording import journal, store
+from livedump.recording.schema import ERRORS
 from tests.unit import samples
 
 EVENTS = 10_000_000
@@ -71,7 +72,7 @@ def tables() -> dict[str, Any]:
         "start_ns": [number * samples.SLICE_NS for number in numbers for _ in cells],
         **{
             name: [row[name] for row in cells] * SLICES
-            for name in ("kind", "bucket_low_ns", "bucket_high_ns", "count")
+            for name in ("kind", "bucket_low_ns", "bucket_high_ns", "count", "stalled_ns")
         },
     }
     names = [stack(number) for number in range(STACKS)]
@@ -84,7 +85,7 @@ def tables() -> dict[str, Any]:
         "kind": [KINDS[number % len(KINDS)] for number in range(rows)],
         "comm": ["mysqld"] * rows,
         "stack": [names[number] for number in chosen],
-        **{name: [5] * rows for name in ("samples", "count", "stalled_ns")},
+        **{name: [5] * rows for name in ("samples", "count", "stalled_ns", *ERRORS)},
     }
     found["stack_slices"] = lambda: [pyarrow.table(stack_slices)]
     stop = found["stops"][0]
@@ -100,6 +101,7 @@ def tables() -> dict[str, Any]:
             "samples": 5,
             "count": 5 * rows // STACKS,
             "stalled_ns": 9000,
+            **dict.fromkeys(ERRORS, 0.0),
         }
         for name in names
         for kind in KINDS

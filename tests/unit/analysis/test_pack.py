@@ -1,4 +1,4 @@
-"""Trees and paths, packed; page/unpack.js reads them, which tests/report tries in a browser."""
+"""Trees and paths, packed; page/unpack.js reads them (tests/host/report tries it in a browser)."""
 
 from __future__ import annotations
 

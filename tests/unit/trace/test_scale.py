@@ -230,6 +230,13 @@ def test_what_had_no_room_is_not_another_s() -> None:
     ]
 
 
+def test_what_never_had_room_is_lost_in_the_end() -> None:
+    scale = Scale()
+    assert not scale.add(Drained(4, {(4, USER): 5, (4, FULL): 5}, [], {(4, USER): 50})).stacks
+    [rest] = scale.rest(4)
+    assert (rest.kind, rest.addresses, rest.count, rest.stalled_ns) == ("user", (), 5, 50)
+
+
 def test_nothing_is_scaled_by_sums_that_are_not_whole() -> None:
     """The slice had no room itself."""
     rows = [StackRow(0, "user", "cat", (1,), 4, 20, 200)]
