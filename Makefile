@@ -141,6 +141,10 @@ hazards: kmod ## Long forms of the hazard tests on 6.12: 200 rounds; 50 with 8 G
 stats: setup ## How often `diff` is wrong, and what it finds, on made-up loads: build/stats/ (an hour)
 	@$(PYTHON) -m tools.stats
 
+.PHONY: fuzz
+fuzz: setup ## Any command line, name and meta.json, 1,000 of each, others each time (half an hour)
+	LIVEDUMP_FUZZ=1000 $(PYTEST) tests/unit/test_fuzz.py
+
 .PHONY: oracle
 oracle: setup ## Judge every strategy by QEMU's own dumps of the instant, and the judge by mutants
 	@$(VM) fetch --debug $(FULL) $(SMOKE)

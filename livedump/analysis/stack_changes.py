@@ -95,20 +95,26 @@ def diff_tree(sides: Sides, kind: str) -> dict[str, Any]:
     A has weigh nothing in B, and stay in the tree.
     """
     before, after = ([stacks.tree(each, kind) for each in side] for side in sides)
-    return _merge(before, after, _seconds(sides[1]) / _seconds(sides[0]))
+    scale = _seconds(sides[1]) / _seconds(sides[0])
+    root = _merged(before, after, scale)
+    left = [(root, before, after)]  # a stack may be deeper than Python calls functions
+    while left:
+        frame, a, b = left.pop()
+        names = dict.fromkeys(name for node in (*b, *a) for name in node.children)
+        pairs = [(_below(a, name), _below(b, name)) for name in names]
+        if pairs:
+            frame["c"] = [_merged(*pair, scale) for pair in pairs]
+            left += [(child, *pair) for child, pair in zip(frame["c"], pairs, strict=True)]
+    return root
 
 
-def _merge(a: list[stacks.Node], b: list[stacks.Node], scale: float) -> dict[str, Any]:
-    """One frame of all trees that have it."""
-    found: dict[str, Any] = {
+def _merged(a: list[stacks.Node], b: list[stacks.Node], scale: float) -> dict[str, Any]:
+    """One frame of all trees that have it, without those below."""
+    return {
         "n": (b or a)[0].name,
         "w": [sum(node.count for node in b), sum(node.stalled_ns for node in b)],
         "a": [sum(node.count for node in a) * scale, sum(node.stalled_ns for node in a) * scale],
     }
-    names = dict.fromkeys(name for node in (*b, *a) for name in node.children)
-    if names:
-        found["c"] = [_merge(_below(a, name), _below(b, name), scale) for name in names]
-    return found
 
 
 def _below(nodes: Iterable[stacks.Node], name: str) -> list[stacks.Node]:

@@ -195,7 +195,9 @@ def _run_group(group: click.Command, program: str, argv: Sequence[str] | None, o
         if json_mode():
             cause = {"type": "UsageError", "step": "usage", "cause": error.format_message()}
             click.echo(json.dumps({"error": {**cause, "remedy": f"Try: {program} --help"}}))
-        error.show()
+        shown = io.StringIO()
+        error.show(shown)  # it repeats what was typed, or what a pattern stood for
+        say(shown.getvalue().rstrip("\n"), err=True)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo(f"{program}: interrupted", err=True)

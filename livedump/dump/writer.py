@@ -368,8 +368,10 @@ def _drain(out: _Target, view: memoryview, count: int, offset: int) -> None:
 
 def _write_error(out: _Target, error: OSError) -> DumpError:
     remedy = ""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
         remedy = "Free some space or give another place"
+    elif error.errno == errno.EFBIG:
+        remedy = "Give a place whose files may be larger (FAT: 4 GiB), or raise 'ulimit -f'"
     name = out.final or out.name
     return DumpError(f"{name}: {error.strerror}", step="write dump", remedy=remedy)
 

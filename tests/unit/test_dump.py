@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import resource
 import stat
 import struct
 from collections.abc import Callable
@@ -161,6 +162,17 @@ def test_partial_of_another_dump_needs_force(source: Path, tmp_path: Path) -> No
 def test_disk_full(source: Path) -> None:
     with pytest.raises(DumpError, match="No space left.*Free some space"):
         dump(source, "/dev/full")
+
+
+def test_a_file_that_may_not_be_so_large(source: Path, tmp_path: Path) -> None:
+    """FAT, or `ulimit -f`: space is not what lacks."""
+    allowed = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, allowed[1]))
+    try:
+        with pytest.raises(DumpError, match="File too large.*ulimit -f"):
+            dump(source, tmp_path / "vmcore")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, allowed)
 
 
 def test_disk_full_half_way(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,7 +67,7 @@ def needed(release: str) -> list[str]:
 def install() -> None:
     """Build and install for the running kernel; DKMS does it again for later ones."""
     release = platform.release()
-    _remember(apt.install(needed(release)))
+    _install_packages(release)
     assets.ensure()
     _remove_module()
     with step(f"building the module for {release} with DKMS"):
@@ -135,6 +135,19 @@ def _remove_manual() -> None:
         for line in _MANUAL.read_text(encoding="utf-8").splitlines():
             Path(line).unlink(missing_ok=True)
         _MANUAL.unlink()
+
+
+def _install_packages(release: str) -> None:
+    packages, headers = needed(release), f"linux-headers-{release}"
+    try:
+        _remember(apt.install(packages))
+    except SetupError as error:
+        if headers not in packages or apt.offered(headers):
+            raise
+        raise SetupError(
+            f"no archive has {headers}, the headers of the running kernel. Most often it was "
+            "upgraded, and the machine not rebooted since: reboot, then run make install again"
+        ) from error
 
 
 def _remember(packages: list[str]) -> None:

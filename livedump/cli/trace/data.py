@@ -58,7 +58,8 @@ def query(
     SQL can only select: nothing is written but what --output says.
 
     The first rows are shown; --csv, --json and --output have all of them. Whole numbers of more
-    than 53 bits are strings in JSON.
+    than 53 bits are strings in JSON. CSV is exact: a spreadsheet takes a name that begins with
+    =, +, - or @ for a formula.
     """
     from livedump import analysis
     from livedump.analysis.query import tables_of, write_parquet

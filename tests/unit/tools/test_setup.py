@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,22 @@ def test_install_needs_headers_and_npm_only_for_what_is_not_there(
     assert {"linux-headers-0.0-none", "npm"} <= set(install.needed("0.0-none"))
     monkeypatch.setattr(assets, "lacking", lambda pinned: [])
     assert "npm" not in install.needed("0.0-none")
+
+
+def test_headers_that_no_archive_has_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The running kernel was upgraded meanwhile: apt's own words say nothing of that."""
+
+    def failed(packages: Sequence[str]) -> list[str]:
+        raise SetupError(f"apt-get install {' '.join(packages)} failed")
+
+    monkeypatch.setattr(install, "needed", lambda release: ["dkms", f"linux-headers-{release}"])
+    monkeypatch.setattr(apt, "install", failed)
+    monkeypatch.setattr(apt, "offered", lambda package: False)
+    with pytest.raises(SetupError, match="no archive has linux-headers-5.10.0.*reboot"):
+        install._install_packages("5.10.0")
+    monkeypatch.setattr(apt, "offered", lambda package: True)
+    with pytest.raises(SetupError, match="failed"):
+        install._install_packages("5.10.0")
 
 
 def test_install_remembers_its_packages(
