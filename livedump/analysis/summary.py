@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +41,8 @@ class Summary:
     :param page_classes: of all pages that were annotated: what they were -> how many, most first
     :param totals: how many ``tasks`` and ``pages`` the lists above are the top of
     :param stack_totals: kind -> how many stacks there are
+    :param stack_errors: kind -> standard error of the heaviest stack's count, and of its stalled
+        time, as shares of these
     :param timeline: faults over time
     :param cow_check: the module's fault count beside BPF's; None when they cannot be compared
     """
@@ -63,6 +65,7 @@ class Summary:
     cow_check: dict[str, int] | None
     totals: dict[str, int]
     stack_totals: dict[str, int]
+    stack_errors: dict[str, tuple[float, float]]
 
     @property
     def loss_counts(self) -> dict[str, int]:
@@ -129,6 +132,7 @@ class Summary:
             "cow_check": self.cow_check,
             "totals": self.totals,
             "stack_totals": self.stack_totals,
+            "stack_errors": self.stack_errors,
         }
 
 
@@ -182,12 +186,19 @@ def summarize(
         cow_check=fault_check(recording),
         totals={"tasks": len(tasks), "pages": len(pages)},
         stack_totals={kind: len(rows) for kind, rows in ranked.items()},
+        stack_errors={kind: _errors(rows[0]) for kind, rows in ranked.items()},
     )
 
 
 def _busiest(recording: Recording, kinds: Sequence[str]) -> list[Row]:
     rows = [row for row in recording.tables["cpus"] if not kinds or row["kind"] in kinds]
     return sorted(rows, key=lambda row: (kind_order(row["kind"]), -int(row["count"]), row["cpu"]))
+
+
+def _errors(stack: Mapping[str, Any]) -> tuple[float, float]:
+    pairs = (("count_error", "count"), ("stalled_error_ns", "stalled_ns"))
+    count, stalled = (stack[error] / stack[sum_] if stack[sum_] else 0.0 for error, sum_ in pairs)
+    return round(count, 4), round(stalled, 4)
 
 
 def _samples(recording: Recording, kind: str) -> tuple[int, int]:

@@ -105,7 +105,10 @@
     searched: (sum, now) => `, ${share(sum, now)}`,
   });
   for (const [kind, [taken, faults]] of Object.entries(data.samples)) {
-    if (taken < faults) byId("stacks").append(note(`${kind}: the stacks of ${grouped(taken)} faults were taken, by chance, and stand for ${grouped(faults)}.`));
+    if (taken >= faults) continue;
+    const [count, stalled] = data.stack_errors[kind].map((share) => `±${(100 * share).toFixed(1)} %`);
+    byId("stacks").append(note(`${kind}: the stacks of ${grouped(taken)} faults were taken, by chance, and stand for ${grouped(faults)}: ` +
+      `all together exactly, each as an estimate. Standard error of the heaviest: ${count} of its count, ${stalled} of its stalled time.`));
   }
 
   /* ---- tables ---------------------------------------------------------- */

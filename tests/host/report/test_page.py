@@ -44,6 +44,7 @@ def test_page_draws_without_a_complaint(page: Path) -> None:
     assert '<p class="note">7 events have no stack; 0 events lost</p>' in dom
     assert "banner bad" not in body(dom) and "banner good" not in body(dom)
     assert "Not countable: skipped events." in dom
+    assert "Standard error of the heaviest: ±1.3 % of its count, ±1.7 % of its stalled time" in dom
     script = """result.frames = frames().length; result.names = frames().map((f) => f.node.name);
       press("kinds", "user"); result.cpus = rows("cpus"); result.tasks = rows("tasks");"""
     result = result_of(page, script)

@@ -71,6 +71,16 @@ def test_summary_is_json_and_can_be_narrowed(recording: Recording) -> None:
     assert set(narrow.counters) == {"cow"}
 
 
+def test_stacks_say_how_uncertain_they_are(recording: Recording) -> None:
+    """77 of 6,000 faults and 1.2 of 70 ms."""
+    summary = analysis.summarize(recording)
+    assert summary.stack_errors == {"user": (0.0128, 0.0171), "kernel": (0, 0), "cow": (0, 0)}
+    [row] = summary.top_stacks["user"]
+    assert (row["count_error"], row["stalled_error_ns"]) == (77.0, 1_200_000)
+    text = render(summary)
+    assert "6,000 ±1%" in text and "70,000.0 ±2%" in text
+
+
 def test_terminal_text(recording: Recording) -> None:
     text = render(analysis.summarize(recording))
     lines = text.splitlines()
