@@ -8,6 +8,7 @@ docs/decisions/029-own-rules-for-meta.md.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from typing import Any
 
@@ -98,6 +99,8 @@ def problem(meta: Mapping[str, Any]) -> str:
     found = _problem(meta, _RULES, "")
     if found:
         return found
+    if not _is_uuid(meta["recording_id"]):
+        return f"recording_id is {_short(meta['recording_id'])}"
     if unknown := set(meta["options"].get("filter") or ()) - _FILTER_WORDS.keys():
         return f"options.filter has {min(unknown)}, which is unknown"
     lasted = lasted_ns(meta)
@@ -106,6 +109,14 @@ def problem(meta: Mapping[str, Any]) -> str:
     if lasted // meta["slice_ns"] >= _MOST_SLICES:
         return f"slice_ns is {meta['slice_ns']}, far too little for {lasted} ns"
     return ""
+
+
+def _is_uuid(text: str) -> bool:
+    """As a file of a data set is called by it."""
+    try:
+        return str(uuid.UUID(text)) == text
+    except ValueError:
+        return False
 
 
 def _problem(value: Any, rule: Any, where: str) -> str:

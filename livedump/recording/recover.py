@@ -7,6 +7,7 @@ It is kept in a folder beside the recording's (``.NAME.recording-PID``), see
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import os
 import shutil
@@ -17,7 +18,8 @@ from typing import Any
 
 from livedump.recording import journal, store
 from livedump.recording.errors import RecordingError
-from livedump.recording.schema import META, PARTIAL, TABLES
+from livedump.recording.meta import problem
+from livedump.recording.schema import META, MINOR, PARTIAL, SCHEMA, TABLES
 from livedump.recording.store import Recording
 from livedump.recording.to_rows import journal_tables
 
@@ -64,7 +66,7 @@ def leftovers(path: Path) -> Iterator[Path]:
     prefix = f".{path.name}{MADE}"
     if not path.parent.is_dir():
         return
-    for folder in sorted(path.parent.glob(f"{prefix}*")):
+    for folder in sorted(path.parent.glob(f"{glob.escape(prefix)}*")):
         if not folder.name.removeprefix(prefix).isdecimal() or folder.is_symlink():
             continue
         if folder.is_dir() and folder.stat().st_uid in (0, os.geteuid()):
@@ -138,14 +140,18 @@ def _why_alive(folder: Path, who: Mapping[str, Any]) -> str:
 def _finish(path: Path, folder: Path, *, force: bool) -> None:
     try:
         data = json.loads((folder / FILE).read_text())
+        if data.get("schema") != SCHEMA:
+            raise store.other_schema(folder, data.get("schema"))
         meta, tables = data["meta"], data["tables"]
         names = {int(number): name for number, name in data["stack_names"].items()}
         slice_ns, clocks = int(meta["slice_ns"]), meta["clocks"]
+        # The journal goes on after the last checkpoint.
+        end_ns = clocks["start"]["monotonic_ns"] + (journal.last_slice(folder) + 1) * slice_ns
+        clocks["end"]["monotonic_ns"] = max(clocks["end"]["monotonic_ns"], end_ns)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RecordingError(f"{folder / FILE} is damaged: {error}", step=_STEP) from error
-    # The journal goes on after the last checkpoint.
-    end_ns = clocks["start"]["monotonic_ns"] + (journal.last_slice(folder) + 1) * slice_ns
-    clocks["end"]["monotonic_ns"] = max(clocks["end"]["monotonic_ns"], end_ns)
+    if wrong := problem({**meta, "minor": MINOR, "tables": {}}):
+        raise RecordingError(f"{folder / FILE} is damaged: {wrong}", step=_STEP)
     rows = {**tables, **journal_tables(folder, slice_ns, names)}
     store.write(path, meta, rows, force=force)
     shutil.rmtree(folder, ignore_errors=True)

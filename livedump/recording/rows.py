@@ -55,12 +55,14 @@ class Drained:
     :param last: the last slice that is over; -1: none
     :param cells: (slice, what) -> count; *what* as in :func:`livedump.recording.layout.cell_what`
     :param stalled: of cells that are timed, (slice, what) -> ns
+    :param full: some cells had no room: nothing here need be all
     """
 
     last: int = -1
     cells: dict[tuple[int, int], int] = field(default_factory=dict)
     stacks: list[StackRow] = field(default_factory=list)
     stalled: dict[tuple[int, int], int] = field(default_factory=dict)
+    full: bool = False
 
 
 @dataclass(frozen=True, slots=True)

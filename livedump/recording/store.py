@@ -239,11 +239,7 @@ def read_meta(path: Path) -> dict[str, Any]:
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
         raise RecordingError(f"{path} is not a livedump recording", step=_READ)
     if meta.get("schema") != SCHEMA:
-        raise RecordingError(
-            f"{path} has schema {meta.get('schema')}, this livedump reads {SCHEMA}",
-            step=_READ,
-            remedy="Read it with the livedump that wrote it, or record again",
-        )
+        raise other_schema(path, meta.get("schema"))
     if wrong := problem(meta):
         raise _damaged(f"{path / META} is damaged: {wrong}")
     if meta["minor"] > MINOR:
@@ -252,6 +248,15 @@ def read_meta(path: Path) -> dict[str, Any]:
             f"{SCHEMA}.{MINOR}): what it has besides is not shown"
         )
     return meta
+
+
+def other_schema(path: Path, schema: object) -> RecordingError:
+    """Of a recording that this version cannot read."""
+    return RecordingError(
+        f"{path} has schema {schema}, this livedump reads {SCHEMA}",
+        step=_READ,
+        remedy="Read it with the livedump that wrote it, or record again",
+    )
 
 
 def _damaged(cause: str, error: Exception | None = None) -> RecordingError:

@@ -17,7 +17,7 @@ from typing import Any
 from livedump.recording.errors import RecordingError
 from livedump.recording.journal import Journal
 from livedump.recording.recover import FILE, folder_of, identity
-from livedump.recording.schema import Row
+from livedump.recording.schema import SCHEMA, Row
 from livedump.trace.names import Names
 from livedump.trace.timeline import Timeline
 
@@ -50,7 +50,7 @@ class Checkpoints:
         self.folder = folder_of(path)
         self.failed = ""
         self._content = content
-        self._who = {"recorder": identity(), "force": force}
+        self._who = {"schema": SCHEMA, "recorder": identity(), "force": force}
         self._next = 0.0
         try:
             self.folder.mkdir(mode=0o700)

@@ -69,6 +69,11 @@ class Pump:
         self.errors: list[str] = []
         self._thread = threading.Thread(target=self._run, name="pump", daemon=True)
 
+    @property
+    def unscaled(self) -> bool:
+        """Some sampled stacks could not be scaled to exact sums."""
+        return self._scale.unscaled
+
     def start(self) -> None:
         """Begin."""
         self._thread.start()

@@ -248,6 +248,7 @@ class Recorder:
                 self._names.symbols,
                 self._pump.errors,
                 batches_lost=ended_by == "killed" and self.config.options.events,
+                unscaled=self._pump.unscaled,
             ),
             "slice_ns": self.config.options.slice_ns,
             **count_losses([as_row(row) for row in data.losses]),
@@ -365,11 +366,17 @@ def _end(child: subprocess.Popen[bytes], over: threading.Event) -> None:
 
 
 def unmeasured(
-    data: RawData, symbols: Symbols, errors: list[str], *, batches_lost: bool = False
+    data: RawData,
+    symbols: Symbols,
+    errors: list[str],
+    *,
+    batches_lost: bool = False,
+    unscaled: bool = False,
 ) -> list[str]:
     """Losses that cannot be counted here, in words.
 
     :param errors: what went wrong while recording went on
+    :param unscaled: see :attr:`livedump.trace.pump.Pump.unscaled`
     :param batches_lost: nobody took the single events that were not handed over yet
     """
     found = list(data.unmeasured)
@@ -378,6 +385,11 @@ def unmeasured(
         found.append(
             f"single events that each CPU still kept (up to {BATCH - 1} of a kind) or that came "
             "after the recorder's last look: they went with it"
+        )
+    if unscaled:
+        found.append(
+            "while the table of time slices was full: what sampled stacks stand for is not exact "
+            "there, not even all together"
         )
     if symbols.hidden:
         found.append("the kernel hides its symbols (kernel.kptr_restrict): stacks have no names")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 
 import pytest
@@ -311,7 +312,7 @@ def test_diff_of_several_runs(
 
 def later(tmp_path: Path, number: int) -> str:
     """The sample, recorded once more."""
-    meta = {**samples.meta(), "recording_id": str(number)}
+    meta = {**samples.meta(), "recording_id": str(uuid.UUID(int=number))}
     store.write(tmp_path / str(number), meta, samples.tables())
     return str(tmp_path / str(number))
 

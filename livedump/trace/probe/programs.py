@@ -137,6 +137,7 @@ class BccPrograms:
         self._user: dict[tuple[int, int], tuple[str, ...]] = {}
         self._cgroups = Cgroups()
         self._hash_maps: dict[bytes, HashMap] = {}
+        self._full = [0, 0]  # cells without room, at the last drains
         self._keep: Callable[[bytes], None] | None = None
         self._handed = 0
         self._kinds_left = [*Kind]  # whose batches were not taken yet
@@ -194,7 +195,7 @@ class BccPrograms:
         before = NO_SLICE if ended else current - margin
         cells, cell_keys = self._entries_before(b"cells", CELL_KEY, CELL_VALUE, before)
         folds, fold_keys = self._entries_before(b"folds", FOLD_KEY, FOLD_VALUE, before)
-        found = Drained(last=current if ended else before - 1)
+        found = Drained(last=current if ended else before - 1, full=self._slices_full())
         # A program that met the end of recording between two looks has a slice of its own.
         for (slice_, _cpu, what), (count, stalled_ns) in cells:
             cell = (min(slice_, current), what)
@@ -205,6 +206,13 @@ class BccPrograms:
         self._hash_map(b"cells").delete(cell_keys)
         self._hash_map(b"folds").delete(fold_keys)
         return found
+
+    def _slices_full(self) -> bool:
+        """Whether cells had no room since the drain before the last one: what was left then, as a
+        program may have been on its way into it, is handed over now."""
+        lost = sum(row.count for row in self._without_slice())
+        before, self._full = self._full[0], [self._full[1], lost]
+        return lost > before
 
     def _stack_row(self, fold: tuple[Any, Any], last: int) -> StackRow:
         """Of a struct ld_stack_key and its struct ld_fold."""

@@ -32,6 +32,7 @@ from livedump.recording.losses import (
 )
 from livedump.recording.recover import folder_of, identity, open_recording
 from livedump.recording.rows import Drained, LossRow, Place, StackRow
+from livedump.recording.schema import SCHEMA
 from livedump.recording.to_rows import journal_tables
 from livedump.trace import checkpoint
 from livedump.trace.checkpoint import Checkpoints
@@ -114,6 +115,34 @@ def test_killed_recording_opens(tmp_path: Path, dead: int) -> None:
     assert found.columns("events").num_rows == 3
     assert os.listdir(tmp_path) == ["r"]
     assert os.stat(tmp_path / "r").st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("schema", [None, SCHEMA - 1])
+def test_what_another_version_has_left_is_not_taken_for_ours(
+    tmp_path: Path, dead: int, schema: int | None
+) -> None:
+    """The records of its journal have other lengths."""
+    folder = left(tmp_path / "r", dead)
+    data = json.loads((folder / recover.FILE).read_text())
+    data["schema"] = schema
+    (folder / recover.FILE).write_text(json.dumps(data))
+    with pytest.raises(RecordingError, match="has schema .*reads 5.*wrote it"):
+        open_recording(tmp_path / "r")
+    assert folder.exists()
+
+
+def test_a_damaged_checkpoint_is_one_clear_error(tmp_path: Path, dead: int) -> None:
+    folder = left(tmp_path / "r", dead)
+    data = json.loads((folder / recover.FILE).read_text())
+    data["meta"]["recording_id"] = "../../elsewhere/x"
+    (folder / recover.FILE).write_text(json.dumps(data))
+    with pytest.raises(RecordingError, match="is damaged: recording_id is"):
+        open_recording(tmp_path / "r")
+
+
+def test_a_name_is_no_pattern(tmp_path: Path, dead: int) -> None:
+    left(tmp_path / "run[1]", dead)
+    assert open_recording(tmp_path / "run[1]").meta["ended_by"] == "killed"
 
 
 def test_what_was_drained_after_the_last_checkpoint_is_within_the_recording(
@@ -228,7 +257,7 @@ def test_leftovers_are_not_hidden_by_a_new_recording(tmp_path: Path, dead: int) 
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"meta": {}}'])
+@pytest.mark.parametrize("text", ["{", "[]", '{"schema": 5, "meta": {}}'])
 def test_damaged_checkpoint(tmp_path: Path, dead: int, text: str) -> None:
     folder = left(tmp_path / "r", dead)
     (folder / recover.FILE).write_text(text)

@@ -72,12 +72,13 @@ class FakePrograms:
         self.drained = [
             Drained(
                 4,
-                {(0, CELL): 1, (3, CELL): 1, (3, LOSS): 2},
+                {(0, CELL): 1, (3, CELL): 5, (3, LOSS): 2},
                 [
                     StackRow(0, "user", "cat", (), 1, 1, 1000),
                     StackRow(3, "user", "cat", (), 1, 1, 1001),
                     StackRow(3, "user", "cat", (1,), 1, 4, 5),
                 ],
+                {(0, CELL): 1000, (3, CELL): 1006},
             )
         ]
 

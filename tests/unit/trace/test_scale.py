@@ -238,6 +238,30 @@ def test_what_never_had_room_is_lost_in_the_end() -> None:
 
 
 def test_nothing_is_scaled_by_sums_that_are_not_whole() -> None:
-    """The slice had no room itself."""
-    rows = [StackRow(0, "user", "cat", (1,), 4, 20, 200)]
-    assert Scale().add(Drained(0, {(0, USER): 3}, rows, {(0, USER): 9})).stacks == rows
+    """Some cells had no room: then 50 faults of a slice are not what 10,000 are scaled to."""
+    rows = [StackRow(0, "user", "cat", (1,), 32, 10_000, 10_000_000)]
+    scale = Scale()
+    assert scale.add(Drained(0, {(0, USER): 50}, rows, {(0, USER): 9}, full=True)).stacks == rows
+    assert scale.unscaled
+
+
+def test_what_came_before_a_sample_may_be_another_s() -> None:
+    """1,000 faults of a slice without a sample, all under one of two stacks: it may be neither."""
+    scale = Scale()
+    scale.add(Drained(0, {(0, USER): 1000}, [], {(0, USER): 10_000}))
+    rows = [
+        StackRow(1, "user", "cat", (1,), 1, 1, 10),
+        StackRow(1, "user", "cat", (2,), 1, 1, 30),
+    ]
+    found = scale.add(Drained(1, {(1, USER): 2}, rows, {(1, USER): 40})).stacks
+    assert [row.count for row in found] == [501, 501]
+    assert [math.sqrt(row.variance) for row in found] == [500, 500]
+    assert [math.sqrt(row.stalled_variance) for row in found] == [2500, 7500]
+
+
+def test_scaling_is_cheap() -> None:
+    """Twice a second, beside a load: rows that need none are handed through."""
+    cells = {(0, USER): 3000}
+    rows = [StackRow(0, "user", "cat", (number,), 1, 1, 10) for number in range(3000)]
+    found = Scale().add(Drained(0, cells, rows, {(0, USER): 30_000})).stacks
+    assert found == rows and found[0] is rows[0]

@@ -66,9 +66,31 @@ def cell(slice_: int, cpu: int, what: int, count: int, time_ns: int = 0) -> tupl
 
 def with_hashes(**hashes: Any) -> programs.BccPrograms:
     """Programs that have these hash maps."""
-    found = programs.BccPrograms({}, PLAN, Options(slice_ns=100_000_000))
+    lost = FakeArray()
+    found = programs.BccPrograms({b"losses": lost}, PLAN, Options(slice_ns=100_000_000))
     found._hash_maps = {name.encode(): hash_ for name, hash_ in hashes.items()}
     return found
+
+
+class FakeArray(dict[Any, Any]):
+    """An array of each CPU's numbers, all of them the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lost = 0
+
+    def __getitem__(self, index: Any) -> list[int]:
+        return [self.lost if index.value == Kind.USER * len(Loss) + Loss.SLICES_FULL else 0, 0]
+
+
+def test_slices_without_room_are_told_until_they_are_out() -> None:
+    """What was lost between two drains may be of slices that the second one left."""
+    found = with_hashes(cells=FakeHash({}), folds=FakeHash({}))
+    assert not found.drain().full
+    found._bpf[b"losses"].lost = 3
+    assert [found.drain().full for _ in range(4)] == [True, True, False, False]
+    found._bpf[b"losses"].lost = 4
+    assert found.drain().full
 
 
 def test_slices_that_are_over_are_taken_out(monkeypatch: pytest.MonkeyPatch) -> None:
