@@ -190,7 +190,7 @@ def test_around_a_command(tmp_path: Path, fake: FakePrograms) -> None:
     slices = found.columns("slices").to_pylist()
     assert [(row["slice"], row["start_ns"], row["count"]) for row in slices] == [
         (0, 0, 1),
-        (3, 3 * meta["slice_ns"], 1),
+        (3, 3 * meta["slice_ns"], 5),
     ]
     assert all(row["bucket_low_ns"] <= 1000 < row["bucket_high_ns"] for row in slices)
     assert [(row["slice"], row["what"], row["count"]) for row in found.tables["loss_slices"]] == [
