@@ -212,12 +212,12 @@ def recorded_kinds(recording: Recording) -> set[str]:
     return {row["kind"] for name in tables for row in recording.tables[name]}
 
 
-def check_kinds(recording: Recording, kinds: Sequence[str]) -> None:
+def check_kinds(recording: Recording, kinds: Sequence[str], step: str = "report") -> None:
     """Raise :class:`KindError` unless something of each kind was recorded."""
     known = recorded_kinds(recording)
     for kind in kinds:
         if kind not in known:
             names = ", ".join(sorted(known, key=kind_order)) or "nothing"
             raise KindError(
-                f"no kind {kind} in this recording", step="report", remedy=f"It has: {names}"
+                f"no kind {kind} in this recording", step=step, remedy=f"It has: {names}"
             )

@@ -245,7 +245,7 @@ def _export_file(
     from livedump import analysis
 
     recording = open_recording(directory)
-    analysis.check_kinds(recording, kinds)
+    analysis.check_kinds(recording, kinds, "export")
     weight = analysis.WEIGHTS[by]
     content = analysis.export.content(form, recording, kinds, weight, timestamps=timestamps)
     _tell_losses(analysis.readable([directory], ()).losses())

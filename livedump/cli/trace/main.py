@@ -299,14 +299,14 @@ def report(directory: Path, html: Path | None, kinds: tuple[str, ...], by: str) 
     summary = analysis.summarize(recording, kinds=kinds, weight=analysis.WEIGHTS[by])
     if html is not None:
         analysis.write_html(recording, html, kinds=kinds)
-    emit(summary.to_dict(), lambda: _text(summary))
+    emit(summary.to_dict(), lambda: _text(summary, kinds))
 
 
-def _text(summary: Any) -> str:
+def _text(summary: Any, kinds: tuple[str, ...]) -> str:
     """The report for a terminal."""
     from livedump.cli.trace.text import render
 
-    return render(summary)
+    return render(summary, kinds)
 
 
 for _command in (top, annotate, diff, query, export, bench):

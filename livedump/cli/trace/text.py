@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from livedump.analysis import Summary
+from livedump.analysis import Latency, Summary
 from livedump.conditions import format_value
 from livedump.kinds import kind_order
 from livedump.metrics import QUANTILES
@@ -17,8 +17,12 @@ from livedump.text import printable
 from livedump.units import format_ns
 
 
-def render(summary: Summary, width: int = 80) -> str:
-    """The whole report; *width* in columns."""
+def render(summary: Summary, kinds: Sequence[str] = (), width: int = 80) -> str:
+    """The whole report.
+
+    :param kinds: of these only, as *summary* is; empty: all
+    :param width: columns
+    """
     parts = (
         _head,
         _losses,
@@ -31,7 +35,7 @@ def render(summary: Summary, width: int = 80) -> str:
         _tasks,
         _cpus,
         _pages,
-        _stops,
+        *([_stops] if not kinds or "stop" in kinds else []),
     )
     return render_parts((item for part in parts for item in part(summary)), width)
 
@@ -180,8 +184,7 @@ _COUNTERS = {
 
 def _latencies(summary: Summary) -> Iterable[Any]:
     timed = [
-        (row.kind, row.count, [us(ns) for ns in (*row.percentiles_ns.values(), row.max_ns)])
-        for row in summary.latencies
+        (row.kind, row.count, [*_percentiles(row), us(row.max_ns)]) for row in summary.latencies
     ]
     names = (*QUANTILES, "max")
     untimed = [(kind, count, ["-"] * len(names)) for kind, count in summary.untimed.items()]
@@ -191,6 +194,12 @@ def _latencies(summary: Summary) -> Iterable[Any]:
             (("kind", False), ("count", True), *((name, True) for name in names)),
             ((kind, f"{count:,}", *times) for kind, count, times in rows),
         )
+
+
+def _percentiles(row: Latency) -> Iterator[str]:
+    """One that nothing lies above is no more than the maximum: ``-``."""
+    for name, share in QUANTILES.items():
+        yield us(row.percentiles_ns[name]) if row.count * (1 - share) >= 1 else "-"
 
 
 def _counters(summary: Summary) -> Iterable[Any]:

@@ -259,3 +259,17 @@ def test_a_title_may_be_longer_than_its_table() -> None:
     title = "Top stacks: cow, by 3,221 samples, 5 of 188"
     shown = render_parts([table(title, (("count", True),), [("1",)])]).splitlines()
     assert [line.strip() for line in shown] == [title, "", "count", "─────", "1"]
+
+
+def test_a_percentile_of_few_is_no_maximum(recording: Recording) -> None:
+    """There is one stop: nothing lies above any of its percentiles."""
+    text = render(analysis.summarize(recording))
+    rows = [line.split() for line in text[text.index("Latency, us") :].splitlines()]
+    assert next(row for row in rows if row[:1] == ["stop"]) == ["stop", "1", *"----", "64,900.0"]
+    assert "-" not in next(row for row in rows if row[:1] == ["user"])
+
+
+def test_other_kinds_have_no_stops(recording: Recording) -> None:
+    for kinds, shown in ((("kernel",), False), (("stop",), True), ((), True)):
+        text = render(analysis.summarize(recording, kinds), kinds)
+        assert ("Stops of the machine" in text) == shown
