@@ -55,7 +55,8 @@ def query(
     DIR is a recording, a folder of recordings, or a data set that `export --format parquet` has
     made. There is a view for each table, with all recordings given and the column `recording`;
     livedump-trace(1) has the columns. Recordings that cannot be read are left out, and counted.
-    SQL can only select: nothing is written but what --output says.
+    SQL is one SELECT, which reads nothing else and writes nothing; what --output says is written.
+    Times are UTC.
 
     The first rows are shown; --csv, --json and --output have all of them. Whole numbers of more
     than 53 bits are strings in JSON. CSV is exact: a spreadsheet takes a name that begins with

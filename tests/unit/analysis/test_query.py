@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import glob
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,10 +14,13 @@ import duckdb
 import pytest
 
 from livedump.analysis import QueryError, ask, expand, readable
+from livedump.analysis.files import ExportError
 from livedump.analysis.query import json_row, tables_of, write_parquet
 from livedump.recording import store
 from livedump.recording.errors import RecordingError
 from tests.unit import samples
+
+MAIN = "from livedump.cli.trace.main import main; main()"
 
 
 class Result(NamedTuple):
@@ -72,7 +78,10 @@ def test_every_table_can_be_asked(fleet: list[Path]) -> None:
         ("SELECT x FROM stacks", "column"),
         ("SELECT * FROM nothing", "nothing"),
         ("", "no SQL"),
-        ("SELECT 1/0; SELECT error('own words')", "own words"),
+        ("-- nothing", "no SQL"),
+        ("SELECT error('own words')", "own words"),
+        ("SELECT 1; SELECT 2", "2 questions"),
+        ("SELECT * FROM sources", "sources does not exist"),
         ("COPY (SELECT 1) TO '/tmp/written'", "COPY is no question"),
         ("EXPLAIN ANALYZE COPY (SELECT 1) TO '/tmp/written'", "EXPLAIN is no question"),
         ("SELECT 1; ATTACH '/tmp/written'", "ATTACH is no question"),
@@ -86,6 +95,65 @@ def test_bad_sql_is_one_line_with_the_tables_names(fleet: list[Path], sql: str, 
     assert "\n" not in str(caught.value)
     assert "histograms" in str(caught.value) or "SELECT" in str(caught.value)
     assert not Path("/tmp/written").exists()
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT * FROM enable_logging('QueryLog', storage='file', storage_path='{}')",
+        "SELECT * FROM query('COPY (SELECT 1) TO ''{}''')",
+        "SELECT * FROM read_text('/etc/hostname')",
+        "SELECT * FROM glob('/etc/*')",
+        "SELECT * FROM current_setting('temp_directory') WHERE set_config('threads', '1')",
+    ],
+)
+def test_sql_reaches_nothing_but_the_recordings(
+    fleet: list[Path], tmp_path: Path, sql: str
+) -> None:
+    """Also what a SELECT can do by functions."""
+    with pytest.raises(QueryError):
+        query(sql.format(tmp_path / "log"), fleet)
+    assert sorted(tmp_path.iterdir()) == fleet
+
+
+def test_recordings_can_be_named_in_many_ways(
+    fleet: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "l[1]").symlink_to(fleet[1].name)
+    monkeypatch.chdir(tmp_path)
+    up = Path("../", tmp_path.name)
+    for name in (Path(fleet[1].name), Path("l[1]"), up / "l[1]", tmp_path / "l[1]"):
+        assert query("SELECT host FROM recordings", [name]).rows == [("host-b",)]
+
+
+def test_what_does_not_fit_into_memory_is_private_and_removed(
+    fleet: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    with pytest.raises(QueryError, match="no folder for temporary files"):
+        query("SELECT 1", fleet)
+    (tmp_path / "tmp").mkdir()
+    sql = "SELECT current_setting('temp_directory')"
+    with ask(sql, readable(fleet, ())) as answer:
+        [(folder,)] = answer
+        assert Path(folder).parent == tmp_path / "tmp"
+        assert Path(folder).stat().st_mode & 0o777 == 0o700
+    assert not list((tmp_path / "tmp").iterdir())
+
+
+def test_times_are_utc_wherever_one_reads(fleet: list[Path]) -> None:
+    sql = "SELECT start_at AS t, t::VARCHAR, hour(t), date_trunc('day', t) FROM recordings"
+    command = [sys.executable, "-c", MAIN, "query", "--csv", sql]
+    answers = {
+        zone: subprocess.run(
+            [*command, str(fleet[0])],
+            env={**os.environ, "TZ": zone},
+            check=True,
+            capture_output=True,
+        ).stdout
+        for zone in ("UTC", "Asia/Tokyo")
+    }
+    assert answers["UTC"] == answers["Asia/Tokyo"] and b"+00" in answers["UTC"]
 
 
 def test_a_folder_that_is_no_recording(tmp_path: Path) -> None:
@@ -183,3 +251,21 @@ def test_an_answer_as_parquet(fleet: list[Path], tmp_path: Path) -> None:
         with pytest.raises(QueryError):
             write_parquet(bad, readable(fleet, tables_of(bad)), tmp_path / "other")
     assert not list(tmp_path.glob("*other*")) and not list(tmp_path.glob(".*partial*"))
+
+
+@pytest.mark.parametrize("end", ["", ";", " -- c", "; -- c", "; /* c; */ ;", " -- c;"])
+def test_an_answer_as_parquet_whatever_the_sql_ends_with(
+    fleet: list[Path], tmp_path: Path, end: str
+) -> None:
+    file = tmp_path / "out[1]*.parquet"
+    assert write_parquet(f"SELECT 'it''s' AS word{end}", readable(fleet, ()), file) == 1
+    assert duckdb.read_parquet(glob.escape(str(file))).fetchall() == [("it's",)]
+
+
+def test_no_answer_lies_in_a_recording(fleet: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(fleet[0])
+    before = sorted(fleet[0].iterdir())
+    for folder in (fleet[0], tmp_path / "link"):
+        with pytest.raises(ExportError, match="into the recording"):
+            write_parquet("SELECT 1", readable(fleet, ()), folder / "out.parquet")
+    assert sorted(fleet[0].iterdir()) == before
