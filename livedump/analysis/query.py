@@ -135,21 +135,25 @@ def _database(sql: str, sources: Sources, output: Path | None = None) -> Iterato
             raise QueryError(f"no folder for temporary files: {error}", step=STEP) from error
         config = {**_CONFIG, "temp_directory": temporary}
         database = stack.enter_context(duckdb.connect(config=config))
+        tables = tables_of(sql)
+        files = [file for table in tables for file in _files(table, sources)]
         with _own_errors(sources):
-            _confine(database, sources, output)
-        for table in tables_of(sql):
+            _confine(database, files, output)
+        for table in tables:
             _add_view(database, table, sources)
         yield database
 
 
-def _confine(database: Any, sources: Sources, output: Path | None) -> None:
-    """Nothing but the sources can be read, and nothing but *output* written, whatever functions
-    DuckDB has; and a time is the same whoever reads it, wherever."""
-    folders = [str(folder) for folder in (*sources.recordings, *sources.datasets)]
-    # What is read is named by patterns, see :func:`_scan`.
-    patterns = [glob.escape(folder) for folder in folders]
-    paths = [] if output is None else [str(output)]
-    database.execute(f"SET allowed_directories = {_list([*folders, *patterns])}")
+def _files(table: str, sources: Sources) -> list[str]:
+    own = [f"{folder}/{table}.parquet" for folder in sources.recordings]
+    return [*own, *map(str, sources.files[table])]
+
+
+def _confine(database: Any, files: list[str], output: Path | None) -> None:
+    """Nothing but *files* can be read, and nothing but *output* written, whatever functions DuckDB
+    has; and a time is the same whoever reads it, wherever."""
+    # By file, as DuckDB would not follow links out of a folder; and as :func:`_scan` has them.
+    paths = [*files, *map(glob.escape, files), *([] if output is None else [str(output)])]
     database.execute(f"SET allowed_paths = {_list(paths)}")
     database.execute("SET enable_external_access = false")
     database.execute("SET TimeZone = 'UTC'")
