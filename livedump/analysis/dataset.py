@@ -3,16 +3,22 @@ which DuckDB, Spark, Polars or pandas read as tables with the partition column `
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from livedump.analysis.files import ExportError, opened, refuse_recording
 from livedump.recording import store
 from livedump.recording.about import utc
+from livedump.recording.losses import LOSSES
 from livedump.recording.schema import TABLES
 
 STEP = "export"
+
+_REMEDY = "Export the recording to the data set once more"
 
 
 def add(folder: Path, target: Path) -> list[Path]:
@@ -26,7 +32,8 @@ def add(folder: Path, target: Path) -> list[Path]:
     refuse_recording(target, target, step=STEP)
     day = utc(meta["clocks"]["start"]["realtime_ns"]).date().isoformat()
     written = []
-    for table in TABLES:
+    # Last what makes it one of the data set's: half of a recording is none.
+    for table in [*(name for name in TABLES if name != "recordings"), "recordings"]:
         file = target / table / f"date={day}" / f"{meta['recording_id']}.parquet"
         if meta["tables"][table]:
             _copy(folder / f"{table}.parquet", file)
@@ -45,22 +52,75 @@ def _copy(source: Path, file: Path) -> None:
 
 def is_one(folder: Path) -> bool:
     """Whether a folder is a data set."""
-    return next(files(folder, "recordings"), None) is not None
+    return next((folder / "recordings").glob("date=*/*.parquet"), None) is not None
 
 
-def files(folder: Path, table: str) -> Iterator[Path]:
-    """Files of a table, in order."""
-    return iter(sorted((folder / table).glob("date=*/*.parquet")))
+def files(folder: Path, table: str, onerror: Callable[[OSError], None]) -> list[Path]:
+    """Files of a table, in order; none where there is no folder of the table."""
+    top, found = str(folder / table), []
+
+    def failed(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):
+            onerror(error)
+
+    for where, days, names in os.walk(top, onerror=failed, followlinks=True):
+        days[:] = [day for day in days if where == top and day.startswith("date=")]
+        found += [Path(where, name) for name in names if where != top and _is_file(name)]
+    return sorted(found)
 
 
-def losses(folder: Path, names: Sequence[str]) -> Iterator[tuple[str, dict[str, int]]]:
-    """Of each recording in a data set: its number, and what it has lost.
+def _is_file(name: str) -> bool:
+    """No hidden one: what is still being written."""
+    return name.endswith(".parquet") and not name.startswith(".")
 
-    :param names: columns of the table ``recordings``
+
+@dataclass(frozen=True)
+class Member:
+    """A recording in a data set, as its row of the table ``recordings`` has it.
+
+    :ivar file: that has the row
+    :ivar rows: table -> how many it has, where that is known
+    :ivar losses: as :func:`livedump.recording.losses.count_losses` has them
+    """
+
+    file: Path
+    recording_id: str
+    rows: dict[str, int]
+    losses: dict[str, int]
+
+
+def member(file: Path) -> Member:
+    """Which recording a file of the table ``recordings`` is about.
+
+    :raises RecordingError: it is damaged
     """
     import pyarrow.parquet
 
-    for file in files(folder, "recordings"):
-        table = pyarrow.parquet.ParquetFile(file).read(columns=["recording_id", *names])
-        for row in table.to_pylist():
-            yield row.pop("recording_id"), {name: int(row[name] or 0) for name in names}
+    store.check_file(file, "recordings")
+    columns = ["recording_id", "meta", *LOSSES]
+    try:
+        with pyarrow.parquet.ParquetFile(file) as source:
+            [row] = source.read(columns=columns).to_pylist()
+        rows = {name: int(rows) for name, rows in json.loads(row["meta"])["tables"].items()}
+        losses = {name: int(row[name] or 0) for name in LOSSES}
+        return Member(file, str(row["recording_id"]), rows, losses)
+    except (OSError, pyarrow.ArrowException) as error:
+        raise store.damaged(f"{file} is damaged: {error}", error) from error
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise store.damaged(f"{file} is damaged: it is not the row of a recording") from error
+
+
+def check(file: Path, table: str, of: Member | None) -> bool:
+    """Whether a recording has a file of a table in a data set, which then is whole.
+
+    :param of: the recording; None: the data set does not have it
+    :raises RecordingError: the file, or a part of it, is missing
+    """
+    if of is None:
+        raise store.damaged(f"{file} is of a recording that is not whole here", remedy=_REMEDY)
+    expected, there = of.rows.get(table), os.path.lexists(file)
+    rows = store.check_file(file, table) if there else 0
+    if expected is not None and rows != expected:
+        found = f"has {rows}" if there else "is missing"
+        raise store.damaged(f"{file} {found}: {table} has {expected} rows", remedy=_REMEDY)
+    return there

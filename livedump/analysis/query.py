@@ -11,10 +11,12 @@ import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+from livedump.analysis.files import refuse_recording
 from livedump.analysis.sources import STEP, QueryError, Sources
 from livedump.recording import store
 from livedump.recording.schema import FLAG, FLOAT, INT, MINOR, TABLES, TEXT, TIME, columns
@@ -24,6 +26,13 @@ REMEDY = f"Tables: {', '.join(TABLES)}; DESCRIBE TABLE shows the columns of one"
 _SQL_TYPES = {
     **{INT: "BIGINT", FLOAT: "DOUBLE", TEXT: "VARCHAR", FLAG: "BOOLEAN"},
     TIME: "TIMESTAMP WITH TIME ZONE",
+}
+
+#: No code comes from elsewhere, no table from our own variables.
+_CONFIG: dict[str, Any] = {
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+    "python_enable_replacements": False,
 }
 
 #: Rows that are in memory at a time.
@@ -80,9 +89,10 @@ def ask(sql: str, sources: Sources) -> Iterator[Answer]:
     :raises QueryError: the SQL is wrong, or more than a question
     :raises livedump.recording.errors.RecordingError: a recording is damaged
     """
+    statement = _question(sql)
     with _database(sql, sources) as database:
         with _own_errors(sources):
-            database.execute(sql)
+            database.execute(statement)
         yield Answer(database, sources)
 
 
@@ -90,16 +100,20 @@ def write_parquet(sql: str, sources: Sources, file: Path) -> int:
     """The answer as a Parquet file, which must not be there yet; returns the number of rows.
 
     :raises QueryError: see :func:`ask`, or the file is there, or cannot be written
+    :raises livedump.analysis.files.ExportError: it would lie in a recording
     """
+    for folder in (file.parent, Path(os.path.realpath(file)).parent):
+        refuse_recording(folder, file, step=STEP)
     if os.path.lexists(file):
         raise QueryError(f"{file} exists", step=STEP, remedy="Give another --output")
     partial = file.with_name(f".{file.name}.partial-{os.getpid()}")
     umask = os.umask(0o077)
     try:
-        with _database(sql, sources) as database, _own_errors(sources):
-            question = f"({sql.strip().rstrip(';')})"
-            target = f"{_text(str(partial))} (FORMAT parquet, COMPRESSION zstd)"
-            [(rows,)] = database.execute(f"COPY {question} TO {target}").fetchall()
+        question = _text(_question(sql).query)  # query() knows about a last semicolon or comment
+        target = f"{_text(str(partial))} (FORMAT parquet, COMPRESSION zstd, USE_TMP_FILE false)"
+        with _database(sql, sources, partial) as database, _own_errors(sources):
+            copy = f"COPY (FROM query({question})) TO {target}"
+            [(rows,)] = database.execute(copy).fetchall()
         partial.rename(file)
     except OSError as error:
         raise QueryError(f"{file}: {error.strerror or error}", step=STEP) from error
@@ -110,28 +124,53 @@ def write_parquet(sql: str, sources: Sources, file: Path) -> int:
 
 
 @contextmanager
-def _database(sql: str, sources: Sources) -> Iterator[Any]:
+def _database(sql: str, sources: Sources, output: Path | None = None) -> Iterator[Any]:
     """With a view for each table that the SQL names, each of them one scan."""
     import duckdb
 
-    _check_selects(sql)
-    with duckdb.connect() as database:
-        for table in tables_of(sql):
+    with ExitStack() as stack:
+        try:
+            temporary = stack.enter_context(TemporaryDirectory(prefix="livedump-query-"))
+        except OSError as error:
+            raise QueryError(f"no folder for temporary files: {error}", step=STEP) from error
+        config = {**_CONFIG, "temp_directory": temporary}
+        database = stack.enter_context(duckdb.connect(config=config))
+        tables = tables_of(sql)
+        files = [file for table in tables for file in _files(table, sources)]
+        with _own_errors(sources):
+            _confine(database, files, output)
+        for table in tables:
             _add_view(database, table, sources)
         yield database
 
 
-def _check_selects(sql: str) -> None:
-    """Nothing else than a SELECT: COPY, EXPORT or ATTACH would write files."""
+def _files(table: str, sources: Sources) -> list[str]:
+    own = [f"{folder}/{table}.parquet" for folder in sources.recordings]
+    return [*own, *map(str, sources.files[table])]
+
+
+def _confine(database: Any, files: list[str], output: Path | None) -> None:
+    """Nothing but *files* can be read, and nothing but *output* written, whatever functions DuckDB
+    has; and a time is the same whoever reads it, wherever."""
+    # By file, as DuckDB would not follow links out of a folder; and as :func:`_scan` has them.
+    paths = [*files, *map(glob.escape, files), *([] if output is None else [str(output)])]
+    database.execute(f"SET allowed_paths = {_list(paths)}")
+    database.execute("SET enable_external_access = false")
+    database.execute("SET TimeZone = 'UTC'")
+    database.execute("SET lock_configuration = true")
+
+
+def _question(sql: str) -> Any:
+    """The statement, which must be one, and a SELECT: COPY, EXPORT or ATTACH would write files."""
     import duckdb
 
-    if not sql.strip():
-        raise QueryError("no SQL", step=STEP, remedy=REMEDY)
     try:
         sql.encode()  # DuckDB's own complaint is about arguments
         statements = duckdb.extract_statements(sql)
     except (duckdb.Error, UnicodeError) as error:
         raise QueryError(str(error), step=STEP, remedy=REMEDY) from error
+    if not statements:
+        raise QueryError("no SQL", step=STEP, remedy=REMEDY)
     for statement in statements:
         if statement.type != duckdb.StatementType.SELECT:
             raise QueryError(
@@ -139,6 +178,11 @@ def _check_selects(sql: str) -> None:
                 step=STEP,
                 remedy="Use SELECT; --csv, --json and --output write what it finds",
             )
+    if len(statements) > 1:
+        raise QueryError(
+            f"{len(statements)} questions", step=STEP, remedy="Ask one SELECT at a time"
+        )
+    return statements[0]
 
 
 def tables_of(sql: str) -> list[str]:
@@ -154,7 +198,10 @@ def _own_errors(sources: Sources) -> Iterator[None]:
 
     try:
         yield
-    except (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException) as error:
+    except (
+        *(duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException),
+        duckdb.PermissionException,
+    ) as error:
         raise QueryError(str(error), step=STEP, remedy=REMEDY) from error
     except (duckdb.Error, UnicodeError) as error:
         for folder in sources.recordings:  # DuckDB does not always say which file is damaged
@@ -183,12 +230,12 @@ def _add_view(database: Any, table: str, sources: Sources) -> None:
 
 def _scan(table: str, recording: str, files: Iterable[str], *, by_name: bool) -> str:
     """A SELECT of the table's columns; empty where there is no file."""
-    listed = ", ".join(_text(glob.escape(file)) for file in files)
-    if not listed:
+    patterns = [glob.escape(file) for file in files]
+    if not patterns:
         return ""
     return (
         f"SELECT {recording} AS recording, {', '.join(columns(table))} FROM read_parquet("
-        f"[{listed}], union_by_name = {by_name}, filename = true, hive_partitioning = false)"
+        f"{_list(patterns)}, union_by_name = {by_name}, filename = true, hive_partitioning = false)"
     )
 
 
@@ -198,6 +245,11 @@ def _no_rows(table: str) -> str:
         f"NULL::{_SQL_TYPES[about.type]} AS {name}" for name, about in columns(table).items()
     )
     return f"SELECT NULL::VARCHAR AS recording, {nulls} WHERE false"
+
+
+def _list(values: Iterable[str]) -> str:
+    """An SQL list of strings."""
+    return f"[{', '.join(map(_text, values))}]"
 
 
 def _text(value: str) -> str:

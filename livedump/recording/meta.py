@@ -41,6 +41,9 @@ _RULES: dict[str, Any] = {
     "absent": [{"name": str, "reason": str}],
     "unmeasured": [str],
     "losses_total": _COUNT,
+    "events_lost?": _COUNT,
+    "stacks_lost?": _COUNT,
+    "rows_lost?": _COUNT,
     "options": {
         "filter?": (None, _FILTER),
         "stacks?": (None, str),

@@ -119,12 +119,14 @@ def write(
     partial = path.with_name(f".{path.name}{PARTIAL}{os.getpid()}")
     try:
         partial.mkdir(mode=0o700)  # addresses of the kernel are in there
-        rows: dict[str, int] = {}
+        rows = {"recordings": 1}
         whole = {"format": FORMAT, "schema": SCHEMA, "minor": MINOR, **meta, "tables": rows}
-        for name in TABLES:
-            file = partial / f"{name}.parquet"
-            content = [about(whole)] if name == "recordings" else tables.get(name, ())
-            rows[name] = _write_table(file, name, content, whole)
+        for name in [name for name in TABLES if name != "recordings"]:
+            rows[name] = _write_table(
+                partial / f"{name}.parquet", name, tables.get(name, ()), whole
+            )
+        # Its row has meta.json, with the rows of all tables: a data set is checked by them.
+        _write_table(partial / "recordings.parquet", "recordings", [about(whole)], whole)
         with (partial / META).open("w") as out:
             json.dump(whole, out, indent=2)
             out.write("\n")
@@ -201,18 +203,21 @@ def read_losses(path: Path) -> dict[str, int]:
     return count_losses(_read_rows(path, "losses", read_meta(path)))
 
 
-def check_file(file: Path, name: str) -> None:
+def check_file(file: Path, name: str) -> int:
     """That a file of a data set is a table with its columns, by its footer alone.
 
+    :returns: the number of its rows
     :raises RecordingError: it is not
     """
     import pyarrow.parquet
 
     try:
-        found = pyarrow.parquet.read_schema(file)
+        with pyarrow.parquet.ParquetFile(file) as found:
+            columns, rows = found.schema_arrow, found.metadata.num_rows
     except (OSError, pyarrow.ArrowException) as error:
-        raise _damaged(f"{file} is damaged: {error}", error) from error
-    _check_columns(file, found, arrow.schema(name, 0))
+        raise damaged(f"{file} is damaged: {error}", error) from error
+    _check_columns(file, columns, arrow.schema(name, 0))
+    return int(rows)
 
 
 def looks_like_one(path: Path) -> bool:
@@ -235,13 +240,13 @@ def read_meta(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise RecordingError(f"{path} is not a recording: it has no {META}", step=_READ) from error
     except (OSError, ValueError, RecursionError) as error:
-        raise _damaged(f"{path / META} is damaged: {error}", error) from error
+        raise damaged(f"{path / META} is damaged: {error}", error) from error
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
         raise RecordingError(f"{path} is not a livedump recording", step=_READ)
     if meta.get("schema") != SCHEMA:
         raise other_schema(path, meta.get("schema"))
     if wrong := problem(meta):
-        raise _damaged(f"{path / META} is damaged: {wrong}")
+        raise damaged(f"{path / META} is damaged: {wrong}")
     if meta["minor"] > MINOR:
         meta["unmeasured"].append(
             f"a newer livedump has written this (format {SCHEMA}.{meta['minor']}, this one reads "
@@ -259,9 +264,13 @@ def other_schema(path: Path, schema: object) -> RecordingError:
     )
 
 
-def _damaged(cause: str, error: Exception | None = None) -> RecordingError:
+def damaged(
+    cause: str,
+    error: Exception | None = None,
+    *,
+    remedy: str = "Copy the whole folder once more, or record again",
+) -> RecordingError:
     """With what to do; what may not be read need not be damaged."""
-    remedy = "Copy the whole folder once more, or record again"
     if isinstance(error, PermissionError):
         remedy = "Run as who recorded it, e.g. with sudo"
     return RecordingError(cause, step=_READ, remedy=remedy)
@@ -304,7 +313,7 @@ def _read_batches(
         with pyarrow.parquet.ParquetFile(file, pre_buffer=False) as source:
             yield from (part.select(only) for part in source.iter_batches(columns=list(only)))
     except (OSError, pyarrow.ArrowException) as error:
-        raise _damaged(f"{file} is damaged: {error}", error) from error
+        raise damaged(f"{file} is damaged: {error}", error) from error
 
 
 def _read_rows(path: Path, name: str, meta: Mapping[str, Any]) -> list[Row]:
@@ -312,7 +321,7 @@ def _read_rows(path: Path, name: str, meta: Mapping[str, Any]) -> list[Row]:
         table = _read_table(path, name, meta)
         rows: list[Row] = table.select([*TABLES[name].columns]).to_pylist()
     except UnicodeDecodeError as error:
-        raise _damaged(f"{path / name}.parquet is damaged: {error}") from error
+        raise damaged(f"{path / name}.parquet is damaged: {error}") from error
     for row in rows if "time" in TABLES[name].columns else ():
         row["time"] = row["time"] and row["time"].isoformat()
     return rows
@@ -344,15 +353,15 @@ def _checked(
     try:
         found = read(pyarrow.OSFile(str(file)))
     except FileNotFoundError as error:
-        raise _damaged(f"{path} is not whole: no {file.name}") from error
+        raise damaged(f"{path} is not whole: no {file.name}") from error
     except (OSError, pyarrow.ArrowException) as error:
-        raise _damaged(f"{file} is damaged: {error}", error) from error
+        raise damaged(f"{file} is damaged: {error}", error) from error
     schema = getattr(found, "schema_arrow", None) or found.schema
     rows = found.num_rows if hasattr(found, "num_rows") else found.metadata.num_rows
     if only is None:
         _check_columns(file, schema, arrow.schema(name, meta["minor"]))
     if rows != meta["tables"].get(name):
-        raise _damaged(
+        raise damaged(
             f"{path} is not whole: {file.name} has {rows} rows, "
             f"{META} says {meta['tables'].get(name)}"
         )
@@ -362,9 +371,9 @@ def _checked(
 def _check_columns(file: Path, found: Any, expected: Any) -> None:
     for column in expected:
         if column.name not in found.names:
-            raise _damaged(f"{file} is damaged: no column {column.name}")
+            raise damaged(f"{file} is damaged: no column {column.name}")
         if (kind := found.field(column.name).type) != column.type:
-            raise _damaged(f"{file} is damaged: column {column.name} is {kind}, not {column.type}")
+            raise damaged(f"{file} is damaged: column {column.name} is {kind}, not {column.type}")
 
 
 def _filled(table: Any, name: str, only: Sequence[str] | None) -> Any:

@@ -54,8 +54,10 @@ def query(
 
     DIR is a recording, a folder of recordings, or a data set that `export --format parquet` has
     made. There is a view for each table, with all recordings given and the column `recording`;
-    livedump-trace(1) has the columns. Recordings that cannot be read are left out, and counted.
-    SQL can only select: nothing is written but what --output says.
+    livedump-trace(1) has the columns. What cannot be read is left out, and counted. Below a folder,
+    links to recordings and data sets are followed, others are not; each recording counts once.
+    SQL is one SELECT, which reads nothing else and writes nothing; what --output says is written.
+    Times are UTC.
 
     The first rows are shown; --csv, --json and --output have all of them. Whole numbers of more
     than 53 bits are strings in JSON. CSV is exact: a spreadsheet takes a name that begins with
@@ -66,9 +68,9 @@ def query(
 
     if sum((as_csv, output is not None, json_mode())) > 1:
         raise click.UsageError("--csv, --json and --output exclude each other")
-    paths = analysis.expand(directories)
-    _recover(paths)
-    sources = analysis.readable(paths, tables_of(sql), strict=strict)
+    found = analysis.expand(directories)
+    paths = _recover_most(found.paths, found.skipped)
+    sources = analysis.readable(paths, tables_of(sql), strict=strict, skipped=found.skipped)
     if output is not None:
         rows = write_parquet(sql, sources, output)
         say(f"written: {output}, {rows:,} rows", err=True)
@@ -81,12 +83,25 @@ def query(
 
 def _tell_skipped(sources: Any) -> None:
     """Nobody must take a part of the fleet for all of it."""
-    skipped, files = sources.skipped, sum(map(len, sources.files.values()))
-    if skipped:
+    if skipped := sources.skipped:
         first = next(iter(skipped.values()))
-        of = len(skipped) + len(sources.recordings) + files
-        what = "recordings, or files of them" if sources.datasets else "recordings"
+        of = len(skipped) + sources.used
+        what = "recordings, folders or files" if sources.datasets else "recordings or folders"
         say(f"livedump-trace: SKIPPED: {len(skipped):,} of {of:,} {what}, e.g. {first}", err=True)
+
+
+def _recover_most(folders: Iterable[Path], skipped: dict[Path, Any]) -> list[Path]:
+    """As :func:`_recover`; returns those that were no trouble, the others are in *skipped* then."""
+    from livedump.recording.errors import RecordingError
+
+    whole = []
+    for folder in folders:
+        try:
+            _recover([folder])
+            whole.append(folder)
+        except RecordingError as error:
+            skipped[folder] = error
+    return whole
 
 
 def _recover(folders: Iterable[Path]) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,12 @@ import pyarrow.parquet
 import pytest
 
 from livedump.analysis import QueryError, ask, dataset, expand, readable
+from livedump.analysis.files import ExportError
 from livedump.analysis.query import tables_of
 from livedump.recording import store
 from livedump.recording.errors import RecordingError
 from tests.unit import samples
+from tests.unit.test_cli_trace import run
 
 SQL = "SELECT recording, kind, sum(count) FROM stacks GROUP BY ALL ORDER BY ALL"
 
@@ -49,7 +53,7 @@ def fleet(tmp_path: Path, folders: list[Path]) -> Path:
 
 def rows(sql: str, *paths: Path) -> list[tuple[Any, ...]]:
     """What is answered."""
-    with ask(sql, readable(expand(map(str, paths)), tables_of(sql))) as answer:
+    with ask(sql, readable(expand(map(str, paths)).paths, tables_of(sql))) as answer:
         return list(answer)
 
 
@@ -108,6 +112,100 @@ def test_a_damaged_file_is_skipped_and_counted(fleet: Path) -> None:
     assert list(sources.skipped) == [file] and len(sources.files["stacks"]) == 1
     with pytest.raises(RecordingError, match="is damaged"):
         readable([fleet], tables_of(SQL), strict=True)
+
+
+def parts(fleet: Path, number: int, *tables: str) -> list[Path]:
+    """Files of a recording."""
+    return [file for table in tables for file in (fleet / table).glob(f"*/{number:08}*")]
+
+
+def test_half_a_recording_is_skipped_and_counted(fleet: Path) -> None:
+    """What the row of `recordings` says is missing, and what is there without a row."""
+    sql = "SELECT count(*) FROM stacks JOIN stops USING (recording_id)"
+    [missing] = parts(fleet, 1, "stacks")
+    missing.unlink()
+    sources = readable([fleet], tables_of(sql))
+    assert [*sources.skipped] == [missing] and "is missing: stacks has" in str(
+        sources.skipped[missing]
+    )
+    with pytest.raises(RecordingError, match="once more"):
+        readable([fleet], tables_of(sql), strict=True)
+    [short] = parts(fleet, 2, "stops")
+    whole = pyarrow.parquet.read_table(short, partitioning=None)
+    pyarrow.parquet.write_table(whole.slice(1), short)
+    assert [*readable([fleet], ("stops",)).skipped] == [short]
+    [row, left] = parts(fleet, 2, "recordings", "stacks")
+    row.unlink()
+    sources = readable([fleet], ("stacks", "events"))
+    assert {*sources.skipped} == {left, missing}
+    assert len(readable([fleet], ()).datasets[fleet]) == 1
+
+
+def test_what_makes_it_one_of_the_data_set_s_is_written_last(
+    folders: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_source: Path, file: Path) -> None:
+        if "recordings" not in file.parts and "histograms" not in file.parts:
+            raise ExportError(f"{file}: No space left on device", step="export")
+        copy(_source, file)
+
+    copy = dataset._copy
+    monkeypatch.setattr(dataset, "_copy", full)
+    with pytest.raises(ExportError):
+        dataset.add(folders[0], tmp_path / "half")
+    assert not dataset.is_one(tmp_path / "half") and list((tmp_path / "half").iterdir())
+
+
+def test_a_recording_s_row_says_what_meta_json_does(folders: list[Path]) -> None:
+    [(meta,)] = rows("SELECT meta FROM recordings", folders[0])
+    assert json.loads(meta) == json.loads((folders[0] / "meta.json").read_text())
+    assert json.loads(meta)["tables"]["recordings"] == 1
+
+
+def not_parquet(file: Path) -> None:
+    file.write_bytes(b"PAR1")
+
+
+def without_row(file: Path) -> None:
+    table = pyarrow.parquet.read_table(file, partitioning=None)
+    pyarrow.parquet.write_table(table.slice(1), file)
+
+
+def meta_of(meta: str | None) -> Callable[[Path], None]:
+    """Its meta.json is something else."""
+
+    def damage(file: Path) -> None:
+        table = pyarrow.parquet.read_table(file, partitioning=None)
+        index = table.column_names.index("meta")
+        column = pyarrow.array([meta], pyarrow.string())
+        pyarrow.parquet.write_table(table.set_column(index, "meta", column), file)
+
+    return damage
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        not_parquet,
+        without_row,
+        *map(
+            meta_of, (None, "{", "[]", "{}", '{"tables": 1}', '{"tables": {"a": []}}', "[" * 9999)
+        ),
+    ],
+)
+def test_a_damaged_row_costs_its_recording(
+    fleet: Path, damage: Callable[[Path], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    [row, _stacks] = parts(fleet, 1, "recordings", "stacks")
+    damage(row)
+    assert run("query", "--csv", "SELECT DISTINCT host FROM stacks", str(fleet)) == 0
+    out, err = capsys.readouterr()
+    assert out.split() == ["host", "other/../host"]
+    assert (
+        f"SKIPPED: 1 of 3 recordings, folders or files, e.g. read recording: {row} is damaged"
+        in err
+    )
+    assert run("query", "--strict", "SELECT DISTINCT host FROM stacks", str(fleet)) == 1
 
 
 def test_a_folder_of_nothing(tmp_path: Path) -> None:
