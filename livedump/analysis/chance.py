@@ -145,7 +145,8 @@ def within(
 
 
 def log_variance(chance: Chance, kind: str, metric: str) -> float:
-    """Of a metric's logarithm, inside a recording.
+    """Of a metric's logarithm, inside a recording; infinite where nothing bounds it, as where all
+    values above a quantile are of one burst.
 
     :raises TooLittle: the recording does not say
     """

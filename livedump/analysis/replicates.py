@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from statistics import fmean, variance
 
 from livedump.analysis import student
-from livedump.analysis.chance import Chance, log_variance
+from livedump.analysis.chance import log_variance
 from livedump.analysis.ogive import Ogive
 from livedump.analysis.run import Run
-from livedump.analysis.significance import NOT_IN_ALL, Span, TooLittle, of_logs
+from livedump.analysis.significance import NOT_IN_ALL, TOO_FEW, Span, TooLittle, of_logs
 from livedump.metrics import quantile
 
 #: Runs of a side that has a variance of its own.
@@ -30,7 +31,7 @@ Sides = tuple[Sequence[Run], Sequence[Run]]
 class Sample:
     """A metric in each run of a side, or its logarithm.
 
-    :ivar inside: how it varies inside the runs, on the average; 0: not known
+    :ivar inside: how it varies inside the runs, on the average of those that tell; 0: none does
     :ivar loose: by how much the mean may be too high, and too low, as buckets are wide
     """
 
@@ -71,7 +72,7 @@ def typical(values: Sequence[float]) -> float:
 def between(sides: Sides, kind: str, metric: str) -> Span:
     """The change of a metric from the runs of A to those of B, of which one has two or more.
 
-    :raises TooLittle: not all runs have it
+    :raises TooLittle: not all runs have it, or nothing bounds it in any run of a side
     """
     values = [[run.value(kind, metric) for run in side] for side in sides]
     known = [[value for value in side if value is not None] for side in values]
@@ -131,15 +132,11 @@ def _reach(a: Sample, b: Sample) -> Callable[[float], float]:
 
 
 def _values(side: Sequence[Run], values: Sequence[float], kind: str, metric: str) -> Sample:
-    inside = [
-        _inside(run.chance, kind, metric) * value**2
-        for run, value in zip(side, values, strict=True)
-    ]
-    return Sample(values, fmean(inside))
+    return Sample(values, _inside(side, kind, metric, [value**2 for value in values]))
 
 
 def _logs(side: Sequence[Run], values: Sequence[float], kind: str, metric: str) -> Sample:
-    inside = fmean(_inside(run.chance, kind, metric) for run in side)
+    inside = _inside(side, kind, metric, [1.0] * len(side))
     share = quantile(metric)
     if share is None:
         return Sample([math.log(value) for value in values], inside)
@@ -148,9 +145,18 @@ def _logs(side: Sequence[Run], values: Sequence[float], kind: str, metric: str) 
     return Sample([place.log for place in places], inside, (down, up))
 
 
-def _inside(chance: Chance, kind: str, metric: str) -> float:
-    """The variance of a metric's logarithm inside a run; 0: not known."""
-    try:
-        return log_variance(chance, kind, metric)
-    except TooLittle:
-        return 0.0
+def _inside(side: Sequence[Run], kind: str, metric: str, weights: Sequence[float]) -> float:
+    """The mean variance of a metric inside those runs in which it is known; 0: it is in none.
+
+    :param weights: of each run: what makes its logarithm's variance the one that is wanted
+    :raises TooLittle: nothing bounds it in any of them, as when each has a single burst: as many
+        runs with one and without one are alike by chance too often
+    """
+    found = []
+    for run, weight in zip(side, weights, strict=True):
+        with suppress(TooLittle):
+            found.append((log_variance(run.chance, kind, metric), weight))
+    bounded = [variance * weight for variance, weight in found if math.isfinite(variance)]
+    if found and not bounded:
+        raise TooLittle(TOO_FEW)
+    return fmean(bounded) if bounded else 0.0

@@ -44,7 +44,7 @@ class Span:
 
         def left_out(level: float) -> bool:
             low, high = self.bounds(level)
-            return not low <= limit <= high
+            return limit < low or limit > high  # a bound that is no number leaves nothing out
 
         if not left_out(ALPHA):
             return 1.0

@@ -22,6 +22,7 @@ LOADS = {
     "gc": Load("gc"),
     "on and off": Load("on and off"),
     "start": Load("start"),
+    "one burst": Load("one burst"),
 }
 
 
@@ -52,6 +53,14 @@ def between() -> Iterator[Case]:
             LOADS["two modes"],
             LOADS["two modes"],
             runs=runs,
+        )
+    for runs in ((2, 2), (3, 3)):
+        yield Case(
+            f"{runs[0]}+{runs[1]} runs, one burst in B's",
+            LOADS["even"],
+            LOADS["one burst"],
+            60,
+            runs,
         )
     for runs in ((2, 2), (3, 3), (5, 5)):
         for factor in (1.1, 1.2):

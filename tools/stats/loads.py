@@ -19,6 +19,10 @@ from livedump.recording.store import Recording
 SLICE_S = 0.1
 SLICE_NS = 100_000_000
 
+#: Faults of the load ``one burst``, and how long each takes.
+BURST = 30
+BURST_NS = 5_000_000
+
 LOWS = numpy.array([bounds(bucket)[0] for bucket in range(BUCKETS)], "u8")
 HIGHS = numpy.array([min(bounds(bucket)[1], MOST) for bucket in range(BUCKETS)], "u8")
 
@@ -40,7 +44,8 @@ class Load:
 
     :ivar shape: ``even``, ``bursts``, ``two modes`` (1.05 % take 300 times as long: p99 lies
         between), ``gc`` (each 5 s ten times the faults, three times as long), ``on and off`` (long
-        memory), ``start`` (20 times the faults, dying down in 3 s)
+        memory), ``start`` (20 times the faults, dying down in 3 s), ``one burst`` (even, and 30
+        faults of 5 ms in one slice: all that is above p99.9)
     :ivar memory_s: how long bursts go on
     :ivar per_s: faults a second
     :ivar slower: factor of all latencies
@@ -69,7 +74,11 @@ def run(chance: Any, seconds: int, load: Load) -> InMemory:
         means, spread = numpy.where(slow, 13.8, 8.0), 0.3
     else:
         means, spread = 9 + shift[number], 0.7
-    return recording(number, load.slower * factors[1] * chance.lognormal(means, spread), seconds)
+    values = load.slower * factors[1] * chance.lognormal(means, spread)
+    if load.shape == "one burst":
+        number = numpy.append(number, [chance.integers(slices)] * BURST)
+        values = numpy.append(values, [BURST_NS] * BURST)
+    return recording(number, values, seconds)
 
 
 def recording(number: Any, values: Any, seconds: int) -> InMemory:
@@ -164,6 +173,7 @@ def _start(_chance: Any, slices: int, _load: Load) -> tuple[Any, Any]:
 _SHAPES = {
     "even": _even,
     "two modes": _even,
+    "one burst": _even,
     "bursts": _bursts,
     "gc": _gc,
     "on and off": _on_and_off,

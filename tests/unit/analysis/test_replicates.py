@@ -9,7 +9,9 @@ import numpy
 import pytest
 
 from livedump.analysis import compare, judge
+from livedump.analysis.chance import log_variance
 from livedump.analysis.compare import METRICS, Change, Comparison, RunsError
+from livedump.analysis.run import Run
 from livedump.conditions import parse
 from tools.stats.loads import InMemory, Load, run
 
@@ -156,3 +158,32 @@ def test_a_recording_is_one_run() -> None:
     with pytest.raises(RunsError, match="is given twice. Name each run once"):
         compare([*a, a[0]], b)
     assert compare(a[0], a[0]).scope == "within this run"
+
+
+def bursts(seed: int, number: int) -> Comparison:
+    """Three runs of each; of B so many have a single burst."""
+    loads = [Load("one burst" if place < number else "even") for place in range(3)]
+    after = [runs(seed + 1000 + place, 1, load, 60)[0] for place, load in enumerate(loads)]
+    return compare(runs(seed, 3, EVEN, 60), after)
+
+
+def test_a_burst_in_one_run_is_no_regression() -> None:
+    """Inside that run nothing bounds p99.9: the other runs say how it varies."""
+    asked = [parse("p99.9(user)>+20%", ("user",))]
+    found = [judge(bursts(seed, 1), asked)[0] for seed in range(6)]
+    assert not any(verdict.failed for verdict in found)
+    assert all("nan" not in verdict.why for verdict in found)
+
+
+def test_what_nothing_bounds_in_any_run_is_too_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("livedump.analysis.replicates.log_variance", lambda *_: numpy.inf)
+    for before, after in [(3, 3), (1, 2)]:
+        row = compared(1, (before, after), EVEN).get("user", "p99")
+        assert row is not None and row.unknown == "too few to tell"
+
+
+def test_what_nothing_bounds_has_infinite_variance() -> None:
+    [single] = runs(1, 1, Load("one burst"), 60)
+    chance = Run("A", single, 0).chance
+    assert log_variance(chance, "user", "p99.9") == numpy.inf
+    assert log_variance(chance, "user", "p50") < 0.01

@@ -55,6 +55,11 @@ def test_p_is_the_level_whose_interval_ends_at_the_limit() -> None:
     assert (high - 1, 1 - low) == pytest.approx((3.1693, 3.1693), rel=1e-4)
 
 
+def test_what_is_no_number_is_not_significant() -> None:
+    assert Span(1.0, lambda _level: (math.nan, math.nan)).p(0.2) == 1.0
+    assert Span(1.0, lambda _level: (0.5, math.inf)).p(0.2) < 1e-9
+
+
 @pytest.mark.parametrize(
     ("freedom", "table"), [(1, 63.6567), (2, 9.9248), (3, 5.8409), (9, 3.2498), (58, 2.6633)]
 )
