@@ -27,7 +27,7 @@ and pandas.
 - Times are in nanoseconds: `..._monotonic_ns` by CLOCK_MONOTONIC of one boot. Columns of type
   timestamp are UTC, in microseconds.
 - A column without a value is null, and says what that means.
-- Text may be any bytes that a task, a file or a host was named by; what is no UTF-8 is escaped.
+- Text is what a task, a file or a host was named by; bytes that are no UTF-8 become U+FFFD.
 - The minor version grows when columns or tables are added. A reader fills with null what an older
   recording has not, and says so where a newer one has more. Another version cannot be read.
 - Everything that was lost is in `losses`, with its time in `loss_slices`, and added up in
