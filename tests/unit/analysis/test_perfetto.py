@@ -169,7 +169,8 @@ def test_events_are_slices_of_their_threads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: int
 ) -> None:
     monkeypatch.setattr(events_module, "PART", part)
-    tasks = [{"kind": "user", "pid": 10, "comm": "fio;1", "count": 6, "stalled_ns": 1}]
+    task = {"kind": "user", "pid": 10, "comm": "fio;1", "cgroup": "/"}
+    tasks = [{**task, "count": 6, "stalled_ns": 1}]
     store.write(tmp_path / "r", samples.meta(), {"events": events(), "tasks": tasks})
     trace = read(store.read(tmp_path / "r"))
     start = samples.START_NS
