@@ -24,6 +24,9 @@ MAX_BLOCKS = 30
 
 BLOCK_NS = 1_000_000_000
 
+#: Of the table ``slices``: what :func:`of_kind` reads.
+COLUMNS = ("kind", "slice", "bucket_low_ns", "bucket_high_ns", "count", "stalled_ns")
+
 RESAMPLES = 1000
 
 #: A block is so many times as long as slices remember each other, or there are MIN_BLOCKS.
@@ -43,12 +46,14 @@ class Slices:
 
     :ivar number: of the slice
     :ivar bucket: place in *edges*, which rise
+    :ivar stalled: how long they took, added up, ns
     :ivar edges: ns, from the first to below the second
     """
 
     number: Any
     bucket: Any
     count: Any
+    stalled: Any
     edges: Sequence[tuple[int, int]]
 
     @property
@@ -64,7 +69,7 @@ class Drawn:
     """What a recording might have been: a row for each resample.
 
     :ivar sums: values up to the end of each bucket
-    :ivar stalled: sum of all values, by their buckets' middles
+    :ivar stalled: sum of all values
     :ivar buckets: what was drawn from
     :ivar blocks: that were drawn from
     :ivar filled: of these, those with any values
@@ -85,7 +90,10 @@ class Drawn:
 
 
 def of_kind(table: Any, kind: str) -> Slices:
-    """A kind's part of the table ``slices``."""
+    """A kind's part of the table ``slices``, of which it has :data:`COLUMNS`.
+
+    What has no exact sum is taken for the middles of its buckets.
+    """
     import numpy
     import pyarrow.compute
 
@@ -96,7 +104,10 @@ def of_kind(table: Any, kind: str) -> Slices:
     number, low, high, count = (column.to_numpy() for column in filled)
     lows, at, bucket = numpy.unique(low, return_index=True, return_inverse=True)
     edges = list(zip(lows.tolist(), high[at].tolist(), strict=True))
-    return Slices(number.astype("i8"), bucket, count, edges)
+    middles = numpy.array([Bucket(*each, 0).middle_ns for each in edges], "f8")
+    exact = rows["stalled_ns"].cast("float64", safe=False).to_numpy()
+    stalled = numpy.where(numpy.isnan(exact), middles[bucket] * count, exact)
+    return Slices(number.astype("i8"), bucket, count, stalled, edges)
 
 
 def resample(slices: Slices, first: int, end: int, least: float, seed: int) -> Drawn:
@@ -114,16 +125,19 @@ def resample(slices: Slices, first: int, end: int, least: float, seed: int) -> D
     kept = 1 - memory * blocks / length / 2
     if blocks < MIN_BLOCKS or kept < MIN_VARIANCE:
         raise TooLittle(TOO_SHORT)
-    place = (slices.number - first) * blocks // length * width + slices.bucket
+    block = (slices.number - first) * blocks // length
+    place = block * width + slices.bucket
     table = numpy.bincount(place, slices.count, blocks * width).reshape(blocks, width)
+    stalled = numpy.bincount(block, slices.stalled, blocks)
     chosen = numpy.random.default_rng(seed).integers(blocks, size=(RESAMPLES, blocks))
     chosen += blocks * numpy.arange(RESAMPLES)[:, None]
     weights = numpy.bincount(chosen.ravel(), minlength=RESAMPLES * blocks)
-    drawn = weights.reshape(RESAMPLES, blocks).astype(float) @ table
+    weights = weights.reshape(RESAMPLES, blocks).astype(float)
+    drawn = weights @ table
     counts = table.sum(axis=0).astype("i8").tolist()
     return Drawn(
         sums=drawn.cumsum(axis=1),
-        stalled=drawn @ (slices.middles if slices.edges else numpy.zeros(1)),
+        stalled=weights @ stalled,
         buckets=tuple(
             Bucket(*edges, count) for edges, count in zip(slices.edges, counts, strict=False)
         ),

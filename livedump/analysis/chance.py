@@ -17,7 +17,7 @@ from fractions import Fraction
 from typing import Any
 
 from livedump.analysis import student
-from livedump.analysis.blocks import BLOCK_NS, Drawn, Slices, of_kind, resample
+from livedump.analysis.blocks import BLOCK_NS, COLUMNS, Drawn, Slices, of_kind, resample
 from livedump.analysis.ogive import Ogive
 from livedump.analysis.significance import NEEDS_RUNS, TOO_FEW, Span, TooLittle, of_logs
 from livedump.metrics import SUMS, quantile
@@ -121,8 +121,7 @@ class Chance:
 
     def _slices(self, kind: str) -> Slices:
         if not self._tables:
-            columns = ["kind", "slice", "bucket_low_ns", "bucket_high_ns", "count"]
-            self._tables.append(self.recording.columns("slices").select(columns))
+            self._tables.append(self.recording.columns("slices", COLUMNS))
         if kind not in self._kinds:
             self._kinds[kind] = of_kind(self._tables[0], kind)
         return self._kinds[kind]

@@ -216,14 +216,14 @@ def over_time(
     count = -(-slices // width)
     lost = [r for r in recording.tables["loss_slices"] if wanted is None or r["slice"] in wanted]
     found = OverTime(width * slice_ns, count, {}, {}, _losses(lost, width, count))
-    cells = _rows(recording, "slices", wanted)
+    cells = _rows(recording, "slices", ["bucket_low_ns", "count"], wanted)
     heat = _sums(cells, width, ["bucket_low_ns"], ["count"], found.steps)
     for kind in sorted(heat, key=kind_order):
         if not kinds or kind in kinds:
             found.heat[kind] = _heat(heat[kind])
     if with_stacks:
         sums = ["count", "stalled_ns"]
-        taken = _with_octave(_rows(recording, "stack_slices", wanted))
+        taken = _with_octave(_rows(recording, "stack_slices", ["comm", "stack", *sums], wanted))
         rows = _sums(taken, width, ["octave", "comm", "stack"], sums, found.steps)
         for kind in sorted(rows, key=kind_order):
             if not kinds or kind in kinds:
@@ -263,12 +263,12 @@ def _slices_around(instants_ns: Sequence[int], slice_ns: int) -> set[int]:
     }
 
 
-def _rows(recording: Recording, name: str, wanted: set[int] | None) -> Any:
-    """A table, or what it has of some slices, as pyarrow has it."""
+def _rows(recording: Recording, name: str, columns: Sequence[str], wanted: set[int] | None) -> Any:
+    """Some columns of a table, or what they have of some slices, as pyarrow has it."""
     import pyarrow
     import pyarrow.compute
 
-    table = recording.columns(name)
+    table = recording.columns(name, ["kind", "slice", *columns])
     if wanted is None:
         return table
     numbers = pyarrow.array(sorted(wanted), pyarrow.uint32())
@@ -281,8 +281,11 @@ def _with_octave(table: Any) -> Any:
     import pyarrow.compute as compute
 
     at_least = pyarrow.scalar(1.0)
-    count = compute.max_element_wise(compute.cast(table["count"], pyarrow.float64()), at_least)
-    mean = compute.divide(compute.cast(table["stalled_ns"], pyarrow.float64()), count)
+    count, stalled_ns = (
+        compute.cast(table[column], pyarrow.float64(), safe=False)
+        for column in ("count", "stalled_ns")
+    )
+    mean = compute.divide(stalled_ns, compute.max_element_wise(count, at_least))
     octave = compute.floor(compute.log2(compute.max_element_wise(mean, at_least)))
     return table.append_column("octave", octave.cast(pyarrow.int8()))
 

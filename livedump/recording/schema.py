@@ -7,7 +7,7 @@ them; an address is the same 64 bits, so that the kernel's are negative.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from livedump.abi import Reason, Strategy, Verdict
@@ -29,6 +29,9 @@ PARTIAL = ".partial-"
 #: Numbers are kept in so many bits, with a sign.
 MOST = (1 << 63) - 1
 
+#: What is counted or added up is no more: 36 years in ns. So sums of some such numbers have room.
+MOST_COUNTED = 1 << 60
+
 INT, FLOAT, TEXT, FLAG, TIME = "int64", "float64", "string", "bool_", "timestamp"
 
 
@@ -39,11 +42,22 @@ class Column:
     :ivar type: of :mod:`pyarrow`
     :ivar text: what it means, in a few words
     :ivar since: minor version that has it
+    :ivar null: may have no value
+    :ivar least: of a number; None: any
+    :ivar most: likewise
     """
 
     type: str
     text: str
     since: int = 0
+    null: bool = False
+    least: int | None = 0
+    most: int | None = MOST_COUNTED
+
+    @property
+    def bounded(self) -> bool:
+        """Whether it is a number that may not be any."""
+        return self.type in (INT, FLOAT) and (self.least, self.most) != (None, None)
 
 
 @dataclass(frozen=True)
@@ -52,11 +66,13 @@ class TableInfo:
 
     :ivar text: what a row is
     :ivar clock: what ``time`` is made of: a column of CLOCK_MONOTONIC, or ``start_ns``
+    :ivar together: columns of which in a row all are null, or none
     """
 
     text: str
     columns: dict[str, Column]
     clock: str = ""
+    together: tuple[tuple[str, ...], ...] = ()
 
 
 #: Columns of every table: where a row comes from.
@@ -73,16 +89,26 @@ CODES = {"strategy": Strategy, "reason": Reason, "verdict": Verdict}
 _TIME = {"time": Column(TIME, "when, UTC; by the clocks at the start of the recording")}
 _KIND = {"kind": Column(TEXT, "kind of fault or stop, see the table of kinds")}
 _PART_OF = {
-    "part_of": Column(TEXT, "kind whose events these are, too, or parts of; do not add both up")
+    "part_of": Column(
+        TEXT,
+        "kind whose events these are, too, or parts of: do not add both up; null: no other's",
+        null=True,
+    )
 }
 _COMM = {"comm": Column(TEXT, "name of the task")}
 _PID = {"pid": Column(INT, "process, in the recorder's own PID namespace")}
 _CGROUP = {"cgroup": Column(TEXT, "one that it was seen in (version 2); empty: its name is gone")}
 _COUNT = {"count": Column(INT, "how many")}
-_STALLED = {"stalled_ns": Column(INT, "how long they took, added up; null: they are not timed")}
+_STALLED = {
+    "stalled_ns": Column(INT, "how long they took, added up; null: they are not timed", null=True)
+}
 _BUCKET = {
-    "bucket_low_ns": Column(INT, "shortest latency of the bucket; null: not timed"),
-    "bucket_high_ns": Column(INT, "the next bucket's shortest latency"),
+    "bucket_low_ns": Column(
+        INT, "shortest latency of the bucket; null: not timed", null=True, most=MOST
+    ),
+    "bucket_high_ns": Column(
+        INT, "the next bucket's shortest latency; null: not timed", null=True, most=MOST
+    ),
 }
 _SLICE = {
     "slice": Column(INT, "number of the time slice"),
@@ -116,6 +142,29 @@ def _codes(*names: str) -> dict[str, Column]:
     return found
 
 
+def _or_null(found: dict[str, Column]) -> dict[str, Column]:
+    """Any of them may have no value."""
+    return {name: replace(column, null=True) for name, column in found.items()}
+
+
+_SNAPSHOT = {
+    "snapshot_monotonic_ns": Column(INT, "when the module had taken it, since the boot"),
+    **_TIME,
+    **_PID,
+    **_COMM,
+    **_times(
+        *("instant_monotonic_ns", "prepare_ns", "rendezvous_ns", "save_ns", "protect_ns"),
+        *("flush_ns", "recopy_ns", "stop_ns", "entries_protected"),
+    ),
+    **_codes("strategy"),
+    **_times("attempts"),
+}
+_RELEASE = {
+    "release_monotonic_ns": Column(INT, "when the module had released it, since the boot"),
+    **_times("release_ns", "entries_restored", "faults", "pages_lost", "trace_skipped"),
+    **_codes("reason", "verdict"),
+}
+
 #: Table -> what it is.
 TABLES = {
     "recordings": TableInfo(
@@ -125,7 +174,7 @@ TABLES = {
             "minor": Column(INT, "minor version"),
             "start_at": Column(TIME, "start, UTC"),
             "end_at": Column(TIME, "end, UTC"),
-            "start_realtime_ns": Column(INT, "start, since 1970"),
+            "start_realtime_ns": Column(INT, "start, since 1970", most=MOST),
             "start_monotonic_ns": Column(INT, "the same instant, since the boot"),
             "duration_ns": Column(INT, "how long it lasted, sleep of the machine excluded"),
             "suspended_ns": Column(INT, "how long the machine slept meanwhile"),
@@ -135,21 +184,36 @@ TABLES = {
             "cpus": Column(INT, "CPUs that are online"),
             "memory_bytes": Column(INT, "RAM that the kernel manages"),
             "livedump": Column(TEXT, "version that wrote it"),
-            "command": Column(TEXT, "that was run; null: none"),
-            "command_status": Column(INT, "its exit status; null: it did not end"),
+            "command": Column(TEXT, "that was run; null: none", null=True),
+            "command_status": Column(
+                INT, "its exit status; null: none, or it did not end", null=True, least=None
+            ),
             "ended_by": Column(TEXT, "what ended the recording"),
-            "stacks": Column(TEXT, "which were taken: none, sampled, all"),
+            "stacks": Column(
+                TEXT, "which were taken: none, sampled, all; null: not known", null=True
+            ),
             "labels": Column(TEXT, "given with --label, as a JSON object"),
-            "losses_total": Column(INT, "all that was lost, see the table losses"),
-            "events_lost": Column(INT, "of these, events that were not counted or not timed"),
-            "stacks_lost": Column(INT, "events that are under no stack"),
-            "rows_lost": Column(INT, "events that are no row of the table events"),
+            "losses_total": Column(
+                INT, "all that was lost, see the table losses; null: not known", null=True
+            ),
+            "events_lost": Column(
+                INT,
+                "of these, events that were not counted or not timed; null: not known",
+                null=True,
+            ),
+            "stacks_lost": Column(
+                INT, "events that are under no stack; null: not known", null=True
+            ),
+            "rows_lost": Column(
+                INT, "events that are no row of the table events; null: not known", null=True
+            ),
             "meta": Column(TEXT, "all of meta.json"),
         },
     ),
     "histograms": TableInfo(
         "latencies of a kind within a bucket, of the whole recording",
         {**_KIND, **_PART_OF, **_BUCKET, **_COUNT},
+        together=(tuple(_BUCKET),),
     ),
     "stacks": TableInfo(
         "events of one task under one stack, of the whole recording",
@@ -159,6 +223,7 @@ TABLES = {
         "events of a kind and bucket within a time slice; there may be several rows: add up",
         {**_SLICE, **_TIME, **_KIND, **_PART_OF, **_BUCKET, **_COUNT, **_STALLED},
         "start_ns",
+        (tuple(_BUCKET),),
     ),
     "stack_slices": TableInfo(
         "as stacks, within a time slice; what a slice has no sample of is in the next one that has",
@@ -182,14 +247,21 @@ TABLES = {
             "time_monotonic_ns": Column(INT, "end of the event, since the boot"),
             **_TIME,
             **_KIND,
-            "latency_ns": Column(INT, "how long it took; null: not timed"),
-            "address": Column(INT, "that was touched; of cow the number of the page frame"),
+            "latency_ns": Column(INT, "how long it took; null: not timed", null=True),
+            "address": Column(
+                INT,
+                "that was touched; of cow the number of the page frame",
+                least=None,
+                most=None,
+            ),
             **_PID,
             "tid": Column(INT, "thread"),
             "cpu": Column(INT, "CPU at the end"),
             "detail": Column(INT, "handle_mm_fault()'s result, the error code, or cow's outcome"),
             "weight": Column(INT, "for how many events its stack stands; 0: none was taken"),
-            "stack": Column(TEXT, "the kernel's functions, root first; null: none was taken"),
+            "stack": Column(
+                TEXT, "the kernel's functions, root first; null: none was taken", null=True
+            ),
         },
         "time_monotonic_ns",
     ),
@@ -206,9 +278,13 @@ TABLES = {
         {
             "pfn": Column(INT, "number of the page frame"),
             **_COUNT,
-            **_STALLED,
-            "was": Column(TEXT, "what the page was; null before livedump-trace annotate"),
-            "name": Column(TEXT, "of what was there: a cache, a file, a symbol"),
+            "stalled_ns": Column(INT, "how long they took, added up"),
+            "was": Column(
+                TEXT, "what the page was; null before livedump-trace annotate", null=True
+            ),
+            "name": Column(
+                TEXT, "of what was there: a cache, a file, a symbol; null: it has none", null=True
+            ),
         },
     ),
     "stops": TableInfo(
@@ -230,26 +306,17 @@ TABLES = {
     ),
     "snapshots": TableInfo(
         "a snapshot and its release; a half that was outside the recording is null",
-        {
-            "snapshot_monotonic_ns": Column(INT, "when the module had taken it, since the boot"),
-            **_TIME,
-            **_PID,
-            **_COMM,
-            **_times(
-                *("instant_monotonic_ns", "prepare_ns", "rendezvous_ns", "save_ns", "protect_ns"),
-                *("flush_ns", "recopy_ns", "stop_ns", "entries_protected"),
-            ),
-            **_codes("strategy"),
-            **_times("attempts"),
-            "release_monotonic_ns": Column(INT, "when the module had released it, since the boot"),
-            **_times("release_ns", "entries_restored", "faults", "pages_lost", "trace_skipped"),
-            **_codes("reason", "verdict"),
-        },
+        _or_null({**_SNAPSHOT, **_RELEASE}),
         "instant_monotonic_ns",
+        (tuple(_SNAPSHOT), tuple(_RELEASE)),
     ),
     "counters": TableInfo(
         "something that is merely counted; sum_ns and max_ns are a kind's exact sum and maximum",
-        {**_KIND, "name": Column(TEXT, "what is counted"), **_COUNT},
+        {
+            **_KIND,
+            "name": Column(TEXT, "what is counted"),
+            "count": replace(_COUNT["count"], most=MOST),
+        },
     ),
     "losses": TableInfo(
         "something that was not recorded",

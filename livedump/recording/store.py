@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from livedump.recording import arrow
+from livedump.recording import arrow, values
 from livedump.recording.about import about
 from livedump.recording.errors import RecordingError
 from livedump.recording.losses import count_losses
@@ -311,7 +311,9 @@ def _read_batches(
     file = path / f"{name}.parquet"
     try:
         with pyarrow.parquet.ParquetFile(file, pre_buffer=False) as source:
-            yield from (part.select(only) for part in source.iter_batches(columns=list(only)))
+            for part in source.iter_batches(columns=list(only)):
+                _check_values(file, name, part, meta)
+                yield part.select(only)
     except (OSError, pyarrow.ArrowException) as error:
         raise damaged(f"{file} is damaged: {error}", error) from error
 
@@ -320,7 +322,7 @@ def _read_rows(path: Path, name: str, meta: Mapping[str, Any]) -> list[Row]:
     try:
         table = _read_table(path, name, meta)
         rows: list[Row] = table.select([*TABLES[name].columns]).to_pylist()
-    except UnicodeDecodeError as error:
+    except (ValueError, OverflowError) as error:  # no UTF-8, or no time of ours
         raise damaged(f"{path / name}.parquet is damaged: {error}") from error
     for row in rows if "time" in TABLES[name].columns else ():
         row["time"] = row["time"] and row["time"].isoformat()
@@ -365,7 +367,19 @@ def _checked(
             f"{path} is not whole: {file.name} has {rows} rows, "
             f"{META} says {meta['tables'].get(name)}"
         )
+    _check_values(file, name, found, meta)
     return found
+
+
+def _check_values(file: Path, name: str, found: Any, meta: Mapping[str, Any]) -> None:
+    import pyarrow
+
+    try:
+        wrong = values.problem(name, found, meta)
+    except (OSError, pyarrow.ArrowException) as error:
+        wrong = str(error)
+    if wrong:
+        raise damaged(f"{file} is damaged: {wrong}")
 
 
 def _check_columns(file: Path, found: Any, expected: Any) -> None:

@@ -13,6 +13,7 @@ import pytest
 from livedump.analysis import export
 from livedump.cli.trace import data
 from livedump.recording import store
+from livedump.recording.schema import ERRORS
 from tests.unit import samples, traces
 from tests.unit.test_cli_trace import run
 
@@ -263,7 +264,7 @@ def test_diff_shows_what_is_rare(
     [stop] = [row for row in tables["histograms"] if row["kind"] == "stop"]
     stop["count"] = 2
     once = {"kind": "stop", "comm": "a", "stack": "f", "samples": 1, "count": 1, "stalled_ns": 500}
-    tables["stacks"].append(once)
+    tables["stacks"].append({**once, **dict.fromkeys(ERRORS, 0.0)})
     store.write(tmp_path / "other", samples.meta(), tables)
     assert run("diff", folder, str(tmp_path / "other"), "--kind", "stop") == 0
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -20,7 +22,7 @@ from livedump.cli.common import command_main
 from livedump.cli.main import cli as livedump_cli
 from livedump.cli.trace.main import cli as trace_cli
 from livedump.recording import store
-from livedump.recording.schema import TABLES
+from livedump.recording.schema import TABLES, columns
 from tests.unit import samples
 
 EXAMPLES = int(os.environ.get("LIVEDUMP_FUZZ", "0"))
@@ -190,5 +192,71 @@ def test_any_value_in_meta(place: Path, key: str, value: Any, command: list[str]
     shutil.copytree(place / "rec", place / "r")
     file = place / "r" / "meta.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), key: value}))
+    check(*run(trace_cli, command))
+    clean(place)
+
+
+#: All columns of numbers.
+NUMBERS = [
+    (table, column)
+    for table in TABLES
+    for column, about in columns(table).items()
+    if about.type in ("int64", "float64")
+]
+
+EVENT = {"time_monotonic_ns": samples.START_NS + 5, "kind": "user", "latency_ns": 3, "stack": "f;g"}
+EVENT |= {"address": -1, "pid": 1, "tid": 1, "cpu": 0, "detail": 0, "weight": 1}
+
+numbers = st.one_of(
+    st.none(),
+    st.integers(-(1 << 63), (1 << 63) - 1),
+    st.sampled_from([-1, 0, 1, -(10**6), 1 << 50, 1 << 60, (1 << 63) - 1, -(1 << 63)]),
+)
+
+
+@pytest.fixture(scope="module")
+def whole(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recording with a row in each table."""
+    folder = tmp_path_factory.mktemp("whole") / "r"
+    store.write(folder, samples.meta(), {**samples.tables(), "events": [EVENT]})
+    return folder
+
+
+def put(file: Path, column: str, value: int | None, row: int) -> None:
+    """Another value, as somebody else would write it."""
+    table = pyarrow.parquet.read_table(file)
+    values = table[column].to_pylist()
+    place = table.schema.get_field_index(column)
+    kind = table.schema.field(place).type
+    values[row % len(values)] = value if value is None or kind == pyarrow.int64() else float(value)
+    changed = table.set_column(place, column, pyarrow.array(values, kind))
+    pyarrow.parquet.write_table(changed, file)
+
+
+@fuzz(60)
+@given(
+    where=st.sampled_from(NUMBERS),
+    value=numbers,
+    row=st.sampled_from([0, 1, -1]),
+    command=st.sampled_from(
+        [
+            ["report", "r"],
+            ["diff", "rec", "r"],
+            ["diff", "r", "rec"],
+            ["report", "--html", "page.html", "r"],
+            ["export", "--format", "perfetto", "-o", "file", "r"],
+        ]
+    ),
+)
+def test_any_number_in_a_recording(
+    place: Path,
+    whole: Path,
+    where: tuple[str, str],
+    value: int | None,
+    row: int,
+    command: list[str],
+) -> None:
+    shutil.copytree(whole, place / "r")
+    put(place / "r" / f"{where[0]}.parquet", where[1], value, row)
     check(*run(trace_cli, command))
     clean(place)

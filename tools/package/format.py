@@ -11,6 +11,14 @@ from tools.paths import ROOT
 
 FILE = ROOT / "docs" / "recording.md"
 
+#: Columns that may be negative.
+_SIGNED = " and ".join(
+    f"`{name}`"
+    for info in TABLES.values()
+    for name, about in info.columns.items()
+    if about.type == "int64" and about.least is None
+)
+
 INTRODUCTION = f"""\
 # The format of a recording
 
@@ -26,7 +34,9 @@ and pandas.
   are negative: `to_hex(address)` shows it.
 - Times are in nanoseconds: `..._monotonic_ns` by CLOCK_MONOTONIC of one boot. Columns of type
   timestamp are UTC, in microseconds.
-- A column without a value is null, and says what that means.
+- Null is only where the text says so, and what it means. Other columns have a value in each row.
+- Numbers are 0 or more, {_SIGNED} aside: a reader refuses
+  others.
 - Text is what a task, a file or a host was named by; bytes that are no UTF-8 become U+FFFD.
 - The minor version grows when columns or tables are added. A reader fills with null what an older
   recording has not, and says so where a newer one has more. Another version cannot be read.

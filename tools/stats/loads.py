@@ -89,7 +89,9 @@ def recording(number: Any, values: Any, seconds: int) -> InMemory:
     """
     values = values.astype("u8")
     bucket = LOWS.searchsorted(values, side="right") - 1
-    cells, count = numpy.unique(number * BUCKETS + bucket, return_counts=True)
+    cells, cell, count = numpy.unique(
+        number * BUCKETS + bucket, return_inverse=True, return_counts=True
+    )
     number, place = numpy.divmod(cells, BUCKETS)
     columns = {
         "slice": number.astype("u4"),
@@ -98,6 +100,7 @@ def recording(number: Any, values: Any, seconds: int) -> InMemory:
         "bucket_low_ns": LOWS[place],
         "bucket_high_ns": HIGHS[place],
         "count": count.astype("u8"),
+        "stalled_ns": numpy.bincount(cell, values, len(cells)).astype("u8"),
     }
     found, total = numpy.unique(bucket, return_counts=True)
     edges = {"bucket_low_ns": LOWS[found], "bucket_high_ns": HIGHS[found], "count": total}

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, groupby
 from operator import itemgetter
+from typing import Any
 
 from livedump.analysis.files import ExportError
 from livedump.analysis.perfetto.events import add_events
 from livedump.analysis.perfetto.packets import Packets, Slice, clocks, compressed
 from livedump.analysis.receipt import receipts
 from livedump.kinds import kind_order
+from livedump.recording.schema import MOST_COUNTED
 from livedump.recording.store import Recording
 from livedump.sums import add_up
 
@@ -73,7 +75,7 @@ def _phases(found: Recording) -> Iterator[Slice]:
     """The stop ends where its last phase does; the instant lies before that one."""
     for receipt in receipts(found):
         row = receipt.snapshot
-        start = row["instant_monotonic_ns"] + receipt.phases_ns["exit"] - row["stop_ns"]
+        start = max(0, row["instant_monotonic_ns"] + receipt.phases_ns["exit"] - row["stop_ns"])
         for name, lasted_ns in receipt.phases_ns.items():
             end = start + lasted_ns
             yield start, end, name, {}
@@ -104,15 +106,13 @@ def _add_counters(out: Packets, found: Recording, kinds: Sequence[str]) -> None:
 Counter = tuple[str, str, list[tuple[int, int]]]
 
 
-def _faults(found: Recording, kinds: Sequence[str]) -> Iterator[Counter]:
-    """Stalled time is within 3.2 %, as percentiles are."""
-    from pyarrow import compute
+_COLUMNS = ("kind", "start_ns", "bucket_low_ns", "bucket_high_ns", "count", "stalled_ns")
 
-    table = found.columns("slices")
-    ends = compute.add(table["bucket_low_ns"], table["bucket_high_ns"])
-    stalled = compute.multiply(compute.divide(ends, 2), table["count"])
+
+def _faults(found: Recording, kinds: Sequence[str]) -> Iterator[Counter]:
+    """Stalled time is exact where the recording has it, or within 3.2 %, as percentiles are."""
     sums = (
-        table.append_column("stalled", stalled)
+        _with_stalled(found.columns("slices", _COLUMNS))
         .group_by(["kind", "start_ns"])
         .aggregate([("count", "sum"), ("stalled", "sum")])
         .select(["kind", "start_ns", "count_sum", "stalled_sum"])
@@ -125,6 +125,22 @@ def _faults(found: Recording, kinds: Sequence[str]) -> Iterator[Counter]:
             timed = [(row[1], row[3]) for row in of_kind if row[3] is not None]
             if timed:
                 yield f"{kind}: stalled per slice", "UNIT_TIME_NS", timed
+
+
+def _with_stalled(table: Any) -> Any:
+    """With the buckets' middles for what has no exact sum; null: what is not timed."""
+    import pyarrow
+    from pyarrow import compute
+
+    low, high, count = (
+        compute.cast(table[column], pyarrow.float64(), safe=False)
+        for column in ("bucket_low_ns", "bucket_high_ns", "count")
+    )
+    middles = compute.multiply(compute.divide(compute.add(low, high), 2.0), count)
+    most = pyarrow.scalar(float(MOST_COUNTED))
+    middles = compute.min_element_wise(middles, most, skip_nulls=False)
+    whole = compute.cast(middles, pyarrow.int64(), safe=False)
+    return table.append_column("stalled", compute.coalesce(table["stalled_ns"], whole))
 
 
 def _losses(found: Recording) -> Iterator[Counter]:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy
+import pyarrow
 import pyarrow.compute
 import pytest
 
@@ -222,3 +223,10 @@ def test_values_that_a_bucket_does_not_tell_apart_have_not_changed() -> None:
 def test_a_maximum_needs_runs() -> None:
     with pytest.raises(TooLittle, match="replicates needed"):
         interval((constant(12_300, 1), constant(14_500, 2)), "max")
+
+
+def test_stalled_time_is_exact_where_it_is_known() -> None:
+    rows = {"kind": ["user", "user", "cow"], "slice": [0, 1, 0], "bucket_low_ns": [1024, 1024, 0]}
+    rows |= {"bucket_high_ns": [1088, 1088, 1], "count": [3, 1, 9], "stalled_ns": [3100, None, 4]}
+    found = blocks.of_kind(pyarrow.table(rows), "user")
+    assert found.stalled.tolist() == [3100, 1055]

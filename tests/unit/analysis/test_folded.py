@@ -10,6 +10,7 @@ import pytest
 
 from livedump.analysis import export
 from livedump.recording import store
+from livedump.recording.schema import ERRORS
 from tests.unit import samples
 
 #: The last space splits the count off; flamegraph.pl and inferno take these as numbers.
@@ -101,6 +102,7 @@ def test_hostile_names_are_frames(tmp_path: Path) -> None:
             "samples": 1,
             "count": 1,
             "stalled_ns": 5,
+            **dict.fromkeys(ERRORS, 0.0),
         }
         for comm in NAMES
         for leaf in NAMES

@@ -164,12 +164,21 @@ def test_what_is_not_timed_has_no_stalled_time(tmp_path: Path) -> None:
     assert list(counters(read(store.read(tmp_path / "r")))) == ["kernel: per slice"]
 
 
+def test_stalled_time_is_exact_where_it_is_known(tmp_path: Path) -> None:
+    row = {"slice": 0, "start_ns": 0, "kind": "user", "bucket_low_ns": 1024, "bucket_high_ns": 1088}
+    rows = [{**row, "count": 3, "stalled_ns": 3100}, {**row, "count": 1, "stalled_ns": None}]
+    store.write(tmp_path / "r", samples.meta(), {"slices": rows})
+    found = counters(read(store.read(tmp_path / "r")))["user: stalled per slice"]
+    assert found[0][1] == 3100 + 1056
+
+
 @pytest.mark.parametrize("part", [1, 2, 1000])
 def test_events_are_slices_of_their_threads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: int
 ) -> None:
     monkeypatch.setattr(events_module, "PART", part)
-    tasks = [{"kind": "user", "pid": 10, "comm": "fio;1", "count": 6, "stalled_ns": 1}]
+    task = {"kind": "user", "pid": 10, "comm": "fio;1", "cgroup": "/"}
+    tasks = [{**task, "count": 6, "stalled_ns": 1}]
     store.write(tmp_path / "r", samples.meta(), {"events": events(), "tasks": tasks})
     trace = read(store.read(tmp_path / "r"))
     start = samples.START_NS

@@ -39,6 +39,7 @@ from livedump.recording.to_rows import pair_snapshots
 from livedump.trace.names import STACK_LOST
 from livedump.trace.probe.options import Options
 from livedump.trace.probe.points import Attach, Plan, Probe
+from livedump.trace.probe.programs import _RELEASE_FIELDS, _SNAPSHOT_FIELDS
 from livedump.trace.recorder import Recorder
 from tests.unit.buckets import bucket_of
 
@@ -49,8 +50,8 @@ PLAN = Plan(
 CELL = Kind.USER * CELL_KINDS + bucket_of(1000)
 LOSS = Kind.USER * CELL_KINDS + BUCKETS + Loss.STACK
 
-SNAPSHOT = {"stop_ns": 5, "instant_monotonic_ns": 10}
-RELEASE = {"release_ns": 7, "faults": 3}
+SNAPSHOT = {**dict.fromkeys(_SNAPSHOT_FIELDS, 0), "stop_ns": 5, "instant_monotonic_ns": 10}
+RELEASE = {**dict.fromkeys(_RELEASE_FIELDS, 0), "release_ns": 7, "faults": 3}
 
 
 class FakePrograms:
@@ -201,7 +202,7 @@ def test_around_a_command(tmp_path: Path, fake: FakePrograms) -> None:
     named = {(row["kind"], row["name"]): row["count"] for row in found.tables["counters"]}
     assert named == {("user", "events"): 2, ("user", "sum_ns"): 2001, ("user", "max_ns"): 1001}
     [snapshot] = found.tables["snapshots"]
-    assert (snapshot["stop_ns"], snapshot["release_ns"], snapshot["verdict"]) == (5, 7, None)
+    assert (snapshot["stop_ns"], snapshot["release_ns"], snapshot["verdict"]) == (5, 7, 0)
 
 
 def test_signalled_command_and_duration(tmp_path: Path, fake: FakePrograms) -> None:
