@@ -281,15 +281,13 @@ class _Source:
     def _prepared(self, batch: Any) -> Any:
         import pyarrow
 
-        if any(batch[name].null_count for name in _COLUMNS if name != "latency_ns"):
-            raise _damaged("a value is missing")
         latency = batch["latency_ns"].fill_null(0).to_numpy()
         end, cpu, address = (
             batch[name].to_numpy() for name in ("time_monotonic_ns", "cpu", "address")
         )
-        if (latency > end).any() or latency.min(initial=0) < 0:
+        if (latency > end).any():
             raise _damaged("it has no possible time")
-        if cpu.min(initial=0) < 0 or cpu.max(initial=0) > _LARGEST_CPU:
+        if cpu.max(initial=0) > _LARGEST_CPU:
             raise _damaged("it has no possible CPU")
         threads = self._thread_numbers(batch["pid"].to_numpy(), batch["tid"].to_numpy(), cpu)
         kinds = self._kind_numbers(batch["kind"])
@@ -304,8 +302,7 @@ class _Source:
         import numpy
         import pyarrow
 
-        ids = numpy.concatenate([pid, tid])
-        if ids.min(initial=0) < 0 or ids.max(initial=0) > _LARGEST_ID:
+        if max(pid.max(initial=0), tid.max(initial=0)) > _LARGEST_ID:
             raise _damaged("it has no possible pid")
         keys = numpy.where(tid == 0, -1 - cpu.astype("i8"), pid.astype("i8") << 32 | tid)
         coded = pyarrow.array(keys).dictionary_encode()
