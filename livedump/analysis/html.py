@@ -47,6 +47,9 @@ POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 )
 
+#: In the body of both pages: the flame graph and its controls.
+_FLAME = "<!--livedump:flame-->"
+
 _MARKER = re.compile(r"<!--livedump:(\w+)-->")
 
 
@@ -90,7 +93,7 @@ def _render(name: str, title: str, data: dict[str, Any]) -> str:
         "title": _escape_text(title),
         "policy": POLICY,
         "css": _package_text("page.css"),
-        "body": _package_text(f"{name}.html"),
+        "body": _package_text(f"{name}.html").replace(_FLAME, _package_text("flame.html").rstrip()),
         "libraries": "\n".join(
             f"<script>{_escape_script(assets.text(library))}</script>" for library in LIBRARIES
         ),
