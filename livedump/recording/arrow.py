@@ -56,6 +56,8 @@ def whole(name: str, part: Any, meta: Mapping[str, Any]) -> Any:
 
     :param part: a table without those that follow from others, or from *meta*
     """
+    import pyarrow
+
     found = {column: part[column] for column in part.column_names}
     for column in WHERE:
         found[column] = _same(meta[column], part.num_rows)
@@ -67,8 +69,6 @@ def whole(name: str, part: Any, meta: Mapping[str, Any]) -> Any:
     for code, members in CODES.items():
         if f"{code}_name" in derived:
             found[f"{code}_name"] = _mapped(part[code], _names(members))
-    import pyarrow
-
     types = schema(name)
     return pyarrow.table([found[column] for column in types.names], types.names).cast(types)
 

@@ -1,8 +1,8 @@
 """A recording on disk: a folder with ``meta.json`` and one Parquet file for each table.
 
-DuckDB, pandas or Spark read it without us; every table carries host and boot, so that many can be
-joined. A folder gets its final name only when it is whole: without a readable meta.json it is no
-recording.
+DuckDB, pandas or Spark read it without us; every table says which recording, machine and boot it
+is of, so that many can be joined. A folder gets its final name only when it is whole: without a
+readable meta.json it is no recording.
 """
 
 from __future__ import annotations
