@@ -49,15 +49,16 @@ class Scale:
         if drained.full:
             self.unscaled = True
             return drained
-        exact, lost = _sums(drained)
-        self._seen.update(kind for _slice, (kind, _slow) in lost)
+        exact, full = _sums(drained)
+        self._seen.update(kind for _slice, kind in full)
         rows: dict[tuple[int, Sort], list[StackRow]] = defaultdict(list)
         for row in drained.stacks:
             rows[row.slice, (row.kind, row.slow)].append(row)
             self._seen.add(row.kind)
+        lost = _lost(full, exact, rows)
         scaled: list[StackRow] = []
         for place in sorted({*exact, *rows}):
-            scaled += self._scaled(place[1], rows[place], exact.get(place, (0, 0)), lost[place])
+            scaled += self._scaled(place, rows[place], exact.get(place, (0, 0)), lost[place])
         return replace(drained, stacks=scaled)
 
     def rest(self, slice_: int) -> list[StackRow]:
@@ -71,37 +72,55 @@ class Scale:
         return found
 
     def _scaled(
-        self, sort: Sort, rows: list[StackRow], exact: tuple[int, int], lost: int
+        self, place: tuple[int, Sort], rows: list[StackRow], exact: tuple[int, int], lost: int
     ) -> Iterable[StackRow]:
         """Of one slice and sort.
 
         :param exact: faults and ns
         :param lost: faults whose stack had no room
         """
-        left = self.left[sort]
-        if not rows:
+        left = self.left[place[1]]
+        if not rows and not lost:
             left[:] = (left[0] + exact[0], left[1] + exact[1])
             return ()
-        del self.left[sort]
-        return _share_out([*rows, *_without(rows, lost)], exact, (left[0], left[1]))
+        del self.left[place[1]]
+        return _share_out([*rows, *_without(place, rows, lost)], exact, (left[0], left[1]))
 
 
-def _sums(drained: Drained) -> tuple[dict[tuple[int, Sort], tuple[int, int]], Tally]:
-    """Of each slice and sort, faults and ns; and those whose stack had no room, as if none of them
-    was slow."""
+def _sums(
+    drained: Drained,
+) -> tuple[dict[tuple[int, Sort], tuple[int, int]], Counter[tuple[int, str]]]:
+    """Of each slice and sort, faults and ns; of each slice and kind, those whose stack had no
+    room."""
     exact: dict[tuple[int, Sort], tuple[int, int]] = {}
-    lost: Tally = Counter()
+    full: Counter[tuple[int, str]] = Counter()
     for (slice_, what), count in drained.cells.items():
-        sort, full = _sort(what)
+        sort, had_no_room = _sort(what)
         if sort is None:
             continue
-        if full:
-            lost[slice_, sort] += count
+        if had_no_room:
+            full[slice_, sort[0]] += count
             continue
         before = exact.get((slice_, sort), (0, 0))
         stalled_ns = drained.stalled.get((slice_, what), 0)
         exact[slice_, sort] = (before[0] + count, before[1] + stalled_ns)
-    return exact, lost
+    return exact, full
+
+
+def _lost(
+    full: Counter[tuple[int, str]],
+    exact: dict[tuple[int, Sort], tuple[int, int]],
+    rows: dict[tuple[int, Sort], list[StackRow]],
+) -> Tally:
+    """Of each slice and sort, those whose stack had no room, which only kinds are counted of: the
+    slow ones that are missing, as all of these are taken, and others."""
+    lost: Tally = Counter()
+    for (slice_, kind), count in full.items():
+        fast, slow = (slice_, (kind, False)), (slice_, (kind, True))
+        missing = exact.get(slow, (0, 0))[0] - sum(row.count for row in rows.get(slow, ()))
+        lost[slow] = min(count, max(0, missing))
+        lost[fast] = count - lost[slow]
+    return lost
 
 
 @cache
@@ -116,13 +135,14 @@ def _sort(what: int) -> tuple[Sort | None, bool]:
     return (kind_name(cell.kind), slow), False
 
 
-def _without(rows: Sequence[StackRow], lost: int) -> list[StackRow]:
-    """What had no room, as a row: it took as long as the others, on average."""
+def _without(place: tuple[int, Sort], rows: Sequence[StackRow], lost: int) -> list[StackRow]:
+    """What had no room, as a row: it took as long as the others, on average; alone it is all."""
     if not lost:
         return []
-    stood_for = sum(row.count for row in rows)
-    stalled_ns = sum(row.stalled_ns for row in rows) * lost // stood_for
-    return [StackRow(rows[0].slice, rows[0].kind, "", (), 0, lost, stalled_ns, slow=rows[0].slow)]
+    slice_, (kind, slow) = place
+    stood_for = sum(row.count for row in rows) or 1
+    stalled_ns = sum(row.stalled_ns for row in rows) * lost // stood_for if rows else lost
+    return [StackRow(slice_, kind, "", (), 0, lost, stalled_ns, slow=slow)]
 
 
 def _share_out(

@@ -230,11 +230,32 @@ def test_what_had_no_room_is_not_another_s() -> None:
     ]
 
 
-def test_what_never_had_room_is_lost_in_the_end() -> None:
+def test_what_never_had_room_is_not_the_next_slice_s() -> None:
+    """Stacks that were taken and had no room are known to be another slice's."""
     scale = Scale()
-    assert not scale.add(Drained(4, {(4, USER): 5, (4, FULL): 5}, [], {(4, USER): 50})).stacks
-    [rest] = scale.rest(4)
-    assert (rest.kind, rest.addresses, rest.count, rest.stalled_ns) == ("user", (), 5, 50)
+    [lost] = scale.add(Drained(4, {(4, USER): 5, (4, FULL): 5}, [], {(4, USER): 50})).stacks
+    assert (lost.kind, lost.addresses, lost.count, lost.stalled_ns) == ("user", (), 5, 50)
+    rows = [StackRow(5, "user", "cat", (1,), 1, 1, 7)]
+    assert scale.add(Drained(5, {(5, USER): 1}, rows, {(5, USER): 7})).stacks == rows
+    assert not scale.rest(5)
+
+
+def test_slow_faults_without_room_are_slow() -> None:
+    """Of 3 slow ones one had room, of 10 others 8: 4 had none, and 2 of these were slow."""
+    slow = Kind.USER * CELL_KINDS + bucket_of(2 * SLOW_NS)
+    rows = [
+        StackRow(0, "user", "cat", (1,), 8, 8, 800),
+        StackRow(0, "user", "cat", (2,), 1, 1, 2 * SLOW_NS, slow=True),
+    ]
+    cells = {(0, USER): 10, (0, slow): 3, (0, FULL): 4}
+    found = Scale().add(Drained(0, cells, rows, {(0, USER): 1000, (0, slow): 7 * SLOW_NS})).stacks
+    assert [(each.addresses, each.slow, each.count) for each in found] == [
+        ((1,), False, 8),
+        ((), False, 2),
+        ((2,), True, 1),
+        ((), True, 2),
+    ]
+    assert sum(each.stalled_ns for each in found) == 1000 + 7 * SLOW_NS
 
 
 def test_nothing_is_scaled_by_sums_that_are_not_whole() -> None:
