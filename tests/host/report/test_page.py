@@ -552,7 +552,8 @@ def changed() -> dict[str, list[Row]]:
     not timed, one stack gone and a rare one come; user faults take twice as long."""
     tables = samples.tables()
     rare = {"kind": "stop", "comm": "a", "stack": "f", "samples": 1, "count": 1}
-    tables["stacks"].append({**rare, "stalled_ns": 5_000_000})
+    exact = {"count_error": 0.0, "stalled_error_ns": 0.0}
+    tables["stacks"].append({**rare, **exact, "stalled_ns": 5_000_000})
     for row in tables["stacks"]:
         if "memcpy" in row["stack"] or row["kind"] == "kernel":
             row["count"] *= 3
