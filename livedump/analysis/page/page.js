@@ -29,11 +29,14 @@
 
   /* ---- latency --------------------------------------------------------- */
 
-  const quantiles = ["p50", "p90", "p99", "p99.9"];
+  const quantiles = { p50: 500, p90: 900, p99: 990, "p99.9": 999 };
+  /* As in the text: of fewer, a percentile is but the maximum once more. */
+  const told = (row, name) => row.count * (1000 - own(quantiles, name, 0)) >= 1000;
   const percentiles = () => {
     const { span, range, any, words } = chosen();
     const rows = any ? data.latencies.map(({ kind }) => timeline.latency(kind, span, range)) : data.latencies;
-    const value = (name) => [(row) => ns(row.count ? row[`${name}_ns`] : null), "n", (row) => row[`${name}_ns`]];
+    const valueOf = (row, name) => (told(row, name) ? row[`${name}_ns`] : null);
+    const value = (name) => [(row) => ns(valueOf(row, name)), "n", (row) => valueOf(row, name)];
     byId("percentiles").replaceChildren(table(rows, [
       ["kind", (row) => {
         const cell = element("span", row.kind === kindNow() ? { class: "chosen" } : {}, element("code", {}, row.kind));
@@ -41,7 +44,7 @@
         return cell;
       }, "", (row) => row.kind],
       ["count", (row) => grouped(row.count), "n", (row) => row.count],
-      ...quantiles.map((name) => [name, ...value(name)]),
+      ...Object.keys(quantiles).map((name) => [name, ...value(name)]),
       [any ? "max, below" : "max", ...value("max")], [any ? "sum, about" : "sum", ...value("sum")],
     ], { first: 100 }));
     const within = Math.max(...rows.map((row) => row.within || 0));
@@ -58,7 +61,7 @@
     byId("histogram-none").textContent = row && row.timed !== false ? "Nothing there." : `${kind} is counted, but not timed.`;
     target.hidden = nothing;
     if (nothing) return;
-    const marks = ["p50", "p99", "max"].map((name) => [name, row[`${name}_ns`]]).filter(([, value]) => value > 0);
+    const marks = ["p50", "p99", "max"].map((name) => [name, row[`${name}_ns`]]).filter(([name, value]) => value > 0 && told(row, name));
     livedump.histogram(target, { series: [{ name: kind, colour: "--accent", buckets, fill: true }], marks });
   };
 

@@ -9,6 +9,7 @@ import pytest
 
 from livedump import analysis
 from livedump.analysis import assets
+from livedump.metrics import QUANTILES
 from livedump.recording import store
 from livedump.recording.schema import Row
 from tests.host.report.browser import DARK, SHOTS, body, chromium, probed, result_of, shot, trouble
@@ -313,6 +314,28 @@ def test_percentiles_of_what_is_chosen(page: Path) -> None:
                 latency.count,
                 *(values[p] for p in ("p50", "p90", "p99")),
             ]
+
+
+def test_percentiles_of_few_are_not_told(page: Path) -> None:
+    """As in the text, where one more event would be the maximum again."""
+    tables = samples.tables()
+    few = next(row for row in tables["histograms"] if row["kind"] == "cow_demote")
+    others = [row for row in tables["histograms"] if row["kind"] != "cow_demote"]
+    tables["histograms"] = [*others, {**few, "count": 50}]
+    tables["counters"] = []
+    store.write(page.with_name("few"), samples.meta(), tables)
+    recording = store.read(page.with_name("few"))
+    analysis.write_html(recording, page.with_name("few.html"))
+    script = """result.rows = rows("percentiles").map((row) => row.slice(1, 6));"""
+    shown = result_of(page.with_name("few.html"), script)["rows"]
+    latencies = analysis.summarize(recording).latencies
+    assert [row[0] for row in shown] == [f"{latency.count:,}" for latency in latencies]
+    assert ["50", False, False, True, True] in [
+        [row[0], *("–" == t for t in row[1:])] for row in shown
+    ]
+    for row, latency in zip(shown, latencies, strict=True):
+        untold = [latency.count * (1 - share) < 1 for share in QUANTILES.values()]
+        assert [text == "–" for text in row[1:]] == untold, latency.kind
 
 
 def same(one: Row, other: Row) -> bool:
