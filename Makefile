@@ -98,6 +98,10 @@ test-oracle: debug ## The oracle's short form: one snapshot of 6.1, judged by QE
 test-report: setup ## The report of the guests' recordings, in a real browser on the host
 	timeout 900 $(PYTEST) tests/host/report
 
+.PHONY: picture
+picture: test-report ## docs/report.png: the page of the recording that `make test-guest` has left
+	cp build/report/$$($(VM) kernels $(FULL)).png docs/report.png
+
 .PHONY: lint
 lint: setup ## flake8, isort, black, mypy --strict; W=1, sparse, checkpatch, check-* on the module
 	$(PYTHON) -m flake8 $(PY_FOLDERS)
