@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +132,10 @@ def show(console: Console) -> None:
 )
 @click.option("--samples", default=15, show_default=True, help="Of each stop, in each boot.")
 @click.option("--rounds", default=5, show_default=True, help="Of faults, and of each load.")
-def main(kernel: str, only: str | None, names: tuple[str, ...], samples: int, rounds: int) -> None:
+@click.option("--erms", is_flag=True, help="Tracing on a CPU with ERMS (docs/decisions/026).")
+def main(
+    kernel: str, only: str | None, names: tuple[str, ...], samples: int, rounds: int, erms: bool
+) -> None:
     """Downtime of both strategies against an empty stop; how long a snapshot is prepared; costs of
     faults; slowdown while held; what hooks cost while nothing is; what tracing costs.
 
@@ -159,7 +163,7 @@ def main(kernel: str, only: str | None, names: tuple[str, ...], samples: int, ro
     if only in (None, "hooks"):
         errors += run_one(machine.hooks, HOOKS, kernel, rounds)
     if only in (None, "tracing"):
-        errors += run_one(machine.tracing, TRACING, kernel, 3 * rounds)
+        errors += run_one(partial(machine.tracing, erms=erms), TRACING, kernel, 3 * rounds)
     show(Console())
     for error in errors:
         click.echo(f"bench: error: {error}", err=True)

@@ -137,8 +137,17 @@ def slowdown(kernel: str, rounds: int) -> dict[str, Any]:
     return measure(vm, "slowdown", str(rounds))
 
 
-def tracing(kernel: str, rounds: int) -> dict[str, Any]:
+def tracing(kernel: str, rounds: int, erms: bool = False) -> dict[str, Any]:
     """What tracers cost, in instructions of one CPU: those of what reads them included, and no
-    noise of the host, which comes to more than they do."""
-    vm = VmConfig(kernel=kernel, timeout_s=3600, name="bench-tracing", **private_modules())
-    return measure(counting(vm), "tracing", str(rounds))
+    noise of the host, which comes to more than they do.
+
+    :param erms: the kernel clears pages by ``rep stosb``, each byte of which counts as one
+    """
+    vm = VmConfig(
+        kernel=kernel,
+        timeout_s=3600,
+        name="bench-tracing",
+        qemu_args=("-cpu", "max") if erms else (),
+        **private_modules(),
+    )
+    return {**measure(counting(vm), "tracing", str(rounds)), "erms": erms}
