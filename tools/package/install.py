@@ -20,6 +20,7 @@ from tools.paths import BUILD, ROOT
 from tools.setup import apt
 from tools.setup.steps import SetupError, step
 from tools.setup.venv import SYSTEM_PYTHON
+from tools.vm import kernels
 
 
 def version() -> str:
@@ -142,7 +143,7 @@ def _install_packages(release: str) -> None:
     try:
         _remember(apt.install(packages))
     except SetupError as error:
-        if headers not in packages or apt.offered(headers):
+        if headers not in packages or kernels.offered(headers):
             raise
         raise SetupError(
             f"no archive has {headers}, the headers of the running kernel. Most often it was "

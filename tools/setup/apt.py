@@ -82,12 +82,6 @@ def have_lists() -> bool:
     return any(Path("/var/lib/apt/lists").glob("*_Packages*"))
 
 
-def offered(package: str) -> bool:
-    """Whether an archive has it."""
-    found = subprocess.run(["apt-cache", "show", package], capture_output=True, check=False)
-    return found.returncode == 0 and bool(found.stdout)
-
-
 def update() -> None:
     """Fetch apt's package lists anew (root only)."""
     if os.geteuid() != 0:

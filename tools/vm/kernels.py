@@ -64,9 +64,14 @@ class Kernel:
         return f"linux-image-{self.release}-dbg"
 
 
+def is_of(release: str, series: str) -> bool:
+    """Whether a release is of a series: "6.1.0-9-amd64" is of "6.1", "7.3.4+deb13-amd64" of "7"."""
+    return release.startswith(f"{series}.")
+
+
 def series_of(release: str) -> str:
-    """The series of a release: "6.1.0-56-amd64" is of "6.1"."""
-    return ".".join(release.split(".")[:2])
+    """The series of a release: one that is tested here, or its first two numbers."""
+    return next((each for each in SERIES if is_of(release, each)), ".".join(release.split(".")[:2]))
 
 
 def _age(release: str) -> list[int]:
@@ -78,7 +83,7 @@ def newest_first(package_names: Iterable[str], series: str) -> list[str]:
 
     The plain amd64 flavour only: no -cloud, -rt, -unsigned or -dbg.
     """
-    abi = rf"({re.escape(series)}\.\d+(?:-\d+|\+deb\d+)-amd64)"
+    abi = rf"({re.escape(series)}(?:\.\d+)+(?:-\d+|\+deb\d+)-amd64)"
     images, headers = set(), set()
     for name in package_names:
         if match := re.fullmatch(f"linux-image-{abi}", name):
@@ -106,7 +111,7 @@ def _cached(series: str) -> list[str]:
     folder = cache_dir() / "kernels"
     if not folder.is_dir():
         return []
-    found = [path.name for path in folder.iterdir() if series_of(path.name) == series]
+    found = [path.name for path in folder.iterdir() if is_of(path.name, series)]
     whole = [release for release in found if Kernel(series, release).image.exists()]
     return sorted(whole, key=_age, reverse=True)
 
@@ -197,10 +202,12 @@ def fetch(kernel: Kernel) -> Kernel:
     """Put a kernel and its modules into the cache folder; instant when they are there."""
     if is_fetched(kernel):
         return kernel
-    deb = download(kernel.image_package)
+    debs = [download(package) for package in image_packages(kernel)]
     with replacing(kernel.root) as scratch:
         result = scratch / "result"
-        _step(["dpkg", "-x", str(deb), str(result)])
+        for deb in debs:
+            _step(["dpkg", "-x", str(deb), str(result)])
+        _settle(result, kernel)
         _step(["/sbin/depmod", "-b", str(result), kernel.release])
         # BCC looks for headers below both.
         for name, target in (("build", kernel.headers), ("source", kernel.common_headers)):
@@ -208,9 +215,33 @@ def fetch(kernel: Kernel) -> Kernel:
             link.unlink(missing_ok=True)
             link.symlink_to(target)
     if not kernel.image.exists():
-        raise VmError(f"{deb.name} holds no {kernel.image.name}")
-    deb.unlink(missing_ok=True)
+        raise VmError(f"{' and '.join(deb.name for deb in debs)}: no {kernel.image.name} in there")
+    for deb in debs:
+        deb.unlink(missing_ok=True)
     return kernel
+
+
+def image_packages(kernel: Kernel) -> list[str]:
+    """The packages that hold the image and the modules: since Debian's 7.1 it is one each."""
+    parts = [f"linux-{part}-{kernel.release}" for part in ("binary", "modules")]
+    return parts if offered(parts[0]) else [kernel.image_package]
+
+
+def offered(package: str) -> bool:
+    """Whether an archive has it."""
+    found = subprocess.run(["apt-cache", "show", package], capture_output=True, check=False)
+    return found.returncode == 0 and bool(found.stdout)
+
+
+def _settle(root: Path, kernel: Kernel) -> None:
+    """Have everything where Debian 12 has it: modules in /lib, the image in /boot."""
+    if (root / "usr" / "lib" / "modules").is_dir():
+        (root / "lib").mkdir(exist_ok=True)
+        (root / "usr" / "lib" / "modules").rename(root / "lib" / "modules")
+    image = root / "lib" / "modules" / kernel.release / "vmlinuz"  # there since Debian's 7.1
+    if image.exists():
+        (root / "boot").mkdir(exist_ok=True)
+        image.rename(root / "boot" / kernel.image.name)
 
 
 def fetch_debug(kernel: Kernel) -> Path:

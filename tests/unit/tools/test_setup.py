@@ -133,10 +133,10 @@ def test_headers_that_no_archive_has_any_more(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(install, "needed", lambda release: ["dkms", f"linux-headers-{release}"])
     monkeypatch.setattr(apt, "install", failed)
-    monkeypatch.setattr(apt, "offered", lambda package: False)
+    monkeypatch.setattr(kernels, "offered", lambda package: False)
     with pytest.raises(SetupError, match="no archive has linux-headers-5.10.0.*reboot"):
         install._install_packages("5.10.0")
-    monkeypatch.setattr(apt, "offered", lambda package: True)
+    monkeypatch.setattr(kernels, "offered", lambda package: True)
     with pytest.raises(SetupError, match="failed"):
         install._install_packages("5.10.0")
 

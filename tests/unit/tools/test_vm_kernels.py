@@ -32,6 +32,11 @@ linux-headers-6.1.0-56-amd64
 linux-headers-6.12.9+deb12-amd64
 linux-headers-6.12.117+deb12-amd64
 linux-headers-6.12-amd64
+linux-image-7.2.12+deb13-amd64
+linux-image-7.3.4+deb13-amd64
+linux-image-7.3.4+deb13-amd64-dbg
+linux-headers-7.2.12+deb13-amd64
+linux-headers-7.3.4+deb13-amd64
 """.split()
 
 
@@ -56,6 +61,30 @@ def test_newest_has_image_and_headers_and_is_the_plain_flavour() -> None:
 
 def test_numbers_are_not_compared_as_text() -> None:
     assert newest_first(NAMES, "6.12") == ["6.12.117+deb12-amd64", "6.12.9+deb12-amd64"]
+
+
+def test_a_series_may_be_wider() -> None:
+    """Debian's backports go from one series to the next."""
+    assert newest_first(NAMES, "7") == ["7.3.4+deb13-amd64", "7.2.12+deb13-amd64"]
+    assert newest_first(NAMES, "7.2") == ["7.2.12+deb13-amd64"]
+    assert kernels.is_of("7.3.4+deb13-amd64", "7") and not kernels.is_of("6.12.9-amd64", "6.1")
+
+
+def test_image_and_modules_may_be_packages_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = ["linux-binary-7.3.4+deb13-amd64", "linux-modules-7.3.4+deb13-amd64"]
+    monkeypatch.setattr(kernels, "offered", parts.__contains__)
+    assert kernels.image_packages(Kernel("7", "7.3.4+deb13-amd64")) == parts
+    assert kernels.image_packages(Kernel("6.1", "6.1.0-9-amd64")) == ["linux-image-6.1.0-9-amd64"]
+
+
+def test_settled_as_in_debian_12(tmp_path: Path) -> None:
+    kernel = Kernel("7", "7.3.4+deb13-amd64")
+    modules = tmp_path / "usr" / "lib" / "modules" / kernel.release
+    modules.mkdir(parents=True)
+    (modules / "vmlinuz").write_text("image")
+    kernels._settle(tmp_path, kernel)
+    assert (tmp_path / "boot" / kernel.image.name).read_text() == "image"
+    assert (tmp_path / "lib" / "modules" / kernel.release).is_dir()
 
 
 def test_from_apt(monkeypatch: pytest.MonkeyPatch) -> None:
