@@ -11,9 +11,10 @@ PYTHON := build/venv/bin/python
 PYTEST := $(PYTHON) -m pytest
 VM := $(PYTHON) -m tools.vm
 
-# The first and the last of tools/vm/machines.py, with a test that they are.
-FULL := 6.1
-SMOKE := 6.12
+# Of the table in tools/vm/machines.py: which kernels this machine's release of Debian tests, and how.
+MACHINES = $(SYSTEM_PYTHON) -c 'from tools.vm import machines; print(machines.$1)'
+FULL = $(shell $(call MACHINES,FULL))
+SMOKE = $(shell $(call MACHINES,SMOKE))
 
 # For `make vm`: KERNEL=6.12 MEMORY=4G CPUS=2 CMD='...'
 KERNEL ?= $(FULL)

@@ -18,8 +18,9 @@ ALLOWED: dict[str, set[str]] = {
     "paths": set(),
     "vm": {"paths"},
     "setup": {"paths", "vm"},
-    "package": {"paths", "setup"},
+    "package": {"paths", "setup", "vm"},
     "lint": {"paths", "vm", "setup"},
+    "userland": {"paths", "setup", "vm"},
     "guest": set(),
     "demo": {"paths", "vm", "guest"},
     "matrix": {"paths", "vm"},
@@ -32,7 +33,7 @@ ALLOWED: dict[str, set[str]] = {
 ORACLE: dict[str, set[str]] = {"read": set(), "take": {"read"}, "judge": {"read", "plan"}}
 
 #: Run by the system's Python, before there is a venv: the standard library only.
-BARE = ("setup/__main__.py", "package/assets.py", "package/install.py")
+BARE = ("setup/__main__.py", "userland/__main__.py", "package/assets.py", "package/install.py")
 
 
 def modules_named(name: str) -> list[str]:

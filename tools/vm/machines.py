@@ -1,21 +1,60 @@
-"""Which machines there are: kernels, and what else differs between two boots.
+"""Which machines there are: userlands, kernels, and what else differs between two boots.
 
-The one table for all that boots: :mod:`tools.vm` itself, the matrix, the oracle, the benchmarks;
-and for set-up, so standard library only. All have the userland of the host, whose files they share.
+The one table for all that sets up, boots, tests and measures; standard library only, as set-up has
+nothing else. A machine has the userland that it is started from, whose files it shares: another one
+than the host's is entered first (:mod:`tools.userland`), and is the host from there on.
 """
 
 from __future__ import annotations
 
 import itertools
+import platform
 from dataclasses import dataclass
 
-#: Kernel series of Debian 12's, oldest first, and for those who have no package lists yet what
-#: pulls in the newest headers of each. The newest ABI is resolved from apt.
-HEADERS_META = {"6.1": "linux-headers-amd64", "6.12": "linux-headers-6.12-amd64"}
-SERIES = tuple(HEADERS_META)
 
-#: Tested in full, measured, shown; others get the short run.
-FULL = SERIES[0]
+@dataclass(frozen=True)
+class Tested:
+    """A kernel series in a userland, and what is tried with it.
+
+    :ivar userland: the release of Debian
+    :ivar series: the first numbers of the kernel's version; the newest of these is taken
+    :ivar headers: package that pulls in the newest headers, for those who have no package lists yet
+    :ivar full: all guest tests, measured and shown; else those marked ``smoke``
+    """
+
+    userland: str
+    series: str
+    headers: str
+    full: bool = False
+
+
+#: Of each userland in the order in which they are tested. Debian's backports move on: any 7.
+TESTED = (
+    Tested("12", "6.1", "linux-headers-amd64", full=True),
+    Tested("12", "6.12", "linux-headers-6.12-amd64"),
+    Tested("13", "6.12", "linux-headers-amd64", full=True),
+    Tested("13", "7", "linux-headers-amd64/trixie-backports"),
+)
+USERLANDS = tuple(dict.fromkeys(row.userland for row in TESTED))
+
+
+def userland() -> str:
+    """The userland that this program is of; of one that is not in the table, the newest that is."""
+    try:
+        release = platform.freedesktop_os_release()
+    except OSError:
+        return USERLANDS[-1]
+    found = release.get("VERSION_ID", "") if release.get("ID") == "debian" else ""
+    return found if found in USERLANDS else USERLANDS[-1]
+
+
+HERE = tuple(row for row in TESTED if row.userland == userland())
+SERIES = tuple(row.series for row in HERE)
+HEADERS_META = {row.series: row.headers for row in HERE}
+
+#: Tested in full, measured, shown; the other gets the short run.
+FULL = next(row.series for row in HERE if row.full)
+SMOKE = next(row.series for row in HERE if not row.full)
 
 LA57 = (True, False)  # 5-level page tables, and 4
 PTI = (True, False)

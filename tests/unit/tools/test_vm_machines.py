@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 import itertools
-import re
+import platform
+import subprocess
+
+import pytest
 
 from tools.paths import ROOT
-from tools.vm.machines import FULL, SERIES, Machine, every, pairwise
+from tools.userland.root import RELEASES
+from tools.vm.machines import (
+    FULL,
+    SERIES,
+    SMOKE,
+    TESTED,
+    USERLANDS,
+    Machine,
+    every,
+    pairwise,
+    userland,
+)
 
 
 def _values(machine: Machine) -> tuple[object, ...]:
@@ -25,9 +39,33 @@ def test_every_two_values_meet() -> None:
         assert {(_values(m)[one], _values(m)[other]) for m in chosen} == wanted
 
 
-def test_make_has_the_same_kernels() -> None:
-    said = dict(re.findall(r"^(FULL|SMOKE) := (\S+)$", (ROOT / "Makefile").read_text(), re.M))
-    assert said == {"FULL": FULL, "SMOKE": SERIES[-1]}
+def test_make_asks_the_table() -> None:
+    show = "show:;@echo $(FULL) $(SMOKE)"
+    command = ["make", "-s", "-f", "Makefile", f"--eval={show}", "show"]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert said.stdout.split() == [FULL, SMOKE]
+    assert {FULL, SMOKE} == set(SERIES)
+
+
+def test_each_userland_has_one_series_in_full() -> None:
+    for release in USERLANDS:
+        rows = [row for row in TESTED if row.userland == release]
+        assert [row.full for row in rows] == [True, False]
+    assert set(USERLANDS) == set(RELEASES)
+
+
+@pytest.mark.parametrize(
+    "release, found",
+    [
+        ({"ID": "debian", "VERSION_ID": "12"}, "12"),
+        ({"ID": "debian", "VERSION_ID": "13"}, "13"),
+        ({"ID": "debian"}, USERLANDS[-1]),  # testing has no number
+        ({"ID": "ubuntu", "VERSION_ID": "12"}, USERLANDS[-1]),
+    ],
+)
+def test_userland(monkeypatch: pytest.MonkeyPatch, release: dict[str, str], found: str) -> None:
+    monkeypatch.setattr(platform, "freedesktop_os_release", lambda: release)
+    assert userland() == found
 
 
 def test_names_tell_machines_apart() -> None:
