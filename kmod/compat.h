@@ -4,6 +4,7 @@
 #define _LIVEDUMP_COMPAT_H
 
 #include <linux/ftrace.h>
+#include <linux/hardirq.h>
 #include <linux/mm_types.h>
 #include <linux/sched.h>
 
@@ -89,6 +90,13 @@ static inline struct pt_regs *ld_arguments(struct ftrace_regs *regs)
 {
 	return &arch_ftrace_regs(regs)->regs;
 }
+
+/* How many NMIs a CPU has had; a member of an array in 7.3. */
+#ifdef LD_HAVE_IRQ_COUNTS
+#define ld_nmis(cpu) per_cpu(irq_stat.counts[IRQ_COUNT_NMI], cpu)
+#else
+#define ld_nmis(cpu) per_cpu(irq_stat.__nmi_count, cpu)
+#endif
 
 /* Pages with a type (buddy, page table, ...) reuse the field of mapcount. */
 static inline bool ld_page_has_type(const struct page *page)

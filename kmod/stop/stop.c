@@ -104,7 +104,7 @@ static u64 count_nmis(void)
 	int cpu;
 
 	for_each_online_cpu(cpu)
-		nmis += per_cpu(irq_stat.__nmi_count, cpu);
+		nmis += ld_nmis(cpu);
 	return nmis;
 }
 
