@@ -87,7 +87,9 @@ static void find_live(void)
 		.last = ULONG_MAX,
 	};
 
+	ld_hold_tables();
 	ld_walk_kernel(&walk);
+	ld_let_go_tables();
 }
 
 /* ---- what user space maps without a count ---- */

@@ -1,9 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <linux/mm.h>
+#include <linux/mmap_lock.h>
 #include <linux/pgtable.h>
 
 #include "compat.h"
 #include "map/pgwalk.h"
+
+void ld_hold_tables(void)
+{
+	mmap_write_lock(ld_syms.init_mm);
+}
+
+void ld_let_go_tables(void)
+{
+	mmap_write_unlock(ld_syms.init_mm);
+}
 
 static void walk_entries(struct ld_walk *walk, const u64 *table, int level,
 			 unsigned long addr, int count)

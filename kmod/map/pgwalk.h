@@ -67,10 +67,21 @@ static inline u64 *ld_table_at(unsigned long pfn)
 }
 
 /**
+ * ld_hold_tables() - keep the tables outside of our regions, in a task
+ *
+ * Whoever frees one in 7.3 takes this lock, or gives up if it cannot: large
+ * vmalloc areas, and collapsed attributes of modules. Before, nobody does, and
+ * a table that was found stays while interrupts are off: the kernel interrupts
+ * every CPU before it frees it (7.3 no longer does on CPUs with INVLPGB).
+ */
+void ld_hold_tables(void);
+void ld_let_go_tables(void);
+
+/**
  * ld_walk_kernel() - walk init_mm between walk->start and walk->last
  *
- * The caller keeps the tables from going away: memory hotplug is held off, or
- * all CPUs are stopped.
+ * The caller keeps the tables from going away: memory hotplug is held off, and
+ * outside of our regions ld_hold_tables(); or all CPUs are stopped.
  */
 void ld_walk_kernel(struct ld_walk *walk);
 

@@ -249,8 +249,7 @@ unsigned int ld_dirty_recopy_part(unsigned int part, unsigned int parts)
 
 /*
  * The tables have changed meanwhile, so the leaf is looked up again: what is
- * found stays while interrupts are off, since the kernel frees a table only
- * after it has interrupted every CPU to flush its TLB.
+ * found stays while interrupts are off, see ld_hold_tables().
  */
 void ld_set_dirty(unsigned long addr)
 {

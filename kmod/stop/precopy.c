@@ -64,7 +64,9 @@ static void find_aliased(void)
 
 	walk.start = VMALLOC_START;
 	walk.last = VMALLOC_END - 1;
+	ld_hold_tables();
 	ld_walk_kernel(&walk);
+	ld_let_go_tables();
 	walk.start = CPU_ENTRY_AREA_BASE;
 	walk.last = CPU_ENTRY_AREA_BASE + P4D_SIZE - 1;
 	ld_walk_kernel(&walk);

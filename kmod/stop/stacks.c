@@ -152,10 +152,7 @@ static void watch_stack(u64 *table, int index, unsigned long addr)
 	stacks.count++;
 }
 
-/*
- * The kernel frees such a table only after it has interrupted every CPU to
- * flush its TLB: with interrupts off it stays. It may be gone before.
- */
+/* Stays while interrupts are off: see ld_hold_tables(). It may be gone before. */
 static bool each_stack(struct ld_walk *walk, unsigned long pfn, int level,
 		       unsigned long addr)
 {
@@ -189,7 +186,9 @@ static void walk_stacks(void)
 
 	stacks.count = 0;
 	stacks.unknown = 0;
+	ld_hold_tables();
 	ld_walk_kernel(&walk);
+	ld_let_go_tables();
 }
 
 static int watch_all(void)
@@ -392,9 +391,11 @@ void ld_stacks_restore(void)
 	unsigned long i;
 	int j;
 
+	ld_hold_tables();
 	for (i = 0; i < stacks.count; i++) {
 		for (j = 0; j < STACK_PAGES; j++)
 			ld_set_dirty(stacks.stacks[i].addr + j * PAGE_SIZE);
 		cond_resched();
 	}
+	ld_let_go_tables();
 }
