@@ -16,6 +16,7 @@ from livedump.errors import LivedumpError, ModuleError, SelfTestError
 from livedump.kmod import find_module, is_signed
 from livedump.machine import MIN_FREE_BYTES, Finding, Machine, default_pool_bytes, findings
 from livedump.selftest.record import Identity, Record
+from livedump.tested import TESTED, tested_with
 from livedump.units import format_bytes
 
 OK = "ok"
@@ -96,6 +97,24 @@ def check_architecture(machine: Machine) -> Iterator[Check]:
         yield Check("architecture", OK, "x86_64")
     else:
         yield Check("architecture", FAIL, f"{machine.arch}, only x86_64 is supported")
+
+
+_SERIES = ", ".join(dict.fromkeys(row.series for row in TESTED))
+
+
+def check_kernel(machine: Machine) -> Iterator[Check]:
+    """Whether anybody has tried this series; what it lacks, if anything, others find."""
+    if rows := tested_with(machine.release):
+        full = [f"Debian {row.userland}" for row in rows if row.full]
+        how = f"in full on {', '.join(full)}" if full else "by a short run"
+        yield Check("kernel", OK, f"{machine.release}: its series is tested {how}")
+    else:
+        yield Check(
+            "kernel",
+            WARN,
+            f"{machine.release}: never tested with this series",
+            f"Try it in a virtual machine first, or use one of {_SERIES}; livedump selftest",
+        )
 
 
 def check_privileges(machine: Machine) -> Iterator[Check]:
@@ -271,7 +290,7 @@ def check_symbols(machine: Machine) -> Iterator[Check]:
             "symbols",
             FAIL,
             f"kallsyms has no {', '.join(missing)}",
-            "Use a kernel with CONFIG_KALLSYMS_ALL=y of a supported series (6.1, 6.12)",
+            f"Use a kernel with CONFIG_KALLSYMS_ALL=y of a tested series ({_SERIES})",
         )
     elif not any(int(address, 16) for address in known.values()):
         restrict = (machine.read("proc/sys/kernel/kptr_restrict") or "?").strip()
@@ -303,7 +322,7 @@ def check_tracepoint(machine: Machine) -> Iterator[Check]:
             "tracepoint",
             FAIL,
             "the kernel has no tracepoint exceptions:page_fault_kernel",
-            "Use a kernel with CONFIG_TRACEPOINTS=y of a supported series (6.1, 6.12)",
+            f"Use a kernel with CONFIG_TRACEPOINTS=y of a tested series ({_SERIES})",
         )
 
 
@@ -450,6 +469,7 @@ def check_tools(machine: Machine) -> Iterator[Check]:
 
 CHECKS: tuple[Callable[[Machine], Iterator[Check]], ...] = (
     check_architecture,
+    check_kernel,
     check_privileges,
     check_lockdown,
     check_signature,

@@ -98,7 +98,9 @@ class Machine:
     @cached_property
     def config(self) -> dict[str, str] | None:
         """The running kernel's build options, None when not to be found."""
-        places = (f"boot/config-{self.release}", f"lib/modules/{self.release}/build/.config")
+        modules = f"lib/modules/{self.release}"
+        # Debian's 7.1 and later have it beside the modules.
+        places = (f"boot/config-{self.release}", f"{modules}/config", f"{modules}/build/.config")
         text = next((text for text in map(self.read, places) if text is not None), None)
         if text is None:
             return None

@@ -134,6 +134,24 @@ def test_every_problem_has_a_remedy(tmp_path: Path) -> None:
     assert silent <= {"architecture", "memory"}
 
 
+@pytest.mark.parametrize(
+    ("release", "how"),
+    [
+        (RELEASE, "in full on Debian 12"),
+        ("6.12.118+deb13-amd64", "in full on Debian 13"),
+        ("7.3.4+deb13-amd64", "by a short run"),
+    ],
+)
+def test_how_its_series_is_tested(machine: Machine, release: str, how: str) -> None:
+    assert find(replace(machine, release=release), "kernel").message.endswith(f"tested {how}")
+
+
+def test_build_options_beside_the_modules(machine: Machine) -> None:
+    """Where Debian has them since 7.1."""
+    (machine.root / f"boot/config-{RELEASE}").rename(machine.root / f"lib/modules/{RELEASE}/config")
+    assert find(machine, "options").status == OK
+
+
 Break = Callable[[Machine], Machine]
 
 
@@ -181,6 +199,7 @@ CONFIG_FILE = f"boot/config-{RELEASE}"
 
 CASES: list[tuple[str, Break, str, str, str]] = [
     ("architecture", lambda m: replace(m, arch="aarch64"), FAIL, "only x86_64", ""),
+    ("kernel", lambda m: replace(m, release="6.18.2-1-arch"), WARN, "never tested", "virtual"),
     ("privileges", lambda m: replace(m, euid=1000), FAIL, "not root", "sudo"),
     (
         "privileges",

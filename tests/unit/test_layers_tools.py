@@ -35,6 +35,9 @@ ORACLE: dict[str, set[str]] = {"read": set(), "take": {"read"}, "judge": {"read"
 #: Run by the system's Python, before there is a venv: the standard library only.
 BARE = ("setup/__main__.py", "userland/__main__.py", "package/assets.py", "package/install.py")
 
+#: The one module of the package that it reads, which needs nothing either.
+TABLE = "livedump.tested"
+
 
 def modules_named(name: str) -> list[str]:
     """``vm/kernels.py`` -> what is imported with it: its packages, too."""
@@ -87,7 +90,8 @@ def foreign(sources: dict[str, str], start: str) -> set[str]:
         seen.add(name)
         for target, late in imports(ast.parse(sources[name])):
             head = target.partition(".")[0]
-            if not late and head != "tools" and head not in sys.stdlib_module_names:
+            ours = head == "tools" or target.startswith(TABLE)
+            if not late and not ours and head not in sys.stdlib_module_names:
                 found.add(f"{name} imports {head}")
         left += [item for other in known[name] for item in modules_named(other)]
     return found
@@ -110,6 +114,13 @@ def test_set_up_needs_nothing(name: str) -> None:
     sources = package_sources(TOOLS)
     assert name in sources
     assert foreign(sources, name) == set()
+
+
+def test_nor_does_the_table_of_what_is_tested() -> None:
+    sources = package_sources(PACKAGE)
+    for name in ("tested.py", "__init__.py"):
+        for target, _late in imports(ast.parse(sources[name])):
+            assert target.partition(".")[0] in sys.stdlib_module_names
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from livedump.tested import is_of
 from tools.paths import cache_dir
 from tools.vm.errors import VmError
 from tools.vm.machines import SERIES
@@ -62,11 +63,6 @@ class Kernel:
     @property
     def debug_package(self) -> str:
         return f"linux-image-{self.release}-dbg"
-
-
-def is_of(release: str, series: str) -> bool:
-    """Whether a release is of a series: "6.1.0-9-amd64" is of "6.1", "7.3.4+deb13-amd64" of "7"."""
-    return release.startswith(f"{series}.")
 
 
 def series_of(release: str) -> str:

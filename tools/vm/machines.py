@@ -1,8 +1,9 @@
 """Which machines there are: userlands, kernels, and what else differs between two boots.
 
-The one table for all that sets up, boots, tests and measures; standard library only, as set-up has
-nothing else. A machine has the userland that it is started from, whose files it shares: another one
-than the host's is entered first (:mod:`tools.userland`), and is the host from there on.
+For all that sets up, boots, tests and measures: the one table, in :mod:`livedump.tested`, and the
+axes beside it; standard library only, as set-up has nothing else. A machine has the userland that
+it is started from, whose files it shares: another one than the host's is entered first
+(:mod:`tools.userland`), and is the host from there on.
 """
 
 from __future__ import annotations
@@ -11,30 +12,8 @@ import itertools
 import platform
 from dataclasses import dataclass
 
+from livedump.tested import TESTED
 
-@dataclass(frozen=True)
-class Tested:
-    """A kernel series in a userland, and what is tried with it.
-
-    :ivar userland: the release of Debian
-    :ivar series: the first numbers of the kernel's version; the newest of these is taken
-    :ivar headers: package that pulls in the newest headers, for those who have no package lists yet
-    :ivar full: all guest tests, measured and shown; else those marked ``smoke``
-    """
-
-    userland: str
-    series: str
-    headers: str
-    full: bool = False
-
-
-#: Of each userland in the order in which they are tested. Debian's backports move on: any 7.
-TESTED = (
-    Tested("12", "6.1", "linux-headers-amd64", full=True),
-    Tested("12", "6.12", "linux-headers-6.12-amd64"),
-    Tested("13", "6.12", "linux-headers-amd64", full=True),
-    Tested("13", "7", "linux-headers-amd64/trixie-backports"),
-)
 USERLANDS = tuple(dict.fromkeys(row.userland for row in TESTED))
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from livedump.tested import is_of
 from tools.vm import VmError, kernels, progress
 from tools.vm.kernels import Kernel, newest_first, resolve, series_of
 
@@ -67,7 +68,7 @@ def test_a_series_may_be_wider() -> None:
     """Debian's backports go from one series to the next."""
     assert newest_first(NAMES, "7") == ["7.3.4+deb13-amd64", "7.2.12+deb13-amd64"]
     assert newest_first(NAMES, "7.2") == ["7.2.12+deb13-amd64"]
-    assert kernels.is_of("7.3.4+deb13-amd64", "7") and not kernels.is_of("6.12.9-amd64", "6.1")
+    assert is_of("7.3.4+deb13-amd64", "7") and not is_of("6.12.9-amd64", "6.1")
 
 
 def test_image_and_modules_may_be_packages_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:

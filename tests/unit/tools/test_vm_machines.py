@@ -8,19 +8,10 @@ import subprocess
 
 import pytest
 
+from livedump.tested import TESTED
 from tools.paths import ROOT
 from tools.userland.root import RELEASES
-from tools.vm.machines import (
-    FULL,
-    SERIES,
-    SMOKE,
-    TESTED,
-    USERLANDS,
-    Machine,
-    every,
-    pairwise,
-    userland,
-)
+from tools.vm.machines import FULL, SERIES, SMOKE, USERLANDS, Machine, every, pairwise, userland
 
 
 def _values(machine: Machine) -> tuple[object, ...]:
