@@ -22,6 +22,10 @@ MEMORY ?= 2G
 CPUS ?= 2
 CMD ?=
 
+# For `make debian`
+RELEASE ?= 13
+TARGET ?= test-guest test-smoke
+
 # Bytecode goes to build/, never into the tree; the guest shares it.
 export PYTHONPYCACHEPREFIX := $(CURDIR)/build/pycache
 
@@ -155,6 +159,10 @@ oracle: setup ## Judge every strategy by QEMU's own dumps of the instant, and th
 	@$(VM) fetch --debug $(FULL) $(SMOKE)
 	@$(PYTHON) -m tools.oracle
 	@$(PYTHON) -m tools.oracle.rounds
+
+.PHONY: debian
+debian: ## TARGET='test-guest test-smoke' on Debian RELEASE=13, in a root of its own (root)
+	@$(SYSTEM_PYTHON) -m tools.userland $(RELEASE) -- make $(TARGET)
 
 .PHONY: vm
 vm: export VM_COMMAND := $(value CMD)
