@@ -141,7 +141,7 @@ int ld_compat_init(void)
 	    required("_sdata", &ld_syms.data) ||
 	    required("_end", &ld_syms.end) ||
 	    required("cpa_lock", &cpa_lock) ||
-	    required("set_memory_4k", &ld_syms.set_memory_4k) ||
+	    required("set_memory_rw", &ld_syms.set_memory_rw) ||
 	    required("idle_task", &ld_syms.idle_task) ||
 	    required("get_online_mems", &ld_syms.get_online_mems) ||
 	    required("put_online_mems", &ld_syms.put_online_mems) ||
@@ -161,9 +161,9 @@ int ld_compat_init(void)
 	return 0;
 }
 
-int ld_set_memory_4k(unsigned long addr, int numpages)
+int ld_set_memory_rw(unsigned long addr, int numpages)
 {
-	return (int)ld_call(ld_syms.set_memory_4k, addr, numpages);
+	return (int)ld_call(ld_syms.set_memory_rw, addr, numpages);
 }
 
 struct task_struct *ld_idle_task(int cpu)

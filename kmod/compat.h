@@ -21,7 +21,7 @@ struct ld_syms {
 	unsigned long pcpu_unit_used;	/* bytes; the rest was freed at boot */
 	size_t task_struct_size;
 	unsigned long espfix_waddr;	/* per-CPU offset; 0 where there is none */
-	unsigned long set_memory_4k;
+	unsigned long set_memory_rw;
 	unsigned long idle_task;
 	unsigned long get_online_mems;
 	unsigned long put_online_mems;
@@ -52,7 +52,7 @@ u32 ld_machine_refusal(const char **why);
 void ld_get_online_mems(void);
 void ld_put_online_mems(void);
 
-int ld_set_memory_4k(unsigned long addr, int numpages);
+int ld_set_memory_rw(unsigned long addr, int numpages);
 struct task_struct *ld_idle_task(int cpu);
 
 /* Give back what try_get_task_stack() got. */

@@ -35,7 +35,7 @@ SYMBOLS = (
     "_sdata",
     "_end",
     "cpa_lock",
-    "set_memory_4k",
+    "set_memory_rw",
     "idle_task",
     "get_online_mems",
     "put_online_mems",

@@ -49,14 +49,17 @@ void ld_enter_cpa(struct pt_regs *regs)
 }
 NOKPROBE_SYMBOL(ld_enter_cpa);
 
-/* Nothing to split: it only passes through. */
+/*
+ * Nothing to change: it only passes through. Not set_memory_4k(), which leaves
+ * a mark in the entry for good, in 7.3.
+ */
 void ld_provoke_cpa(void)
 {
 	unsigned long addr = __get_free_page(GFP_KERNEL);
 
 	if (!addr)
 		return;
-	ld_set_memory_4k(addr, 1);
+	ld_set_memory_rw(addr, 1);
 	free_page(addr);
 }
 

@@ -421,9 +421,13 @@ def test_no_virtual_machine_begins_while_a_snapshot_is_held() -> None:
 def test_a_hook_that_is_disarmed_is_missed(enabled: Path) -> None:
     """Hooks that somebody has switched off see nothing: the verdict must say so."""
     with Session(pool_bytes=POOL) as session:
-        enabled.write_text("0")
         try:
+            enabled.write_text("0")
             final = session.release()
+        except OSError as error:  # 7.3 lets nobody switch ftrace off any more
+            assert (error.errno, enabled.name) == (errno.EOPNOTSUPP, "ftrace_enabled")
+            assert_complete(session.release())
+            return
         finally:
             enabled.write_text("1")
     assert final.verdict == "unproven"

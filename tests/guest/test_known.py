@@ -72,16 +72,25 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Known:
     return Known(tmp_path_factory.mktemp("known"))
 
 
+def skipped(known: Known) -> int:
+    """Faults that went by while the recorder read tables: a kernel that preempts tasks in its own
+    code may run others meanwhile, and runs no program for them (docs/kernels.md)."""
+    rows = known.recording.tables["losses"]
+    return sum(row["count"] for row in rows if row["probe"] == "ld_user_fault_entry")
+
+
 @pytest.mark.smoke
 def test_nothing_is_lost(known: Known) -> None:
     """Else the other tests prove nothing. But for what our own programs fault on in looking for
     stacks in user space: neither they nor perf see that."""
+    own = ("exceptions:page_fault_kernel", "ld_user_fault_entry", "ld_user_fault_return")
     lost = [
         row
         for row in known.recording.tables["losses"]
-        if "stack" not in row["what"] and row["probe"] != "exceptions:page_fault_kernel"
+        if "stack" not in row["what"] and row["probe"] not in own
     ]
     assert sum(row["count"] for row in lost) <= 2, lost
+    assert skipped(known) <= len(known.events) // 200
 
 
 @pytest.mark.smoke
@@ -95,6 +104,7 @@ def test_every_page_faults_exactly_once(known: Known) -> None:
         "sent": 1,
         "churned": 1,
     }
+    missing = 0
     for span in known.spans:
         inside = [
             event
@@ -105,11 +115,13 @@ def test_every_page_faults_exactly_once(known: Known) -> None:
             and not event["detail"] & NOT_COUNTED
         ]
         pages = Counter(event["address"] >> 12 for event in inside)
-        assert len(pages) == span["faults"], span
+        missing += span["faults"] - len(pages)
+        assert 0 <= span["faults"] - len(pages) <= skipped(known), span
         assert span["faults"] == (0 if span["load"] in ("churned", "sent") else PAGES)
         # Seen once: the kernel itself took a second fault for a page of shared memory.
         assert len(inside) <= PAGES + (2 if span["load"] == "shared" else 0), span
         assert all(event["latency_ns"] for event in inside)
+    assert missing <= skipped(known)
 
 
 @pytest.mark.smoke
@@ -125,7 +137,8 @@ def test_a_process_has_the_faults_that_getrusage_says(known: Known) -> None:
             and event["kind"] in ("user", "uaccess")
             and not event["detail"] & NOT_COUNTED
         ]
-        assert len(counted) == span["minor"] + span["major"], span
+        missing = span["minor"] + span["major"] - len(counted)
+        assert 0 <= missing <= skipped(known), span
         if span["load"] == "churned":
             assert len(counted) < PAGES, "kernel objects were taken for user memory"
 

@@ -19,11 +19,11 @@ import pytest
 from livedump import analysis, trace
 from livedump.recording import store
 from livedump.recording.store import Recording
+from livedump.tested import is_of
 from livedump.trace.names import STACK_LOST
 from livedump.trace.probe import missed
 from livedump.trace.probe.options import Options, Stacks
 from tests.guest.faults import TOUCHER
-from tools.vm.kernels import series_of
 
 PAGES = 5000
 
@@ -33,7 +33,7 @@ SLACK = 100
 KPROBE_EVENTS = Path("/sys/kernel/debug/tracing/kprobe_events")
 
 #: Whether a kernel counts what bpf_prog_active skips: a fact, to compare with what it answers.
-COUNTS_SKIPS = {"6.1": False, "6.12": True}
+COUNTS_SKIPS = not is_of(platform.release(), "6.1")
 
 
 class Run:
@@ -219,7 +219,7 @@ def test_losses_of_the_recorder_itself(run: Run) -> None:
 
 @pytest.mark.smoke
 def test_what_cannot_be_counted_is_said(run: Run) -> None:
-    expected = [] if COUNTS_SKIPS[series_of(platform.release())] else [missed.UNCOUNTED_SKIPS]
+    expected = [] if COUNTS_SKIPS else [missed.UNCOUNTED_SKIPS]
     assert run.recording.meta["unmeasured"] == expected
 
 

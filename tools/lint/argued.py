@@ -117,7 +117,7 @@ RETURNED = {"ld_just_return_thunk": "ld_just_return"}
 #: no ENDBR64, or a sealed one: only ld_call() may call them.
 KERNEL_FUNCTIONS = {
     "kallsyms_lookup_name": "lookup_name",
-    "set_memory_4k": "ld_syms.set_memory_4k",
+    "set_memory_rw": "ld_syms.set_memory_rw",
     "idle_task": "ld_syms.idle_task",
     "get_online_mems": "ld_syms.get_online_mems",
     "put_online_mems": "ld_syms.put_online_mems",
