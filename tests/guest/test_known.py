@@ -76,7 +76,8 @@ def skipped(known: Known) -> int:
     """Faults that went by while the recorder read tables: a kernel that preempts tasks in its own
     code may run others meanwhile, and runs no program for them (docs/kernels.md)."""
     rows = known.recording.tables["losses"]
-    return sum(row["count"] for row in rows if row["probe"] == "ld_user_fault_entry")
+    probes = ("ld_user_fault_entry", "ld_user_fault_return")
+    return sum(row["count"] for row in rows if row["probe"] in probes)
 
 
 @pytest.mark.smoke

@@ -35,13 +35,21 @@ def wait_for_state(state: str, timeout_s: float = 20) -> None:
 
 @contextlib.contextmanager
 def unchanged_direct_map() -> Iterator[bytes]:
-    """Inside, snapshots come and go; outside, every entry's permission is the same."""
+    """Inside, snapshots come and go; outside, every entry's permission is the same.
+
+    Dirty may differ for a few pages that were written, or that the kernel has mapped anew: 7.3
+    gives pages of code back without.
+    """
     before = witness.direct_map()
     assert witness.tags(before) == 0
     yield before
     after = witness.direct_map()
     assert witness.tags(after) == 0
-    assert after == before
+    pairs = enumerate(zip(before, after, strict=True))
+    changes = [(pfn, one, other) for pfn, (one, other) in pairs if one != other]
+    told = f"{len(changes)} page frames, before, after: {changes[:20]}"
+    assert all(one ^ other == witness.DIRTY for _pfn, one, other in changes), told
+    assert len(changes) <= 64, told
 
 
 @pytest.mark.smoke

@@ -241,11 +241,14 @@ def _settle(root: Path, kernel: Kernel) -> None:
 
 
 def fetch_debug(kernel: Kernel) -> Path:
-    """Debian's vmlinux with debug information, in the cache folder (860 MB download)."""
+    """Debian's vmlinux with debug information, in the cache folder (about 1 GB download)."""
     if kernel.vmlinux.exists():
         return kernel.vmlinux
     deb = download(kernel.debug_package)
-    member = f"./usr/lib/debug/boot/vmlinux-{kernel.release}"
+    # With packages of their own for image and modules, a link is where the file was.
+    whole = len(image_packages(kernel)) == 1
+    place = f"boot/vmlinux-{kernel.release}" if whole else f"lib/modules/{kernel.release}/vmlinux"
+    member = f"./usr/lib/debug/{place}"
     with replacing(kernel.vmlinux) as scratch:
         result = scratch / "result"
         shown = progress(f"vm: extracting {member[2:]}", size(result))
