@@ -15,6 +15,7 @@ VM := $(PYTHON) -m tools.vm
 MACHINES = $(SYSTEM_PYTHON) -c 'from tools.vm import machines; print(machines.$1)'
 FULL = $(shell $(call MACHINES,FULL))
 SMOKE = $(shell $(call MACHINES,SMOKE))
+DEEP = $(shell $(call MACHINES,DEEP))
 
 # For `make vm`: KERNEL=6.12 MEMORY=4G CPUS=2 CMD='...'
 KERNEL ?= $(FULL)
@@ -50,8 +51,8 @@ setup: ## Packages, build/venv, kernels and their headers, the report's assets
 	@$(SYSTEM_PYTHON) -m tools.package.assets
 
 .PHONY: debug
-debug: setup ## Debian's vmlinux with debug information for 6.1 (860 MB, once)
-	@$(VM) fetch --debug $(FULL)
+debug: setup ## Debian's vmlinux with debug information (860 MB for 6.1, once)
+	@$(VM) fetch --debug $(FULL) $(DEEP)
 
 .PHONY: kmod
 kmod: setup ## Build the kernel module, and those that tests need, for each kernel series
@@ -79,16 +80,16 @@ test-vm: setup ## Real boots that prove tools.vm's verdicts
 	timeout 1200 $(PYTEST) tests/vm
 
 .PHONY: test-guest
-test-guest: debug kmod ## Guest tests on 6.1, in full
+test-guest: debug kmod ## Guest tests on 6.1 (Debian 13: 6.12), in full
 	$(VM) run --kernel $(FULL) --memory 1536M --disk build/test/$(FULL).img:3G --timeout 2400 -- $(GUEST_TEST)
 
 .PHONY: test-smoke
-test-smoke: kmod ## Guest tests marked `smoke`, on 6.12
+test-smoke: kmod ## Guest tests marked `smoke`, on 6.12 (Debian 13: 7.3 or newer)
 	$(VM) run --kernel $(SMOKE) --memory 1536M --disk build/test/$(SMOKE).img:3G --timeout 1200 -- $(GUEST_TEST) -m smoke
 
 .PHONY: test-race
-test-race: setup ## Races, nested faults, NMIs, failing steps: the module's test build, on 6.1
-	$(VM) run --kernel $(FULL) --memory 1G --test-kmod --nmi 20 --disk build/test/race.img:2G \
+test-race: setup ## Races, nested faults, NMIs, failing steps: the module's test build
+	$(VM) run --kernel $(DEEP) --memory 1G --test-kmod --nmi 20 --disk build/test/race.img:2G \
 		--timeout 900 -- $(PYTEST) --durations=8 tests/race
 
 .PHONY: test-dump
@@ -96,8 +97,8 @@ test-dump: debug ## What crash and drgn make of the guest tests' dump, on the ho
 	timeout 420 $(PYTEST) tests/host/dump
 
 .PHONY: test-oracle
-test-oracle: debug ## The oracle's short form: one snapshot of 6.1, judged by QEMU's own dump
-	timeout 600 $(PYTHON) -m tools.oracle --short
+test-oracle: debug ## The oracle's short form: one snapshot, judged by QEMU's own dump
+	timeout 600 $(PYTHON) -m tools.oracle --short --kernel $(DEEP)
 
 .PHONY: test-report
 test-report: setup ## The report of the guests' recordings, in a real browser on the host

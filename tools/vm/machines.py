@@ -34,11 +34,17 @@ HEADERS_META = {row.series: row.headers for row in HERE}
 #: Tested in full, measured, shown; the other gets the short run.
 FULL = next(row.series for row in HERE if row.full)
 SMOKE = next(row.series for row in HERE if not row.full)
+#: For the races and the oracle's short form.
+DEEP = next(row.series for row in HERE if row.deep)
 
 LA57 = (True, False)  # 5-level page tables, and 4
 PTI = (True, False)
 PREEMPT_FULL = (True, False)
 CPUS = (1, 2, 4)
+
+
+#: What `preempt=` is where it is not `full`; 7.0 and later have no other than `lazy`.
+PREEMPT_LESS = {"7": "lazy"}
 
 
 @dataclass(frozen=True)
@@ -60,11 +66,15 @@ class Machine:
         return f"{self.kernel}-{levels}-{pti}-{preempt}-{self.cpus}"
 
     @property
+    def _preempt_less(self) -> str:
+        return PREEMPT_LESS.get(self.kernel, "voluntary")
+
+    @property
     def kernel_args(self) -> tuple[str, ...]:
         """For the kernel command line."""
         return (
             f"pti={'on' if self.pti else 'off'}",
-            f"preempt={'full' if self.preempt_full else 'voluntary'}",
+            f"preempt={'full' if self.preempt_full else self._preempt_less}",
         )
 
 

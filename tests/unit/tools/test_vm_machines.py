@@ -11,7 +11,17 @@ import pytest
 from livedump.tested import TESTED
 from tools.paths import ROOT
 from tools.userland.root import RELEASES
-from tools.vm.machines import FULL, SERIES, SMOKE, USERLANDS, Machine, every, pairwise, userland
+from tools.vm.machines import (
+    DEEP,
+    FULL,
+    SERIES,
+    SMOKE,
+    USERLANDS,
+    Machine,
+    every,
+    pairwise,
+    userland,
+)
 
 
 def _values(machine: Machine) -> tuple[object, ...]:
@@ -31,10 +41,10 @@ def test_every_two_values_meet() -> None:
 
 
 def test_make_asks_the_table() -> None:
-    show = "show:;@echo $(FULL) $(SMOKE)"
+    show = "show:;@echo $(FULL) $(SMOKE) $(DEEP)"
     command = ["make", "-s", "-f", "Makefile", f"--eval={show}", "show"]
     said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert said.stdout.split() == [FULL, SMOKE]
+    assert said.stdout.split() == [FULL, SMOKE, DEEP]
     assert {FULL, SMOKE} == set(SERIES)
 
 
@@ -42,6 +52,7 @@ def test_each_userland_has_one_series_in_full() -> None:
     for release in USERLANDS:
         rows = [row for row in TESTED if row.userland == release]
         assert [row.full for row in rows] == [True, False]
+        assert sum(row.deep for row in rows) == 1
     assert set(USERLANDS) == set(RELEASES)
 
 
