@@ -338,12 +338,21 @@ GETFAMILY = struct.pack("=IHHIIBBH", 20, 0x10, 0x301, 1, 0, 3, 1, 0)
 DONE = 3
 
 
+def kinds_of(datagram: bytes) -> Iterator[int]:
+    """The type of each of its messages: since 6.9 the last one may follow others."""
+    at = 0
+    while at < len(datagram):
+        length, kind = struct.unpack_from("=IH", datagram, at)
+        yield kind
+        at += -(-length // 4) * 4
+
+
 def seconds_to_list_families() -> float:
     """How long generic netlink takes to answer."""
     start = time.monotonic()
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 16) as sock:
         sock.send(GETFAMILY)
-        while struct.unpack_from("=IH", sock.recv(65536))[1] != DONE:
+        while DONE not in kinds_of(sock.recv(65536)):
             pass
     return time.monotonic() - start
 
