@@ -119,8 +119,8 @@ def shell(**options: Any) -> None:
 @click.option("--latest", is_flag=True, help="The newest that apt knows.")
 @click.argument("series", nargs=-1)
 def list_kernels(series: tuple[str, ...], as_json: bool, latest: bool) -> None:
-    """The kernel that each series stands for."""
-    found = [kernels.resolve(name, latest) for name in series or SERIES]
+    """The kernel that each series stands for; without a name, of each that there is."""
+    found = [kernels.resolve(name, latest) for name in series or kernels.known(SERIES)]
     rows = [
         {
             "series": kernel.series,

@@ -136,6 +136,18 @@ def resolve(wanted: str, latest: bool = False) -> Kernel:
     )
 
 
+def known(series: Iterable[str]) -> list[str]:
+    """Those of which there is a kernel, in the cache or for apt."""
+
+    def is_known(each: str) -> bool:
+        try:
+            return bool(resolve(each))
+        except VmError:
+            return False
+
+    return [each for each in series if is_known(each)]
+
+
 @contextlib.contextmanager
 def replacing(target: Path) -> Iterator[Path]:
     """A scratch folder beside `target`; what `result` in it holds becomes `target` at the end."""

@@ -17,7 +17,7 @@ from tools.setup import apt
 from tools.setup.steps import SetupError
 from tools.vm import VmError, kernels
 from tools.vm.kernels import Kernel
-from tools.vm.machines import HEADERS_META, SERIES
+from tools.vm.machines import FULL, HEADERS_META, SERIES, SMOKE
 
 
 def test_missing_packages() -> None:
@@ -100,6 +100,32 @@ class TestWithoutRoot:
         monkeypatch.setattr(kernels, "resolve", resolve)
         monkeypatch.setattr(apt, "missing", lambda names: [n for n in names if n.count("0-9")])
         setup_main.require_packages()
+
+
+class TestWithoutBackports:
+    """A user need not have the archive of the kernel that only the short run wants."""
+
+    @pytest.fixture(autouse=True)
+    def _host(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def resolve(series: str, latest: bool = False) -> Kernel:
+            if series != FULL:
+                raise VmError(f"no kernel of series {series}")
+            return Kernel(series, f"{series}.0-9-amd64")
+
+        monkeypatch.setattr(kernels, "resolve", resolve)
+
+    def test_it_goes_on_and_says_so(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr(apt, "have_lists", lambda: True)
+        assert setup_main._to_have() == [FULL]
+        said = capsys.readouterr().err
+        assert f"no kernel of series {SMOKE}" in said and HEADERS_META[SMOKE] in said
+        assert kernels.known([*SERIES, "5.10"]) == [FULL]
+
+    def test_without_lists_nobody_can_tell(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(apt, "have_lists", lambda: False)
+        assert setup_main._to_have() == list(SERIES)
 
 
 def test_install_without_root_says_what_it_needs(
