@@ -10,6 +10,7 @@ from pathlib import Path
 from tools.paths import BUILD, ROOT, cache_dir
 from tools.setup.steps import SetupError
 from tools.userland.root import Release, ensure
+from tools.vm.machine import die_with_parent
 
 SCRIPT = Path(__file__).with_name("enter.sh")
 
@@ -45,4 +46,7 @@ def run(release: Release, command: Sequence[str]) -> int:
     build.mkdir(parents=True, exist_ok=True)
     namespaces = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
     script = ["bash", str(SCRIPT), *map(str, (root, ROOT, cache_dir(), build)), *command]
-    return subprocess.run([*namespaces, *script], env=environment(), check=False).returncode
+    entered = subprocess.run(
+        [*namespaces, *script], env=environment(), preexec_fn=die_with_parent, check=False
+    )
+    return entered.returncode
