@@ -11,8 +11,8 @@ PYTHON := build/venv/bin/python
 PYTEST := $(PYTHON) -m pytest
 VM := $(PYTHON) -m tools.vm
 
-# Of the table in tools/vm/machines.py: which kernels this machine's release of Debian tests, and how.
-MACHINES = $(SYSTEM_PYTHON) -c 'from tools.vm import machines; print(machines.$1)'
+# Of the table in livedump/tested.py: which kernels this machine's release of Debian tests, and how.
+MACHINES = $(SYSTEM_PYTHON) -B -c 'from tools.vm import machines; print(machines.$1)'
 FULL = $(shell $(call MACHINES,FULL))
 SMOKE = $(shell $(call MACHINES,SMOKE))
 DEEP = $(shell $(call MACHINES,DEEP))
@@ -52,7 +52,7 @@ setup: ## Packages, build/venv, kernels and their headers, the report's assets
 
 .PHONY: debug
 debug: setup ## Debian's vmlinux with debug information (860 MB for 6.1, once)
-	@$(VM) fetch --debug $(FULL) $(DEEP)
+	@$(VM) fetch --debug $(FULL)
 
 .PHONY: kmod
 kmod: setup ## Build the kernel module, and those that tests need, for each kernel series
@@ -97,7 +97,8 @@ test-dump: debug ## What crash and drgn make of the guest tests' dump, on the ho
 	timeout 420 $(PYTEST) tests/host/dump
 
 .PHONY: test-oracle
-test-oracle: debug ## The oracle's short form: one snapshot, judged by QEMU's own dump
+test-oracle: setup ## The oracle's short form: one snapshot, judged by QEMU's own dump
+	@$(VM) fetch --debug $(DEEP)
 	timeout 600 $(PYTHON) -m tools.oracle --short --kernel $(DEEP)
 
 .PHONY: test-report
@@ -141,7 +142,7 @@ matrix: kmod ## Guest tests marked `smoke` on kernels x paging levels x pti x pr
 	@$(PYTHON) -m tools.matrix $(MATRIX)
 
 .PHONY: hazards
-hazards: kmod ## Long forms of the hazard tests on 6.12: 200 rounds; 50 with 8 GiB and the default pool
+hazards: kmod ## Long forms of the hazard tests, on the kernel of test-smoke: 200 rounds; 50 with 8 GiB and the default pool
 	$(VM) run --kernel $(SMOKE) --memory 2G --timeout 3600 -- env LIVEDUMP_ROUNDS=200 \
 		$(PYTEST) --durations=4 tests/guest/test_hazards.py -k "meanwhile or bursts"
 	$(VM) run --kernel $(SMOKE) --memory 8G --timeout 3600 -- env LIVEDUMP_ROUNDS=50 \

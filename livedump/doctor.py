@@ -99,15 +99,15 @@ def check_architecture(machine: Machine) -> Iterator[Check]:
         yield Check("architecture", FAIL, f"{machine.arch}, only x86_64 is supported")
 
 
-_SERIES = ", ".join(dict.fromkeys(row.series for row in TESTED))
+_SERIES = ", ".join(dict.fromkeys(row.tried for row in TESTED))
 
 
 def check_kernel(machine: Machine) -> Iterator[Check]:
     """Whether anybody has tried this series; what it lacks, if anything, others find."""
     if rows := tested_with(machine.release):
-        full = [f"Debian {row.userland}" for row in rows if row.full]
-        how = f"in full on {', '.join(full)}" if full else "by a short run"
-        yield Check("kernel", OK, f"{machine.release}: its series is tested {how}")
+        how = [f"Debian {row.userland} {'in full' if row.full else 'in short'}" for row in rows]
+        message = f"{machine.release}: series {rows[0].tried} is tested on {', '.join(how)}"
+        yield Check("kernel", OK, message)
     else:
         yield Check(
             "kernel",

@@ -249,7 +249,8 @@ unsigned int ld_dirty_recopy_part(unsigned int part, unsigned int parts)
 
 /*
  * The tables have changed meanwhile, so the leaf is looked up again: what is
- * found stays while interrupts are off, see ld_hold_tables().
+ * found stays while interrupts are off, or ld_hold_tables() where that is not
+ * enough. Tables of the kernel's image and of the direct map stay anyway.
  */
 void ld_set_dirty(unsigned long addr)
 {

@@ -113,13 +113,14 @@ def _lost(
     rows: dict[tuple[int, Sort], list[StackRow]],
 ) -> Tally:
     """Of each slice and sort, those whose stack had no room, which only kinds are counted of: the
-    slow ones that are missing, as all of these are taken, and others."""
+    slow ones that are missing, as hardly any of these is not taken, and others. A sort that has no
+    stack beside them has lost what it had."""
     lost: Tally = Counter()
     for (slice_, kind), count in full.items():
         fast, slow = (slice_, (kind, False)), (slice_, (kind, True))
         missing = exact.get(slow, (0, 0))[0] - sum(row.count for row in rows.get(slow, ()))
         lost[slow] = min(count, max(0, missing))
-        lost[fast] = count - lost[slow]
+        lost[fast] = count - lost[slow] if rows.get(fast) else count
     return lost
 
 

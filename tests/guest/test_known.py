@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import subprocess
 import sys
 from collections import Counter
@@ -14,6 +15,7 @@ import pytest
 
 from livedump.recording import store
 from livedump.recording.store import Recording
+from livedump.tested import is_of
 from tests.guest.test_trace import command
 
 PAGES = 1500
@@ -91,7 +93,8 @@ def test_nothing_is_lost(known: Known) -> None:
         if "stack" not in row["what"] and row["probe"] not in own
     ]
     assert sum(row["count"] for row in lost) <= 2, lost
-    assert skipped(known) <= len(known.events) // 200
+    preempted = is_of(platform.release(), "7")
+    assert skipped(known) <= (len(known.events) // 200 if preempted else 2)
 
 
 @pytest.mark.smoke

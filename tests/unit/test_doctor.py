@@ -137,13 +137,13 @@ def test_every_problem_has_a_remedy(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("release", "how"),
     [
-        (RELEASE, "in full on Debian 12"),
-        ("6.12.118+deb13-amd64", "in full on Debian 13"),
-        ("7.3.4+deb13-amd64", "by a short run"),
+        (RELEASE, "series 6.1 is tested on Debian 12 in full"),
+        ("6.12.9-amd64", "6.12 is tested on Debian 12 in short, Debian 13 in full"),
+        ("7.3.4+deb13-amd64", "7.3 is tested on Debian 13 in short"),
     ],
 )
 def test_how_its_series_is_tested(machine: Machine, release: str, how: str) -> None:
-    assert find(replace(machine, release=release), "kernel").message.endswith(f"tested {how}")
+    assert find(replace(machine, release=release), "kernel").message.endswith(how)
 
 
 def test_build_options_beside_the_modules(machine: Machine) -> None:

@@ -47,6 +47,7 @@ def run_one(machine: Machine) -> dict[str, Any]:
     return {
         **machine.__dict__,
         "name": machine.name,
+        "preempt": machine.preempt,
         "status": status,
         "tests": said[-1] if said else (error.splitlines() or ["no test ran"])[0],
         "seconds": round(time.monotonic() - started, 1),
@@ -61,7 +62,7 @@ def table(rows: list[dict[str, Any]]) -> Table:
             row["kernel"],
             "5" if row["la57"] else "4",
             "on" if row["pti"] else "off",
-            "full" if row["preempt_full"] else "voluntary",
+            row["preempt"],
             str(row["cpus"]),
             "ok" if row["status"] == 0 else f"FAILED ({row['status']})",
             row["tests"],

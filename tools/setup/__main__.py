@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 
+from tools.paths import BUILD
 from tools.setup import apt, promtool, venv
 from tools.setup.steps import SetupError, step
 from tools.vm import VmError, kernels
@@ -39,9 +41,9 @@ def require_packages() -> None:
 
 def _to_have() -> list[str]:
     """The series that are tested in full, and of the others those that apt has: a user need not
-    have backports. Without lists nobody can tell, and all are asked for."""
+    have backports. Without lists nobody can tell: the next run has them."""
     if not apt.have_lists():
-        return list(SERIES)
+        return [FULL]
     there = kernels.known(SERIES)
     for series in SERIES:
         if series not in there and series != FULL:
@@ -67,12 +69,16 @@ def _headers_to_have(series: str) -> str:
 def _ensure_lists() -> None:
     """Fetch apt's lists if a kernel series is in none of them: an image may come with a part only.
 
-    All series before the first download, so that no kernel is chosen from half the lists.
+    All series before the first download, so that no kernel is chosen from half the lists. Once a
+    day: one that is not there may be one that no archive of this machine has.
     """
-    if os.geteuid() != 0:
+    if os.geteuid() != 0 or kernels.known(SERIES) == list(SERIES):
         return
-    if kernels.known(SERIES) != list(SERIES):
+    asked = BUILD / "apt-lists-fetched"
+    if not asked.exists() or asked.stat().st_mtime < time.time() - 24 * 3600:
         apt.update()
+        BUILD.mkdir(exist_ok=True)
+        asked.touch()
 
 
 def _ensure_kernel(series: str) -> None:

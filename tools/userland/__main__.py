@@ -26,6 +26,8 @@ def main() -> int:
             print(ensure(release))
             return 0
         return run(release, command)
+    except KeyboardInterrupt:
+        return 130
     except SetupError as error:
         print(f"userland: error: {error}", file=sys.stderr)
         return 125

@@ -10,7 +10,6 @@ from pathlib import Path
 from tools.paths import BUILD, ROOT, cache_dir
 from tools.setup.steps import SetupError
 from tools.userland.root import Release, ensure
-from tools.vm.machine import die_with_parent
 
 SCRIPT = Path(__file__).with_name("enter.sh")
 
@@ -44,9 +43,9 @@ def run(release: Release, command: Sequence[str]) -> int:
         raise SetupError(f"only root can enter Debian {release.version}: it takes mounts")
     root, build = ensure(release), build_dir(release)
     build.mkdir(parents=True, exist_ok=True)
-    namespaces = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
+    # setpriv: the kernel kills unshare when we end, and that the whole PID namespace.
+    alone = ["setpriv", "--pdeathsig", "KILL"]
+    namespaces = [*alone, "unshare", "--mount", "--pid", "--fork", "--kill-child"]
     script = ["bash", str(SCRIPT), *map(str, (root, ROOT, cache_dir(), build)), *command]
-    entered = subprocess.run(
-        [*namespaces, *script], env=environment(), preexec_fn=die_with_parent, check=False
-    )
-    return entered.returncode
+    status = subprocess.run([*namespaces, *script], env=environment(), check=False).returncode
+    return status if status >= 0 else 128 - status

@@ -2,7 +2,8 @@
 # Runs as root in mount and PID namespaces of its own: makes a root a machine's, and CMD its first.
 # usage: enter.sh ROOT CHECKOUT CACHE BUILD CMD...
 # CHECKOUT and CACHE are seen in the same places, BUILD as CHECKOUT/build.
-set -euo pipefail
+set -Eeuo pipefail
+trap 'echo "userland: error: cannot enter $root: it takes CAP_SYS_ADMIN" >&2; exit 125' ERR
 root=$1
 checkout=$2
 cache=$3
@@ -22,9 +23,9 @@ bind /dev /dev
 for folder in /run /tmp; do
 	mount -t tmpfs -o mode=1777 tmpfs "$root$folder"
 done
-# The host's network: names, and whom it trusts.
+# The host's network: names, and whom it trusts. Copies: packages replace these files.
 for file in /etc/resolv.conf /etc/hosts /etc/ssl/certs/ca-certificates.crt; do
-	[[ -e $file ]] && bind "$(realpath "$file")" "$file"
+	if [[ -e $file ]]; then cp -L --remove-destination "$file" "$root$file"; fi
 done
 bind "$cache" "$cache"
 bind "$checkout" "$checkout"

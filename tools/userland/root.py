@@ -19,7 +19,7 @@ from tools.vm.progress import progress
 MIRROR = "http://deb.debian.org"
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
-#: What debootstrap itself needs in there to go on: the rest comes with the checkout's `make setup`.
+#: What the checkout's `make setup` needs, which brings the rest.
 INCLUDED = ("ca-certificates", "make", "python3")
 
 
@@ -83,7 +83,16 @@ def _make(release: Release) -> None:
     partial, debs = release.path.with_suffix(".partial"), release.path.with_suffix(".debs")
     shutil.rmtree(partial, ignore_errors=True)  # what is half unpacked cannot be gone on with
     debs.mkdir(exist_ok=True)
-    command = ["debootstrap", "--variant=minbase", f"--keyring={KEYRING}", f"--cache-dir={debs}"]
+    # Killed with us, and what it has mounted goes with it.
+    alone = ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork"]
+    command = [
+        *alone,
+        "--kill-child",
+        "debootstrap",
+        "--variant=minbase",
+        f"--keyring={KEYRING}",
+        f"--cache-dir={debs}",
+    ]
     command += [f"--include={','.join(INCLUDED)}", release.codename, str(partial)]
     with step(f"making a root of Debian {release.version}"):
         _debootstrap([*command, f"{MIRROR}/debian"])

@@ -137,13 +137,12 @@ def resolve(wanted: str, latest: bool = False) -> Kernel:
 
 
 def known(series: Iterable[str]) -> list[str]:
-    """Those of which there is a kernel, in the cache or for apt."""
+    """Those of which there is a kernel: ready in the cache, or for apt."""
 
     def is_known(each: str) -> bool:
-        try:
-            return bool(resolve(each))
-        except VmError:
-            return False
+        with contextlib.suppress(VmError):
+            return resolve(each).headers.exists() or bool(newest_first(_apt_names(each), each))
+        return False
 
     return [each for each in series if is_known(each)]
 

@@ -219,7 +219,7 @@ def qemu(
         stdout=stdout,
         stderr=stderr,
         start_new_session=stdin is not None,  # a shell keeps its terminal; else Ctrl-C is ours
-        preexec_fn=die_with_parent,
+        preexec_fn=_die_with_parent,
     ) as process:
         try:
             yield process
@@ -227,8 +227,7 @@ def qemu(
             process.kill()
 
 
-def die_with_parent() -> None:
-    """For a child, before it becomes another program: the kernel kills it when we end."""
+def _die_with_parent() -> None:
     pr_set_pdeathsig = 1
     ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL, 0, 0, 0)
 

@@ -12,7 +12,7 @@ import itertools
 import platform
 from dataclasses import dataclass
 
-from livedump.tested import TESTED
+from livedump.tested import TESTED, is_of
 
 USERLANDS = tuple(dict.fromkeys(row.userland for row in TESTED))
 
@@ -43,10 +43,6 @@ PREEMPT_FULL = (True, False)
 CPUS = (1, 2, 4)
 
 
-#: What `preempt=` is where it is not `full`; 7.0 and later have no other than `lazy`.
-PREEMPT_LESS = {"7": "lazy"}
-
-
 @dataclass(frozen=True)
 class Machine:
     """What differs between two boots."""
@@ -62,19 +58,22 @@ class Machine:
         """Short, for folders: ``6.1-5l-pti-full-4``."""
         levels = "5l" if self.la57 else "4l"
         pti = "pti" if self.pti else "nopti"
-        preempt = "full" if self.preempt_full else "vol"
+        preempt = self.preempt.replace("voluntary", "vol")
         return f"{self.kernel}-{levels}-{pti}-{preempt}-{self.cpus}"
 
     @property
-    def _preempt_less(self) -> str:
-        return PREEMPT_LESS.get(self.kernel, "voluntary")
+    def preempt(self) -> str:
+        """The kernel's parameter of that name."""
+        if self.preempt_full:
+            return "full"
+        return next(row.preempt for row in TESTED if is_of(f"{self.kernel}.", row.series))
 
     @property
     def kernel_args(self) -> tuple[str, ...]:
         """For the kernel command line."""
         return (
             f"pti={'on' if self.pti else 'off'}",
-            f"preempt={'full' if self.preempt_full else self._preempt_less}",
+            f"preempt={self.preempt}",
         )
 
 

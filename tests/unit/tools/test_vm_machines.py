@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import platform
+import re
 import subprocess
 
 import pytest
@@ -54,6 +55,18 @@ def test_each_userland_has_one_series_in_full() -> None:
         assert [row.full for row in rows] == [True, False]
         assert sum(row.deep for row in rows) == 1
     assert set(USERLANDS) == set(RELEASES)
+
+
+def test_readme_says_the_same() -> None:
+    text = (ROOT / "README.md").read_text()
+    rows = re.findall(r"^\| (\d+) \| ([\d.]+) \| (.*?) \|", text, re.M)
+    how = {
+        (True, True): "in full, races, oracle",
+        (True, False): "in full",
+        (False, True): "short, races, oracle",
+        (False, False): "short",
+    }
+    assert rows == [(row.userland, row.series, how[row.full, row.deep]) for row in TESTED]
 
 
 @pytest.mark.parametrize(
