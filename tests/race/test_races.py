@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from livedump.control import Control
 from livedump.dump import open_image
 from livedump.errors import ControlError
 from livedump.session import Session
+from livedump.tested import is_of
 from tests.race.conftest import PARAMETERS, set_delays
 from tests.race.provoke import PAGE, control, nmis, pages, word
 from tools.guest import witness
@@ -30,13 +32,16 @@ NMI_WORD = 500
 DELAYS: tuple[dict[str, int], ...] = ({}, {"copied": 300}, {"published": 300}, {"demote": 300})
 
 
-def final() -> dict[str, int]:
-    """The report after release."""
+def final(split: int = 0) -> dict[str, int]:
+    """The report after release.
+
+    :param split: so many large leaves the kernel may have split for good meanwhile
+    """
     with Control() as client:
         report = client.status().report
     assert report["entries_late"] == 0
-    assert report["tables_left"] == 0
-    assert report["leaves_after"] == report["leaves_before"]
+    assert report["tables_left"] in {0, split}
+    assert split or report["leaves_after"] == report["leaves_before"]
     return report
 
 
@@ -200,7 +205,9 @@ def test_demotion_meets_demotion_and_the_kernels_own_split() -> None:
                     assert word(image, paddr) == value - 1
                     if (os.cpu_count() or 1) > 1:
                         assert word(image, paddr + PAGE) == value - 1
-        assert final()["verdict"] == abi.Verdict.COMPLETE
+        # 7.3 marks a page that it has split for, so that it is not merged again.
+        split = len(blocks) if is_of(platform.release(), "7") else 0
+        assert final(split)["verdict"] == abi.Verdict.COMPLETE
 
 
 def test_release_races_faults(load: Load, writers: None) -> None:

@@ -145,8 +145,8 @@ def changed(before: bytes, after: bytes) -> int:
 
 
 def tags(permissions: bytes) -> int:
-    """Pages whose mapping carries a software bit: none, unless a snapshot is held."""
-    return _count(permissions, SOFTW1 | SOFTW2 | SOFTW3)
+    """Pages whose mapping carries a software bit of ours: none, unless a snapshot is held."""
+    return _count(permissions, SOFTW1 | SOFTW2)
 
 
 def protected(permissions: bytes) -> int:
