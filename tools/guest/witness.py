@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from livedump.dump import Image
+from livedump.tested import is_of
 
 FOLDER = Path("/proc/livedump_witness")
 PAGE = 4096
@@ -138,10 +140,12 @@ def direct_map() -> bytes:
 def changed(before: bytes, after: bytes) -> int:
     """Pages whose mapping differs, but for those that the kernel itself made read-only or back.
 
-    It leaves Dirty set when it does so (module text, BPF programs); livedump never does.
+    It leaves Dirty set when it does so (module text, BPF programs); livedump never does. 7.3 gives
+    them back without Dirty, and marks by SOFTW3 what it has split for good.
     """
-    assert len(before) == len(after)
-    return sum(a != b and not (a | b) & SHADOW for a, b in zip(before, after, strict=True))
+    own = SOFTW3 | DIRTY if is_of(platform.release(), "7") else 0
+    pairs = zip(before, after, strict=True)
+    return sum(bool((a ^ b) & ~own) and not (a | b) & SHADOW for a, b in pairs)
 
 
 def tags(permissions: bytes) -> int:
