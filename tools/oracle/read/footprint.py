@@ -71,7 +71,8 @@ def _module_percpu(kernel: Kernel) -> Iterator[Bytes]:
     offset, size = module_percpu_region(find_module(kernel.program, MODULE))
     offsets = kernel.program["__per_cpu_offset"]
     for cpu in range(len(kernel.percpu_units) if size else 0):
-        start = kernel.physical(offsets[cpu].value_() + offset)
+        # 7.3's per-CPU symbols are addresses of the kernel's image: the sum wraps.
+        start = kernel.physical((offsets[cpu].value_() + offset) & (1 << 64) - 1)
         yield Bytes(start, start + size, "livedump's per-CPU variables")
 
 
