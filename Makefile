@@ -142,7 +142,7 @@ matrix: kmod ## Guest tests marked `smoke` on kernels x paging levels x pti x pr
 	@$(PYTHON) -m tools.matrix $(MATRIX)
 
 .PHONY: hazards
-hazards: kmod ## Long forms of the hazard tests, on the kernel of test-smoke: 200 rounds; 50 with 8 GiB and the default pool
+hazards: kmod ## Long forms of the hazard tests: 200 rounds; 50 with 8 GiB and the default pool
 	$(VM) run --kernel $(SMOKE) --memory 2G --timeout 3600 -- env LIVEDUMP_ROUNDS=200 \
 		$(PYTEST) --durations=4 tests/guest/test_hazards.py -k "meanwhile or bursts"
 	$(VM) run --kernel $(SMOKE) --memory 8G --timeout 3600 -- env LIVEDUMP_ROUNDS=50 \

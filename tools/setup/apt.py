@@ -9,8 +9,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from tools.setup.steps import SetupError
-from tools.vm.progress import progress
+from tools.setup.steps import SetupError, watched
 
 #: What livedump's tools need from Debian.
 PACKAGES = (
@@ -97,19 +96,5 @@ def _apt_get(arguments: Sequence[str]) -> str:
         "DEBIAN_FRONTEND": "noninteractive",
         "LC_ALL": "C.UTF-8",
     }
-    output: list[str] = []
-    shown = progress(f"setup: apt-get {arguments[0]}", lambda: "".join(output[-1:]).strip())
-    with shown, subprocess.Popen(
-        ["apt-get", "-q", "-o", "DPkg::Lock::Timeout=120", *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=environment,
-    ) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            output.append(line)
-    if process.returncode == 0:
-        return ""
-    return "".join(output)[-3000:] or f"exit status {process.returncode}"
+    command = ["apt-get", "-q", "-o", "DPkg::Lock::Timeout=120", *arguments]
+    return watched(f"setup: apt-get {arguments[0]}", command, environment)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+
+from tools.vm.progress import progress
 
 
 class SetupError(Exception):
@@ -23,3 +26,26 @@ def step(title: str) -> Iterator[None]:
         file=sys.stderr,
         flush=True,
     )
+
+
+def watched(title: str, command: Sequence[str], environment: Mapping[str, str]) -> str:
+    """Run a command that takes a while and show its last line.
+
+    :returns: the end of what it said if it failed, or an empty string
+    """
+    output: list[str] = []
+    shown = progress(title, lambda: "".join(output[-1:]).strip())
+    with shown, subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            output.append(line)
+    if process.returncode == 0:
+        return ""
+    return "".join(output)[-3000:] or f"exit status {process.returncode}"

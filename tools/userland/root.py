@@ -6,15 +6,13 @@ import contextlib
 import fcntl
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from tools.paths import cache_dir
 from tools.setup import apt
-from tools.setup.steps import SetupError, step
-from tools.vm.progress import progress
+from tools.setup.steps import SetupError, step, watched
 
 MIRROR = "http://deb.debian.org"
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
@@ -45,10 +43,11 @@ class Release:
         return cache_dir() / "roots" / self.version
 
 
-RELEASES = {
-    "12": Release("12", "bookworm", backports=False),
-    "13": Release("13", "trixie", backports=True),
-}
+_ALL = (
+    Release("12", "bookworm", backports=False),
+    Release("13", "trixie", backports=True),
+)
+RELEASES = {release.version: release for release in _ALL}
 
 
 def ensure(release: Release) -> Path:
@@ -84,35 +83,17 @@ def _make(release: Release) -> None:
     shutil.rmtree(partial, ignore_errors=True)  # what is half unpacked cannot be gone on with
     debs.mkdir(exist_ok=True)
     # Killed with us, and what it has mounted goes with it.
-    alone = ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork"]
-    command = [
-        *alone,
-        "--kill-child",
-        "debootstrap",
-        "--variant=minbase",
-        f"--keyring={KEYRING}",
-        f"--cache-dir={debs}",
-    ]
-    command += [f"--include={','.join(INCLUDED)}", release.codename, str(partial)]
+    alone = "setpriv --pdeathsig KILL unshare --mount --pid --fork --kill-child".split()
+    options = ["--variant=minbase", f"--keyring={KEYRING}", f"--cache-dir={debs}"]
+    options += [f"--include={','.join(INCLUDED)}"]
+    what = [release.codename, str(partial), f"{MIRROR}/debian"]
     with step(f"making a root of Debian {release.version}"):
-        _debootstrap([*command, f"{MIRROR}/debian"])
+        _debootstrap([*alone, "debootstrap", *options, *what])
         partial.rename(release.path)
     shutil.rmtree(debs)
 
 
 def _debootstrap(command: list[str]) -> None:
-    said: list[str] = []
     environment = {**os.environ, "LC_ALL": "C.UTF-8"}
-    shown = progress("setup: debootstrap", lambda: "".join(said[-1:]).strip())
-    with shown, subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=environment,
-    ) as process:
-        assert process.stdout is not None
-        said.extend(process.stdout)
-    if process.returncode:
-        raise SetupError(f"{' '.join(command)} failed:\n{''.join(said[-20:])}")
+    if output := watched("setup: debootstrap", command, environment):
+        raise SetupError(f"{' '.join(command)} failed:\n{output}")

@@ -124,7 +124,7 @@ def resolve(wanted: str, latest: bool = False) -> Kernel:
             raise VmError(f"unknown kernel {wanted!r}: give a series ({', '.join(SERIES)})")
         return Kernel(series_of(wanted), wanted)
     cached = [Kernel(wanted, release) for release in _cached(wanted)]
-    ready = [kernel for kernel in cached if kernel.headers.exists()]
+    ready = _ready(cached)
     if ready and not latest:
         return ready[0]
     if releases := newest_first(_apt_names(wanted), wanted):
@@ -136,13 +136,16 @@ def resolve(wanted: str, latest: bool = False) -> Kernel:
     )
 
 
+def _ready(cached: Iterable[Kernel]) -> list[Kernel]:
+    return [kernel for kernel in cached if kernel.headers.exists()]
+
+
 def known(series: Iterable[str]) -> list[str]:
     """Those of which there is a kernel: ready in the cache, or for apt."""
 
     def is_known(each: str) -> bool:
-        with contextlib.suppress(VmError):
-            return resolve(each).headers.exists() or bool(newest_first(_apt_names(each), each))
-        return False
+        cached = (Kernel(each, release) for release in _cached(each))
+        return bool(_ready(cached) or newest_first(_apt_names(each), each))
 
     return [each for each in series if is_known(each)]
 

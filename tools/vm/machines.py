@@ -12,7 +12,7 @@ import itertools
 import platform
 from dataclasses import dataclass
 
-from livedump.tested import TESTED, is_of
+from livedump.tested import TESTED
 
 USERLANDS = tuple(dict.fromkeys(row.userland for row in TESTED))
 
@@ -66,7 +66,7 @@ class Machine:
         """The kernel's parameter of that name."""
         if self.preempt_full:
             return "full"
-        return next(row.preempt for row in TESTED if is_of(f"{self.kernel}.", row.series))
+        return next(row.preempt for row in TESTED if row.series == self.kernel)
 
     @property
     def kernel_args(self) -> tuple[str, ...]:

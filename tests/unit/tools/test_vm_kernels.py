@@ -109,6 +109,16 @@ def test_offline_takes_the_newest_in_the_cache(cache: Path) -> None:
     assert resolve("6.1", latest=True).release == "6.1.0-54-amd64"
 
 
+def test_known_is_what_is_ready_or_offered(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One in the cache without headers is of another release of Debian, as like as not."""
+    put(cache, "7.3.4+deb13-amd64")
+    assert kernels.known(["6.1", "7"]) == []
+    (cache.parent / "headers").mkdir()
+    assert kernels.known(["6.1", "7", "5.10"]) == ["7"]
+    monkeypatch.setattr(kernels, "_apt_names", lambda series: NAMES)
+    assert kernels.known(["6.1", "7", "5.10"]) == ["6.1", "7"]
+
+
 def test_nothing_anywhere() -> None:
     with pytest.raises(VmError, match="run 'apt-get update'"):
         resolve("6.1")
