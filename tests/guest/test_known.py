@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import subprocess
 import sys
 from collections import Counter
@@ -15,8 +14,8 @@ import pytest
 
 from livedump.recording import store
 from livedump.recording.store import Recording
-from livedump.tested import is_of
 from tests.guest.test_trace import command
+from tools.guest.kernel import IS_7
 
 PAGES = 1500
 
@@ -93,8 +92,7 @@ def test_nothing_is_lost(known: Known) -> None:
         if "stack" not in row["what"] and row["probe"] not in own
     ]
     assert sum(row["count"] for row in lost) <= 2, lost
-    preempted = is_of(platform.release(), "7")
-    assert skipped(known) <= (len(known.events) // 200 if preempted else 2)
+    assert skipped(known) <= (len(known.events) // 200 if IS_7 else 2)
 
 
 @pytest.mark.smoke

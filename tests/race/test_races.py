@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import signal
 import subprocess
 import sys
@@ -17,10 +16,10 @@ from livedump.control import Control
 from livedump.dump import open_image
 from livedump.errors import ControlError
 from livedump.session import Session
-from livedump.tested import is_of
 from tests.race.conftest import PARAMETERS, set_delays
 from tests.race.provoke import PAGE, control, nmis, pages, word
 from tools.guest import witness
+from tools.guest.kernel import IS_7
 from tools.guest.program import Load
 
 POOL = 192 << 20
@@ -206,7 +205,7 @@ def test_demotion_meets_demotion_and_the_kernels_own_split() -> None:
                     if (os.cpu_count() or 1) > 1:
                         assert word(image, paddr + PAGE) == value - 1
         # 7.3 marks a page that it has split for, so that it is not merged again.
-        split = len(blocks) if is_of(platform.release(), "7") else 0
+        split = len(blocks) if IS_7 else 0
         assert final(split)["verdict"] == abi.Verdict.COMPLETE
 
 

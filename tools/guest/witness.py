@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from livedump.dump import Image
-from livedump.tested import is_of
+from tools.guest.kernel import IS_7
 
 FOLDER = Path("/proc/livedump_witness")
 PAGE = 4096
@@ -143,7 +142,7 @@ def changed(before: bytes, after: bytes) -> int:
     It leaves Dirty set when it does so (module text, BPF programs); livedump never does. 7.3 gives
     them back without Dirty, and marks by SOFTW3 what it has split for good.
     """
-    own = SOFTW3 | DIRTY if is_of(platform.release(), "7") else 0
+    own = SOFTW3 | DIRTY if IS_7 else 0
     pairs = zip(before, after, strict=True)
     return sum(bool((a ^ b) & ~own) and not (a | b) & SHADOW for a, b in pairs)
 

@@ -17,7 +17,7 @@ from tools.setup import apt
 from tools.setup.steps import SetupError
 from tools.vm import VmError, kernels
 from tools.vm.kernels import Kernel
-from tools.vm.machines import FULL, HEADERS_META, SERIES, SMOKE
+from tools.vm.machines import FULL, HEADERS_META, SMOKE
 
 
 def test_missing_packages() -> None:
