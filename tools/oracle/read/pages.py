@@ -119,10 +119,18 @@ class Pages:
         return parse_pages(self._kernel.program.read(start, len(pfns) * size))
 
     def head_pfn(self, pfn: int, page: Page) -> int:
-        """The first page of the compound page."""
+        """The first page of the compound page.
+
+        A tail has the address of its head's struct page, or in 7.x, as set_compound_head()
+        says, the mask that makes its own address that one.
+        """
         if not page.is_tail:
             return pfn
-        return (page.head - _TAIL - self._kernel.vmemmap.start) // self._kernel.page_size
+        vmemmap, size = self._kernel.vmemmap, self._kernel.page_size
+        head = page.head - _TAIL
+        if head not in vmemmap:
+            head &= vmemmap.start + pfn * size
+        return (head - vmemmap.start) // size
 
     def is_slab(self, page: Page) -> bool:
         """The head of a slab."""
