@@ -136,15 +136,16 @@ def direct_map() -> bytes:
         os.close(fd)
 
 
-def changed(before: bytes, after: bytes) -> int:
-    """Pages whose mapping differs, but for those that the kernel itself made read-only or back.
+def changes(before: bytes, after: bytes) -> list[tuple[int, int, int]]:
+    """Page frame, permissions before and after, where the kernel did not do it by itself.
 
-    It leaves Dirty set when it does so (module text, BPF programs); livedump never does. 7.3 gives
-    them back without Dirty, and marks by SOFTW3 what it has split for good.
+    It makes pages of code read-only and back, and leaves Dirty set when it does so (module text,
+    BPF programs); livedump never does. 7.3 gives them back without Dirty, and marks by SOFTW3 what
+    it has split for good.
     """
     own = SOFTW3 | DIRTY if IS_7 else 0
-    pairs = zip(before, after, strict=True)
-    return sum(bool((a ^ b) & ~own) and not (a | b) & SHADOW for a, b in pairs)
+    pairs = enumerate(zip(before, after, strict=True))
+    return [(pfn, a, b) for pfn, (a, b) in pairs if (a ^ b) & ~own and not (a | b) & SHADOW]
 
 
 def tags(permissions: bytes) -> int:
