@@ -21,6 +21,8 @@ from tests.race.test_races import POOL
 from tools.guest import witness
 
 ROUNDS = 6
+#: A mutant's race may take so many to come; nearly always it is there in the first ones.
+CHANCES = 30
 
 
 @contextlib.contextmanager
@@ -115,5 +117,5 @@ def vanished_before_the_stop(_value: int) -> int:
 def test_mutant_is_caught(name: str, judge: Callable[[int], int]) -> None:
     assert sum(judge(value) for value in range(1, ROUNDS)) == 0, "the module itself is wrong"
     with mutant(name):
-        # NMIs and scheduling decide when the race is on: it comes within a few rounds.
-        assert any(judge(100 + value) for value in range(ROUNDS)), f"mutant {name} survives"
+        # NMIs and scheduling decide when the race is on.
+        assert any(judge(100 + value) for value in range(CHANCES)), f"mutant {name} survives"
