@@ -40,6 +40,8 @@ struct ld_hook ld_hook_table[] = {
 	CALL("remap_pfn_range_notrack", OPTIONAL, ld_enter_remap),
 	CALL("remap_pfn_range_internal", OPTIONAL, ld_enter_remap),
 	CALL("do_remap_pfn_range", OPTIONAL, ld_enter_remap),
+	/* 7.3: of remap_pfn_range(), and of what mmap_prepare() asked for. */
+	CALL("remap_pfn_range_track", OPTIONAL, ld_enter_remap),
 	CALL("vmf_insert_pfn_prot", OPTIONAL, ld_enter_insert_pfn),
 	CALL("insert_pfn", OPTIONAL, ld_enter_insert_pfn),
 	CALL("__vm_insert_mixed", OPTIONAL, ld_enter_insert_pfn),

@@ -15,12 +15,16 @@ from livedump import abi, receipt
 from livedump.dump import open_image
 from livedump.session import Session
 from tools.guest import modules, witness
+from tools.guest.kernel import IS_7
 
 POOL = 64 << 20
 PAGES = 8
 MODULE = "livedump_mapper"
 FOLDER = Path("/proc") / MODULE
+DEVICE = Path("/dev") / MODULE
 LARGE = 2 << 20
+#: By mmap_prepare() where the kernel has it.
+WAYS = ["remap", "page", "pfn", "prot", "mixed", *(["action"] if IS_7 else [])]
 BEFORE, AFTER = b"\xb4" * mmap.PAGESIZE, b"\xaf" * mmap.PAGESIZE
 
 
@@ -33,7 +37,8 @@ def mapper() -> Iterator[None]:
 
 def store(way: str) -> None:
     """User space maps the pages and fills them."""
-    with (FOLDER / way).open("r+b", buffering=0) as file:
+    path = DEVICE if way == "action" else FOLDER / way
+    with path.open("r+b", buffering=0) as file:
         with mmap.mmap(file.fileno(), PAGES * mmap.PAGESIZE) as mapped:
             for page in range(PAGES):
                 mapped[page * mmap.PAGESIZE : (page + 1) * mmap.PAGESIZE] = AFTER
@@ -45,7 +50,7 @@ def frames() -> list[int]:
 
 
 @pytest.mark.smoke
-@pytest.mark.parametrize("way", ["remap", "page", "pfn", "prot", "mixed"])
+@pytest.mark.parametrize("way", WAYS)
 def test_pages_are_saved_before_user_space_has_them(way: str) -> None:
     (FOLDER / "fill").write_bytes(BEFORE[:1])
     with Session(pool_bytes=POOL) as session:

@@ -11,11 +11,14 @@
  *                               struct pages and in the direct map, and goes
  *   /proc/livedump_mapper/asleep write 1: the same sleeps in memremap_pages()
  *                               until somebody writes 0, and fails
+ *   /dev/livedump_mapper        mmap() that only says what is to be mapped, where
+ *                               the kernel has that (mmap_prepare)
  */
 #include <linux/completion.h>
 #include <linux/ioport.h>
 #include <linux/kprobes.h>
 #include <linux/memremap.h>
+#include <linux/miscdevice.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/proc_fs.h>
@@ -124,6 +127,47 @@ static vm_fault_t fault_pmd(struct vm_fault *fault)
 }
 
 BY_FAULT(pmd, VM_PFNMAP)
+
+/* ---- by the kernel, as it was told ---- */
+
+#ifdef LIVEDUMP_MMAP_ACTION
+static int prepare_action(struct vm_area_desc *desc)
+{
+	mmap_action_remap_full(desc, page_to_pfn(pages));
+	return 0;
+}
+
+static const struct file_operations action_operations = {
+	.owner = THIS_MODULE,
+	.mmap_prepare = prepare_action,
+};
+
+static struct miscdevice action_device = {
+	.minor = MISC_DYNAMIC_MINOR,
+	.name = "livedump_mapper",
+	.fops = &action_operations,
+	.mode = 0600,
+};
+
+static int action_init(void)
+{
+	return misc_register(&action_device);
+}
+
+static void action_exit(void)
+{
+	misc_deregister(&action_device);
+}
+#else
+static int action_init(void)
+{
+	return 0;
+}
+
+static void action_exit(void)
+{
+}
+#endif
 
 /* ---- memory of a device ---- */
 
@@ -259,11 +303,17 @@ static const struct {
 	WAY(remap), WAY(page), WAY(apply), WAY(pfn), WAY(prot), WAY(mixed), WAY(pmd),
 };
 
-static void mapper_exit(void)
+static void free_all(void)
 {
 	proc_remove(folder);
 	__free_pages(pages, ORDER);
 	__free_pages(large, HPAGE_PMD_ORDER);
+}
+
+static void mapper_exit(void)
+{
+	action_exit();
+	free_all();
 }
 
 static bool make_files(void)
@@ -300,9 +350,9 @@ static int __init mapper_init(void)
 		__free_pages(pages, ORDER);
 		return -ENOMEM;
 	}
-	if (make_files())
+	if (make_files() && !action_init())
 		return 0;
-	mapper_exit();
+	free_all();
 	return -ENOMEM;
 }
 
