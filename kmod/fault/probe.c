@@ -135,7 +135,7 @@ void notrace ld_fault_save_for_hook(unsigned long pfn)
 	struct ld_opening o = {};
 	unsigned long flags;
 
-	if (READ_ONCE(mode) == MODE_IDLE || pfn >= ld_cow_max_pfn())
+	if (ld_fault_is_idle() || pfn >= ld_cow_max_pfn())
 		return;
 	local_irq_save(flags);
 	this_cpu_inc(depth);
@@ -147,6 +147,12 @@ void notrace ld_fault_save_for_hook(unsigned long pfn)
 	local_irq_restore(flags);
 }
 NOKPROBE_SYMBOL(ld_fault_save_for_hook);
+
+bool notrace ld_fault_is_idle(void)
+{
+	return READ_ONCE(mode) == MODE_IDLE;
+}
+NOKPROBE_SYMBOL(ld_fault_is_idle);
 
 void ld_fault_hold(void)
 {

@@ -2,6 +2,8 @@
 /* Attributes of the kernel's mappings, and patches of its text. */
 #include <linux/jump_label.h>
 #include <linux/mm.h>
+#include <linux/mmap_lock.h>
+#include <linux/preempt.h>
 
 #include "compat.h"
 #include "fault/probe.h"
@@ -63,11 +65,8 @@ void ld_provoke_cpa(void)
 	free_page(addr);
 }
 
-/* It writes by a mapping of its own. */
-void ld_enter_text_poke(struct pt_regs *regs)
+static void save_text(unsigned long addr, unsigned long last)
 {
-	unsigned long addr = LD_ARG(regs, 1);
-	unsigned long last = addr + LD_ARG(regs, 3) - 1;
 	struct ld_where where;
 
 	for (addr &= PAGE_MASK; addr <= last; addr += PAGE_SIZE) {
@@ -80,6 +79,30 @@ void ld_enter_text_poke(struct pt_regs *regs)
 		      ((addr & (ld_level_size(where.level) - 1)) >> PAGE_SHIFT);
 		ld_fault_save_for_hook(pfn);
 	}
+}
+NOKPROBE_SYMBOL(save_text);
+
+/*
+ * The kernel writes by a mapping of its own. Behind its image are modules and
+ * BPF programs, whose leaves 7.3 may collapse meanwhile: it holds init_mm's lock
+ * for that, and so does its own look-up, which comes after us. We cannot wait;
+ * nor can what a debugger patches.
+ */
+void ld_enter_text_poke(struct pt_regs *regs)
+{
+	unsigned long addr = LD_ARG(regs, 1);
+	unsigned long last = addr + LD_ARG(regs, 3) - 1;
+	bool moves = addr >= MODULES_VADDR;
+
+	if (ld_fault_is_idle())
+		return;
+	if (moves && (in_nmi() || !mmap_read_trylock(ld_syms.init_mm))) {
+		ld_hook_unseen();
+		return;
+	}
+	save_text(addr, last);
+	if (moves)
+		mmap_read_unlock(ld_syms.init_mm);
 }
 NOKPROBE_SYMBOL(ld_enter_text_poke);
 
