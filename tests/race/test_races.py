@@ -210,7 +210,8 @@ def test_demotion_meets_demotion_and_the_kernels_own_split() -> None:
 
 
 def test_release_races_faults(load: Load, writers: None) -> None:
-    """Round after round under load ($LIVEDUMP_ROUNDS): every large leaf comes back, every time."""
+    """Round after round under load ($LIVEDUMP_ROUNDS): an image of the instant, and every large
+    leaf comes back, every time."""
     stop = threading.Event()
 
     def race() -> None:
@@ -222,7 +223,9 @@ def test_release_races_faults(load: Load, writers: None) -> None:
     try:
         for _ in range(int(os.environ.get("LIVEDUMP_ROUNDS", "10"))):
             with Session(pool_bytes=POOL, strategy="lazy"):
-                pass
+                with open_image(abi.IMAGE_PATH) as image:
+                    rows = witness.image_values(image)
+            assert witness.torn_rows(rows) == witness.wrong_pages(rows) == 0
             assert final()["verdict"] == abi.Verdict.COMPLETE
     finally:
         stop.set()

@@ -13,6 +13,7 @@ NO_DELAY = (0, 0, 0, 0)
 ALL_DELAYS = (200, 200, 20, 200)
 #: A page is not written when it is allocated: it is saved when somebody else writes it first.
 NOT_ZEROED = ("init_on_alloc=0",)
+PREEMPT_FULL = ("preempt=full",)
 
 
 @dataclass(frozen=True)
@@ -75,13 +76,15 @@ class Case:
 
 
 def matrix(kernels: Sequence[str], strategies: Sequence[str]) -> Iterator[Case]:
-    """Every kernel with both kinds of page tables, with pages that come unwritten, or go."""
+    """Every kernel with both kinds of page tables, with pages that come unwritten, or go,
+    and with tasks that are preempted in the kernel's own code."""
     for strategy in strategies:
         for kernel in kernels:
             for la57 in LA57:
                 yield Case(kernel, la57, strategy)
             yield Case(kernel, strategy=strategy, append=NOT_ZEROED)
             yield Case(kernel, strategy=strategy, balloon=True)
+            yield Case(kernel, strategy=strategy, append=PREEMPT_FULL)
 
 
 def mutants(kernel: str, strategies: Sequence[str]) -> Iterator[Case]:
