@@ -245,9 +245,10 @@ def test_what_must_pass(outcome: Outcome) -> None:
 
 def test_plan() -> None:
     names = [case.name for case in [*matrix(("6.1", "6.12"), ("eager", "lazy"))]]
-    assert len(set(names)) == 16
+    assert len(set(names)) == 20
     assert sum("init_on_alloc=0" in name for name in names) == 4
     assert sum("balloon" in name for name in names) == 4
+    assert sum("preempt=full" in name for name in names) == 4
     cases = list(mutants("6.1", ("eager", "lazy")))
     assert [case.parameters() for case in cases if case.strategy == "eager"][:2] == [
         ["delay_us=" + ",".join(map(str, ALL_DELAYS))],
