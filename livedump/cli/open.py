@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 
 import click
@@ -12,6 +13,7 @@ from livedump.dump.crash import open_with_crash
 from livedump.dump.drgn import open_with_drgn
 from livedump.dump.image import check_whole
 from livedump.dump.opened import OpenResult, find_vmlinux
+from livedump.errors import OpenError
 
 _OPENERS: Mapping[str, Callable[..., OpenResult]] = {
     "crash": open_with_crash,
@@ -31,6 +33,29 @@ def render(path: str, result: OpenResult) -> str:
     return "\n".join([*lines, *(f"PROBLEM  {problem}" for problem in result.problems)])
 
 
+def _open(tool: str, file: str, symbols: str, pid: int) -> OpenResult:
+    with spinner(f"opening with {tool}"):
+        return _OPENERS[tool](file, symbols, pid=pid)
+
+
+def _open_with_any(file: str, symbols: str, pid: int) -> tuple[OpenResult, list[str]]:
+    """By crash, or by drgn and why crash could not; crash's own if drgn cannot either.
+
+    :raises OpenError: neither can; crash's
+    """
+    try:
+        result = _open("crash", file, symbols, pid)
+        if result.ok:
+            return result, []
+    except OpenError as error:
+        with contextlib.suppress(OpenError):
+            return _open("drgn", file, symbols, pid), [str(error)]
+        raise
+    with contextlib.suppress(OpenError):
+        return _open("drgn", file, symbols, pid), list(result.problems)
+    return result, []
+
+
 @click.command(
     name="open",
     epilog=examples(
@@ -45,9 +70,7 @@ def render(path: str, result: OpenResult) -> str:
     "--with",
     "tool",
     type=click.Choice(sorted(_OPENERS)),
-    default="crash",
-    show_default=True,
-    help="What opens it.",
+    help="What opens it; default: crash, and drgn where crash cannot.",
 )
 @click.option(
     "--vmlinux",
@@ -60,18 +83,28 @@ def render(path: str, result: OpenResult) -> str:
 )
 @json_option
 @click.pass_context
-def open_dump(ctx: click.Context, file: str, tool: str, vmlinux: str | None, pid: int) -> None:
+def open_dump(
+    ctx: click.Context, file: str, tool: str | None, vmlinux: str | None, pid: int
+) -> None:
     """Open FILE with crash or drgn; print release, number of tasks and a backtrace.
 
     crash is run with the extension that version 8.0.2 needs to list the tasks of current kernels.
     Whether the dump is complete is another question: see `livedump info`.
 
+    Debian's crash is older than some of its kernels: what it did not find drgn is asked for, and
+    that is said.
+
     Exit status 1 when the tool did not find all of them.
     """
     check_whole(file)
-    with spinner(f"opening with {tool}"):
-        symbols = vmlinux or str(find_vmlinux(kernel_release(file)))
-        result = _OPENERS[tool](file, symbols, pid=pid)
-    emit({"path": file, "vmlinux": symbols, **result.to_dict()}, lambda: render(file, result))
+    symbols = vmlinux or str(find_vmlinux(kernel_release(file)))
+    if tool:
+        result, instead = _open(tool, file, symbols, pid), list[str]()
+    else:
+        result, instead = _open_with_any(file, symbols, pid)
+    emit(
+        {"path": file, "vmlinux": symbols, **result.to_dict(), "instead_of_crash": instead},
+        lambda: "\n".join([render(file, result), *(f"crash    {why}" for why in instead)]),
+    )
     if not result.ok:
         ctx.exit(EXIT_ERROR)

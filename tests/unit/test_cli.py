@@ -15,11 +15,13 @@ import click
 import pytest
 
 from livedump import abi, doctor, units
+from livedump.cli import open as open_command
 from livedump.cli.common import command_main, emit, json_option, spinner
 from livedump.cli.main import cli
 from livedump.cli.snapshot import STEPS
 from livedump.control import Status
 from livedump.dump import open_image
+from livedump.dump.opened import OpenResult
 from livedump.errors import ControlError, LivedumpError, ModuleError
 from tests.unit import images
 from tests.unit.fakes import FakeControl, FakeModule, names
@@ -482,10 +484,28 @@ def test_open(run: Run, module: FakeModule, tmp_path: Path, fake_crash: Path) ->
 
 def test_open_that_finds_only_half(run: Run, module: FakeModule, fake_crash: Path) -> None:
     fake_crash.write_text(CRASH_OUTPUT.replace(" #2", "no "))
-    result = run("open", module.image)
+    result = run("open", "--with", "crash", module.image)
     assert result.status == 1 and "PROBLEM  a backtrace of only 2 frames (pid 1)" in result.out
-    result = run("open", "--json", module.image)
+    result = run("open", "--with", "crash", "--json", module.image)
     assert result.status == 1 and not result.data["ok"]
+
+
+def test_drgn_where_crash_cannot(
+    run: Run, module: FakeModule, fake_crash: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def drgn(_image: object, _vmlinux: object, *, pid: int) -> OpenResult:
+        return OpenResult("drgn", "6.1.0-56-amd64", [(1, "init")], "#0 x", pid, 1.0)
+
+    fake_crash.write_text(CRASH_OUTPUT.replace(" #2", "no "))
+    result = run("open", module.image)
+    assert result.status == 1 and "PROBLEM  a backtrace" in result.out, "drgn cannot read it either"
+    monkeypatch.setattr(open_command, "_OPENERS", {**open_command._OPENERS, "drgn": drgn})
+    result = run("open", module.image)
+    assert result.status == 0 and "with drgn in" in result.out
+    assert "crash    a backtrace of only 2 frames (pid 1)" in result.out
+    fake_crash.write_text("crash: seek error")
+    data = run("open", "--json", module.image).data
+    assert data["ok"] and "seek error" in data["instead_of_crash"][0]
 
 
 def test_open_failures(run: Run, module: FakeModule, tmp_path: Path, fake_crash: Path) -> None:
