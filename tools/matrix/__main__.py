@@ -89,7 +89,9 @@ def main(full: bool, only_list: bool, only: str | None) -> None:
         (MATRIX / "matrix.json").write_text(json.dumps(rows, indent=1) + "\n")
         click.echo(f"{machine.name}: {rows[-1]['tests']} (status {rows[-1]['status']})")
     Console().print(table(rows))
-    sys.exit(1 if any(row["status"] for row in rows) else 0)
+    failed = sum(row["status"] != 0 for row in rows)
+    click.echo(f"matrix: {len(rows) - failed} of {len(rows)} machines passed")
+    sys.exit(1 if failed else 0)
 
 
 if __name__ == "__main__":
