@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 from tools.vm.progress import progress
 
@@ -28,9 +29,12 @@ def step(title: str) -> Iterator[None]:
     )
 
 
-def watched(title: str, command: Sequence[str], environment: Mapping[str, str]) -> str:
+def watched(
+    title: str, command: Sequence[str], environment: Mapping[str, str], cwd: Path | None = None
+) -> str:
     """Run a command that takes a while and show its last line.
 
+    :param cwd: where, if not here
     :returns: the end of what it said if it failed, or an empty string
     """
     output: list[str] = []
@@ -42,6 +46,7 @@ def watched(title: str, command: Sequence[str], environment: Mapping[str, str]) 
         stderr=subprocess.STDOUT,
         text=True,
         env=environment,
+        cwd=cwd,
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:
