@@ -23,6 +23,9 @@ MEMORY ?= 2G
 CPUS ?= 2
 CMD ?=
 
+# For `make install`, if it is not for the running kernel
+KRELEASE ?=
+
 # For `make debian`
 RELEASE ?= 13
 TARGET ?= test-guest test-smoke
@@ -109,6 +112,10 @@ test-report: setup ## The report of the guests' recordings, in a real browser on
 picture: test-report ## docs/report.png: the page of the recording that `make test-guest` has left
 	cp build/report/$$($(VM) kernels $(FULL)).png docs/report.png
 
+.PHONY: test-install
+test-install: kmod ## `make install` as a machine does, each kernel booted from it, an upgrade, `make uninstall`
+	unshare --mount tests/install/machine.sh $(PYTEST) --durations=8 tests/install
+
 .PHONY: lint
 lint: setup ## flake8, isort, black, mypy --strict; W=1, sparse, checkpatch, check-* on the module
 	$(PYTHON) -m flake8 $(PY_FOLDERS)
@@ -166,6 +173,10 @@ oracle: setup ## Judge every strategy by QEMU's own dumps of the instant, and th
 debian: ## TARGET='test-guest test-smoke' on Debian RELEASE=13, in a root of its own (root)
 	@$(SYSTEM_PYTHON) -m tools.userland $(RELEASE) -- make $(TARGET)
 
+.PHONY: keep
+keep: ## TARGETS='oracle matrix': run them, and keep what they said in docs/tested.md
+	@$(SYSTEM_PYTHON) -m tools.keep $(TARGETS)
+
 .PHONY: vm
 vm: export VM_COMMAND := $(value CMD)
 vm: setup ## A root shell in the guest, or CMD='...' (also KERNEL=, MEMORY=, CPUS=)
@@ -178,11 +189,15 @@ vm: setup ## A root shell in the guest, or CMD='...' (also KERNEL=, MEMORY=, CPU
 
 .PHONY: install
 install: ## On a real machine: the module by DKMS, the commands in /usr/local/bin (root)
-	@$(SYSTEM_PYTHON) -m tools.package.install install
+	@$(SYSTEM_PYTHON) -m tools.package.install install $(KRELEASE)
 
 .PHONY: uninstall
 uninstall: ## Undo `make install`
 	@$(SYSTEM_PYTHON) -m tools.package.install uninstall
+
+.PHONY: deb
+deb: ## Debian packages for this release: livedump-dkms and livedump, to build/deb/ (root for apt)
+	@$(SYSTEM_PYTHON) -m tools.package.debs
 
 .PHONY: clean
 clean: ## Remove build/; downloads stay in the cache folder

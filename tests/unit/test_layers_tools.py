@@ -16,6 +16,7 @@ TOOLS = Path(__file__).parents[2] / "tools"
 ALLOWED: dict[str, set[str]] = {
     "__init__": set(),
     "paths": set(),
+    "keep": {"paths"},
     "vm": {"paths"},
     "setup": {"paths", "vm"},
     "package": {"paths", "setup", "vm"},
@@ -33,7 +34,10 @@ ALLOWED: dict[str, set[str]] = {
 ORACLE: dict[str, set[str]] = {"read": set(), "take": {"read"}, "judge": {"read", "plan"}}
 
 #: Run by the system's Python, before there is a venv: the standard library only.
-BARE = ("setup/__main__.py", "userland/__main__.py", "package/assets.py", "package/install.py")
+BARE = (
+    *("setup/__main__.py", "userland/__main__.py", "keep.py"),
+    *("package/assets.py", "package/install.py", "package/debs.py"),
+)
 
 #: The one module of the package that it reads, which needs nothing either.
 TABLE = "livedump.tested"

@@ -55,9 +55,14 @@ AUTOINSTALL="yes"
 """
 
 
+def packages_of_debian() -> list[str]:
+    """That install() needs on every machine."""
+    return ["dkms", "python3-bpfcc", "python3-venv"]
+
+
 def needed(release: str) -> list[str]:
-    """Debian packages that install() needs."""
-    packages = ["dkms", "python3-bpfcc", "python3-venv"]
+    """All that install() needs of Debian on this one."""
+    packages = packages_of_debian()
     if not (Path("/lib/modules") / release / "build").exists():
         packages.append(f"linux-headers-{release}")
     if assets.lacking(assets.load_manifest()):
@@ -65,9 +70,8 @@ def needed(release: str) -> list[str]:
     return packages
 
 
-def install() -> None:
-    """Build and install for the running kernel; DKMS does it again for later ones."""
-    release = platform.release()
+def install(release: str) -> None:
+    """Build and install for a kernel; DKMS does it again for later ones."""
     _install_packages(release)
     assets.ensure()
     _remove_module()
@@ -112,8 +116,8 @@ def install() -> None:
     print("installed. Next: livedump doctor")
 
 
-def uninstall() -> None:
-    """Remove all that install() made; what is not there is no error."""
+def uninstall(_release: str) -> None:
+    """Remove all that install() made, for every kernel; what is not there is no error."""
     _remove_module()
     for command in COMMANDS:
         link = BIN / command
@@ -146,7 +150,7 @@ def _install_packages(release: str) -> None:
         if headers not in packages or kernels.offered(headers):
             raise
         raise SetupError(
-            f"no archive has {headers}, the headers of the running kernel. Most often it was "
+            f"no archive has {headers}, the headers of that kernel. Most often it was "
             "upgraded, and the machine not rebooted since: reboot, then run make install again"
         ) from error
 
@@ -182,23 +186,25 @@ def _run(command: list[str], cwd: Path | None = None) -> str:
     return result.stdout
 
 
-def _what_else(action: str) -> str:
-    absent = apt.missing(needed(platform.release())) if action == "install" else []
+def _what_else(action: str, release: str) -> str:
+    absent = apt.missing(needed(release)) if action == "install" else []
     return f". It will install, or you do: {apt.remedy(absent)}" if absent else ""
 
 
 def main(arguments: list[str]) -> int:
-    """`install` or `uninstall`; the exit status."""
+    """`install` or `uninstall`, for the running kernel or the one named; the exit status."""
     actions = {"install": install, "uninstall": uninstall}
-    if len(arguments) != 1 or arguments[0] not in actions:
-        print("usage: python3 -m tools.package.install install|uninstall", file=sys.stderr)
+    if len(arguments) not in (1, 2) or arguments[0] not in actions:
+        usage = "usage: python3 -m tools.package.install install|uninstall [KERNEL-RELEASE]"
+        print(usage, file=sys.stderr)
         return 2
+    action, release = (*arguments, platform.release())[:2]
     try:
         if os.geteuid() != 0:
-            raise SetupError(f"make {arguments[0]} needs root{_what_else(arguments[0])}")
-        actions[arguments[0]]()
+            raise SetupError(f"make {action} needs root{_what_else(action, release)}")
+        actions[action](release)
     except SetupError as error:
-        print(f"{arguments[0]}: error: {error}", file=sys.stderr)
+        print(f"{action}: error: {error}", file=sys.stderr)
         return 1
     return 0
 

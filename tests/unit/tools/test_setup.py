@@ -175,7 +175,7 @@ def test_install_remembers_its_packages(
     assert list(tmp_path.iterdir()) == []
     for packages in (["dkms"], [], ["npm", "dkms"]):
         install._remember(packages)
-    install.uninstall()
+    install.uninstall("6.1.0-9-amd64")
     assert "purge --autoremove dkms npm\n" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
 
