@@ -13,7 +13,7 @@ from pathlib import Path
 from livedump import lockdown, refusals
 from livedump.control import Status
 from livedump.errors import LivedumpError, ModuleError, SelfTestError
-from livedump.kmod import find_module, is_signed
+from livedump.kmod import find_module, is_signed, signer
 from livedump.machine import MIN_FREE_BYTES, Finding, Machine, default_pool_bytes, findings
 from livedump.selftest.record import Identity, Record
 from livedump.tested import TESTED, tested_with
@@ -195,6 +195,28 @@ def check_signature(machine: Machine) -> Iterator[Check]:
         yield Check("signature", OK, "not enforced")
 
 
+#: In /proc/keys: a certificate's name, and its serial number or key.
+_KEY = re.compile(r"asymmetri +(.*): [0-9a-f]+: X509\.")
+_DKMS_KEY = "var/lib/dkms/mok.pub"
+
+
+def _check_key(machine: Machine, text: str, name: str) -> Check:
+    """Whether the kernel has the key that the module is signed with."""
+    keys = _KEY.findall(machine.read("proc/keys") or "")
+    if not keys or not name:
+        return Check("signature", OK, f"{text}, ours has one")
+    # The kernel's name of a certificate: its organisation, if it has one, before its own.
+    if any(key == name or key.endswith(f": {name}") for key in keys):
+        return Check("signature", OK, f"{text}, ours is by {name!r}, which this kernel knows")
+    key = f"/{_DKMS_KEY}" if (machine.root / _DKMS_KEY).exists() else "KEY.der"
+    return Check(
+        "signature",
+        FAIL,
+        f"{text}, and this kernel does not know the key of {name!r}, which has signed ours",
+        f"Enrol it: mokutil --import {key}, and reboot",
+    )
+
+
 def _check_signature(machine: Machine) -> Check:
     """Where the kernel takes signed modules only."""
     text, remedy = (
@@ -206,7 +228,7 @@ def _check_signature(machine: Machine) -> Check:
             machine.module_path, release=machine.release, root=machine.root, environ=machine.environ
         )
         if is_signed(module.path):
-            return Check("signature", OK, f"{text}, ours has one")
+            return _check_key(machine, text, signer(module.path))
     except ValueError as error:
         return Check("signature", WARN, f"{text}: {error}", "Install zstd, or look by modinfo")
     except (ModuleError, OSError):

@@ -7,6 +7,7 @@ import gzip
 import lzma
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -95,6 +96,12 @@ class Refused(Exception):
         self.code = code
         self.words = words
         super().__init__(words)
+
+
+#: sizeof(struct module_signature)
+_SIGNATURE_BYTES = 12
+#: DER: the object 2.5.4.3 and a string that is shorter than 128 bytes.
+_COMMON_NAME = re.compile(rb"\x06\x03\x55\x04\x03[\x0c\x13]([\x01-\x7f])(.{1,127})", re.DOTALL)
 
 
 class Kernel(Protocol):
@@ -227,6 +234,23 @@ def is_signed(path: Path) -> bool:
     :raises ValueError: it is compressed so that we cannot tell
     """
     return read_module(path).endswith(_SIGNED)
+
+
+def signer(path: Path) -> str:
+    """Whose key has signed the module: the common name of its certificate; empty: nobody's, or one
+    without.
+
+    :raises OSError: it cannot be read
+    :raises ValueError: it is compressed so that we cannot tell
+    """
+    data = read_module(path)
+    if not data.endswith(_SIGNED):
+        return ""
+    # struct module_signature ends with the length of the PKCS #7 message before it.
+    end = len(data) - len(_SIGNED) - _SIGNATURE_BYTES
+    length = int.from_bytes(data[end + _SIGNATURE_BYTES - 4 : end + _SIGNATURE_BYTES], "big")
+    found = _COMMON_NAME.search(data[max(0, end - length) : end])
+    return found[2][: found[1][0]].decode("utf-8", "replace") if found else ""
 
 
 def read_vermagic(path: Path) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from livedump import abi, doctor
+from livedump import abi, doctor, kmod
 from livedump import machine as machines
 from livedump import refusals
 from livedump.control import Control, Status
@@ -575,6 +575,42 @@ def test_signed_module_is_fine_when_enforced(machine: Machine) -> None:
     path.rename(path.with_suffix(".ko.xz"))
     unreadable = find(machine, "signature")
     assert unreadable.status == WARN and "cannot be decompressed" in unreadable.message
+
+
+def signed_by(name: str) -> bytes:
+    """A module with what the kernel's sign-file appends, as far as it is read."""
+    message = b"\x06\x03\x55\x04\x03\x0c" + bytes([len(name)]) + name.encode() + bytes(40)
+    appended = message + bytes(8) + len(message).to_bytes(4, "big") + kmod._SIGNED
+    return b"\x7fELF" + bytes(100) + b"\x06\x03\x55\x04\x03\x0c\x03not" + bytes(9) + appended
+
+
+KEYS = """\
+0a I------  1 perm 1f030000  0  0 keyring   .platform: 2
+0b I------  1 perm 1f030000  0  0 asymmetri Debian Secure Boot CA: 6cce: X509.rsa bb419ea1 []
+0c I------  1 perm 1f010000  0  0 asymmetri My house: DKMS key: 01ab: X509.rsa 01abcdef []
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "keys", "status", "words"),
+    [
+        ("DKMS key", KEYS, OK, "by 'DKMS key', which this kernel knows"),
+        ("Debian Secure Boot CA", KEYS, OK, "which this kernel knows"),
+        ("key", KEYS, FAIL, "does not know the key of 'key'"),
+        ("DKMS key", "", OK, "ours has one"),  # nothing to compare with
+    ],
+)
+def test_the_key_of_the_signature(
+    machine: Machine, name: str, keys: str, status: str, words: str
+) -> None:
+    file("sys/module/module/parameters/sig_enforce", "Y\n")(machine)
+    file("proc/keys", keys)(machine)
+    (machine.root / f"lib/modules/{RELEASE}/updates/dkms/livedump.ko").write_bytes(signed_by(name))
+    check = find(machine, "signature")
+    assert (check.status, words in check.message) == (status, True), check
+    assert status == OK or "mokutil --import KEY.der" in check.remedy
+    file("var/lib/dkms/mok.pub", "")(machine)
+    assert status == OK or "--import /var/lib/dkms/mok.pub" in find(machine, "signature").remedy
 
 
 def test_guest_of_a_known_hypervisor(machine: Machine) -> None:
