@@ -16,6 +16,7 @@ MACHINES = $(SYSTEM_PYTHON) -B -c 'from tools.vm import machines; print(machines
 FULL = $(shell $(call MACHINES,FULL))
 SMOKE = $(shell $(call MACHINES,SMOKE))
 DEEP = $(shell $(call MACHINES,DEEP))
+PREEMPTS = $(shell $(call MACHINES,PREEMPTS))
 
 # For `make vm`: KERNEL=6.12 MEMORY=4G CPUS=2 CMD='...'
 KERNEL ?= $(FULL)
@@ -168,6 +169,13 @@ oracle: setup ## Judge every strategy by QEMU's own dumps of the instant, and th
 	@$(VM) fetch --debug $(FULL) $(SMOKE)
 	@$(PYTHON) -m tools.oracle
 	@$(PYTHON) -m tools.oracle.rounds
+
+.PHONY: rounds
+rounds: kmod ## 100 snapshots of the newest kernel under load, tasks preempted in each way it has
+	@$(VM) fetch --debug $(DEEP)
+	@for preempt in $(PREEMPTS); do \
+		$(PYTHON) -m tools.oracle.rounds --kernel $(DEEP) --memory 2G --append preempt=$$preempt; \
+	done
 
 .PHONY: debian
 debian: ## TARGET='test-guest test-smoke' on Debian RELEASE=13, in a root of its own (root)

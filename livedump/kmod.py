@@ -29,8 +29,9 @@ _LOAD_REMEDIES: Mapping[int, tuple[str, str]] = {
         "Run as root; with Secure Boot sign the module, see 'livedump doctor'",
     ),
     errno.EKEYREJECTED: (
-        "the kernel requires a signature that the module lacks",
-        "Sign the module with a key that the machine trusts (mokutil), or turn off Secure Boot",
+        "the kernel requires a signature by a key that it knows",
+        "Enrol the key, for DKMS's: mokutil --import /var/lib/dkms/mok.pub, and reboot; "
+        "'livedump doctor' says whose key it is",
     ),
     errno.ENOKEY: (
         "the module is signed with a key that this kernel does not know",

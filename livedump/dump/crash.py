@@ -106,11 +106,11 @@ def open_with_crash(
         )
     release = _RELEASE.search(output)
     if release is None:
-        last = next((line for line in reversed(output.splitlines()) if line.strip()), "no output")
         raise OpenError(
-            f"crash did not open {os.fspath(image)}: {last.strip()}",
+            f"crash did not open {os.fspath(image)}: {_why_not(output)}",
             step=step,
-            remedy=f"Is {os.fspath(vmlinux)} of the same kernel?",
+            remedy=f"Is {os.fspath(vmlinux)} of the same kernel? An older crash than the kernel "
+            "may say so, too: try --with drgn",
         )
     trace = _BACKTRACE.search(output)
     result = judge(
@@ -124,6 +124,13 @@ def open_with_crash(
     if result.ok or extension is not None:
         return result
     return replace(result, problems=(*result.problems, _without_extension()))
+
+
+def _why_not(output: str) -> str:
+    """crash's own word for it; help, or addresses, may follow."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    said = [line.removeprefix("crash: ") for line in lines if line.startswith("crash: ")]
+    return (said or lines[-1:] or ["no output"])[0]
 
 
 def _without_extension() -> str:

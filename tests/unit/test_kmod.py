@@ -106,7 +106,7 @@ def test_wrong_kernel_is_not_even_tried(tmp_path: Path) -> None:
     ("code", "words"),
     [
         (errno.EPERM, "locked down. Run as root; with Secure Boot sign"),
-        (errno.EKEYREJECTED, "requires a signature.*mokutil"),
+        (errno.EKEYREJECTED, "requires a signature by a key that it knows.*mokutil --import"),
         (errno.ENOKEY, "does not know. Enrol the key"),
         (errno.ENOEXEC, "another kernel.*dkms autoinstall"),
         (errno.ENOENT, "a symbol that this kernel does not export"),

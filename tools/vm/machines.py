@@ -36,6 +36,8 @@ FULL = next(row.series for row in HERE if row.full)
 SMOKE = next(row.series for row in HERE if not row.full)
 #: For the races and the oracle's short form.
 DEEP = next(row.series for row in HERE if row.deep)
+#: What `preempt=` is there, and what it is most.
+PREEMPTS = " ".join([next(row.preempt for row in HERE if row.deep), "full"])
 
 LA57 = (True, False)  # 5-level page tables, and 4
 PTI = (True, False)
