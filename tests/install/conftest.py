@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from tools.paths import BUILD, PYTHON, ROOT
+from tools.vm import kernels
+from tools.vm.machines import SERIES
 
 _VM = (str(PYTHON), "-m", "tools.vm", "run", "--memory", "2G", "--timeout", "900")
 
@@ -90,3 +92,8 @@ def shell() -> Shell:
     """The machine, as it was when the tests began."""
     assert "MACHINE" in os.environ, "these tests change their machine: make test-install"
     return Shell()
+
+
+def pytest_report_header() -> list[str]:
+    """Which kernels it is installed for, as tools.keep reads them."""
+    return [f"vm: Linux {kernels.resolve(series).release}, installed" for series in SERIES]
