@@ -45,8 +45,9 @@ class Kernel:
 
     @property
     def common_headers(self) -> Path:
-        flavour = self.headers.name.rpartition("-")[0]
-        return self.headers.with_name(f"{flavour}-common")
+        # Of all flavours: linux-headers-6.1.0-56-common for 6.1.0-56-cloud-amd64, too.
+        version = re.sub(r"(-cloud|-rt)?-amd64$", "", self.headers_package)
+        return self.headers.with_name(f"{version}-common")
 
     @property
     def vmlinux(self) -> Path:

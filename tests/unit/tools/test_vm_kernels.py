@@ -205,3 +205,15 @@ def test_size_of_what_is_there(tmp_path: Path) -> None:
     assert state() == "0 MB"
     (tmp_path / "file").write_bytes(b"x" * 1_600_000)
     assert state() == "2 MB"
+
+
+@pytest.mark.parametrize(
+    ("release", "common"),
+    [
+        ("6.1.0-56-amd64", "linux-headers-6.1.0-56-common"),
+        ("6.1.0-56-cloud-amd64", "linux-headers-6.1.0-56-common"),
+        ("7.3.4+deb13-cloud-amd64", "linux-headers-7.3.4+deb13-common"),
+    ],
+)
+def test_headers_that_all_flavours_share(release: str, common: str) -> None:
+    assert kernels.Kernel("any", release).common_headers.name == common
