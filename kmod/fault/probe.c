@@ -135,7 +135,7 @@ void notrace ld_fault_save_for_hook(unsigned long pfn)
 	struct ld_opening o = {};
 	unsigned long flags;
 
-	if (ld_fault_is_idle() || pfn >= ld_cow_max_pfn())
+	if (READ_ONCE(mode) == MODE_IDLE || pfn >= ld_cow_max_pfn())
 		return;
 	local_irq_save(flags);
 	this_cpu_inc(depth);
@@ -148,11 +148,11 @@ void notrace ld_fault_save_for_hook(unsigned long pfn)
 }
 NOKPROBE_SYMBOL(ld_fault_save_for_hook);
 
-bool notrace ld_fault_is_idle(void)
+bool notrace ld_fault_is_holding(void)
 {
-	return READ_ONCE(mode) == MODE_IDLE;
+	return READ_ONCE(mode) == MODE_HOLDING;
 }
-NOKPROBE_SYMBOL(ld_fault_is_idle);
+NOKPROBE_SYMBOL(ld_fault_is_holding);
 
 void ld_fault_hold(void)
 {

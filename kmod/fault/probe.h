@@ -53,8 +53,8 @@ void ld_fault_releasing(void);
  */
 void ld_fault_save_pages(unsigned long pfn, unsigned long count);
 void ld_fault_save_for_hook(unsigned long pfn);
-/* Nothing is protected yet, or any more: neither would do anything. Any context. */
-bool ld_fault_is_idle(void);
+/* Whether faults, and these, save pages. Any context. */
+bool ld_fault_is_holding(void);
 
 void ld_fault_stats_reset(void);
 void ld_fault_stats_read(struct ld_fault_stats *sum);

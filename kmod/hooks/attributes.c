@@ -2,8 +2,6 @@
 /* Attributes of the kernel's mappings, and patches of its text. */
 #include <linux/jump_label.h>
 #include <linux/mm.h>
-#include <linux/mmap_lock.h>
-#include <linux/preempt.h>
 
 #include "compat.h"
 #include "fault/probe.h"
@@ -85,24 +83,24 @@ NOKPROBE_SYMBOL(save_text);
 /*
  * The kernel writes by a mapping of its own. Behind its image are modules and
  * BPF programs, whose leaves 7.3 may collapse meanwhile: it holds init_mm's lock
- * for that, and so does its own look-up, which comes after us. We cannot wait;
- * nor can what a debugger patches.
+ * for that, and so does its own look-up, which comes after us.
  */
 void ld_enter_text_poke(struct pt_regs *regs)
 {
 	unsigned long addr = LD_ARG(regs, 1);
 	unsigned long last = addr + LD_ARG(regs, 3) - 1;
-	bool moves = addr >= MODULES_VADDR;
+	struct ld_hold hold;
 
-	if (ld_fault_is_idle())
+	if (!ld_fault_is_holding())
 		return;
-	if (moves && (in_nmi() || !mmap_read_trylock(ld_syms.init_mm))) {
+	if (addr < MODULES_VADDR) {
+		save_text(addr, last);
+	} else if (ld_try_hold_tables(&hold)) {
+		save_text(addr, last);
+		ld_end_hold_tables(&hold);
+	} else {
 		ld_hook_unseen();
-		return;
 	}
-	save_text(addr, last);
-	if (moves)
-		mmap_read_unlock(ld_syms.init_mm);
 }
 NOKPROBE_SYMBOL(ld_enter_text_poke);
 

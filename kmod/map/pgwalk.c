@@ -1,20 +1,64 @@
 // SPDX-License-Identifier: GPL-2.0
+#include <linux/kprobes.h>
 #include <linux/mm.h>
 #include <linux/mmap_lock.h>
 #include <linux/pgtable.h>
+#include <linux/preempt.h>
+#include <linux/spinlock.h>
 
 #include "compat.h"
 #include "map/pgwalk.h"
 
+/* Whether it is us who has init_mm's lock for writing, and does not let go. */
+static struct {
+	raw_spinlock_t lock;
+	bool ours;
+} held = { .lock = __RAW_SPIN_LOCK_UNLOCKED(held.lock) };
+
+static void set_ours(bool ours)
+{
+	unsigned long flags;
+
+	raw_spin_lock_irqsave(&held.lock, flags);
+	held.ours = ours;
+	raw_spin_unlock_irqrestore(&held.lock, flags);
+}
+
 void ld_hold_tables(void)
 {
 	mmap_write_lock(ld_syms.init_mm);
+	set_ours(true);
 }
 
 void ld_let_go_tables(void)
 {
+	set_ours(false);
 	mmap_write_unlock(ld_syms.init_mm);
 }
+
+bool ld_try_hold_tables(struct ld_hold *hold)
+{
+	if (in_nmi())
+		return false;
+	hold->shared = mmap_read_trylock(ld_syms.init_mm);
+	if (hold->shared)
+		return true;
+	raw_spin_lock_irqsave(&held.lock, hold->flags);
+	if (held.ours)
+		return true;
+	raw_spin_unlock_irqrestore(&held.lock, hold->flags);
+	return false;
+}
+NOKPROBE_SYMBOL(ld_try_hold_tables);
+
+void ld_end_hold_tables(struct ld_hold *hold)
+{
+	if (hold->shared)
+		mmap_read_unlock(ld_syms.init_mm);
+	else
+		raw_spin_unlock_irqrestore(&held.lock, hold->flags);
+}
+NOKPROBE_SYMBOL(ld_end_hold_tables);
 
 static void walk_entries(struct ld_walk *walk, const u64 *table, int level,
 			 unsigned long addr, int count)

@@ -77,6 +77,22 @@ static inline u64 *ld_table_at(unsigned long pfn)
 void ld_hold_tables(void);
 void ld_let_go_tables(void);
 
+struct ld_hold {
+	unsigned long flags;
+	bool shared;
+};
+
+/**
+ * ld_try_hold_tables() - the same for who cannot wait: a hook
+ *
+ * While we hold them ourselves they stay as well: that is let go of only after
+ * ld_end_hold_tables().
+ *
+ * Return: false when somebody else is about to change them, and in an NMI.
+ */
+bool ld_try_hold_tables(struct ld_hold *hold);
+void ld_end_hold_tables(struct ld_hold *hold);
+
 /**
  * ld_walk_kernel() - walk init_mm between walk->start and walk->last
  *
