@@ -16,7 +16,7 @@ MACHINES = $(SYSTEM_PYTHON) -B -c 'from tools.vm import machines; print(machines
 FULL = $(shell $(call MACHINES,FULL))
 SMOKE = $(shell $(call MACHINES,SMOKE))
 DEEP = $(shell $(call MACHINES,DEEP))
-PREEMPTS = $(shell $(call MACHINES,PREEMPTS))
+PREEMPT = $(shell $(call MACHINES,PREEMPT))
 
 # For `make vm`: KERNEL=6.12 MEMORY=4G CPUS=2 CMD='...'
 KERNEL ?= $(FULL)
@@ -28,7 +28,7 @@ CMD ?=
 KRELEASE ?=
 
 # For `make debian`
-RELEASE ?= 13
+RELEASE ?= $(shell $(call MACHINES,OTHER))
 TARGET ?= test-guest test-smoke
 
 # Bytecode goes to build/, never into the tree; the guest shares it.
@@ -114,7 +114,7 @@ picture: test-report ## docs/report.png: the page of the recording that `make te
 	cp build/report/$$($(VM) kernels $(FULL)).png docs/report.png
 
 .PHONY: test-install
-test-install: kmod ## `make install` as a machine does, each kernel booted from it, an upgrade, `make uninstall`
+test-install: kmod deb ## As machines: `make install`, or the packages; boots, an upgrade, all gone again
 	unshare --mount tests/install/machine.sh $(PYTEST) --durations=8 tests/install
 
 .PHONY: lint
@@ -171,14 +171,13 @@ oracle: setup ## Judge every strategy by QEMU's own dumps of the instant, and th
 	@$(PYTHON) -m tools.oracle.rounds
 
 .PHONY: rounds
-rounds: kmod ## 100 snapshots of the newest kernel under load, tasks preempted in each way it has
+rounds: kmod ## 100 snapshots under load on the kernel of the races, tasks preempted little and much
 	@$(VM) fetch --debug $(DEEP)
-	@for preempt in $(PREEMPTS); do \
-		$(PYTHON) -m tools.oracle.rounds --kernel $(DEEP) --memory 2G --append preempt=$$preempt; \
-	done
+	@$(PYTHON) -m tools.oracle.rounds --kernel $(DEEP) --memory 2G --append preempt=$(PREEMPT)
+	@$(PYTHON) -m tools.oracle.rounds --kernel $(DEEP) --memory 2G --append preempt=full
 
 .PHONY: debian
-debian: ## TARGET='test-guest test-smoke' on Debian RELEASE=13, in a root of its own (root)
+debian: ## TARGET='test-guest test-smoke' on the other Debian (RELEASE=), in a root of its own (root)
 	@$(SYSTEM_PYTHON) -m tools.userland $(RELEASE) -- make $(TARGET)
 
 .PHONY: keep

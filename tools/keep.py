@@ -15,13 +15,16 @@ import time
 from dataclasses import dataclass
 
 from tools.paths import ROOT
+from tools.setup import apt
+from tools.setup.steps import SetupError
 
 DOCUMENT = ROOT / "docs" / "tested.md"
 _HEAD = """\
 # What was tested last
 
 Each row is the last run of `make TARGET` on that userland, written by `make keep TARGETS='...'`.
-Emulated machines (QEMU's TCG, 2 CPUs) on a host with two cores.
+A commit with a + had changes beside it. The machines: QEMU's TCG on a host with two cores, unless a
+result says otherwise.
 
 | target | Debian | kernels | result | s | commit | date |
 |---|---|---|---|---|---|---|
@@ -69,8 +72,8 @@ def merge(rows: list[Row], row: Row) -> str:
     return _HEAD + "".join(f"{line}\n" for line in sorted(map(str, [*kept, row])))
 
 
-def describe(target: str, lines: list[str], status: int, seconds: float) -> Row:
-    """The row of a run that has ended."""
+def describe(target: str, lines: list[str], status: int, seconds: float, commit: str) -> Row:
+    """The row of a run of that commit that has ended."""
     said = [match[1] for line in lines for pattern in _SAID if (match := pattern.match(line))]
     kernels = [match[1] for line in lines if (match := _KERNEL.match(line))]
     failed = [f"**failed**, exit status {status}"] if status else []
@@ -81,7 +84,7 @@ def describe(target: str, lines: list[str], status: int, seconds: float) -> Row:
         ", ".join(dict.fromkeys(kernels)),
         result.replace("|", "/"),
         f"{seconds:.0f}",
-        _commit(),
+        commit,
         datetime.date.today().isoformat(),
     )
 
@@ -105,7 +108,7 @@ def _output(command: list[str]) -> str:
 
 def run(target: str) -> int:
     """Run it, show what it says, keep what came of it; its exit status."""
-    started, lines = time.monotonic(), list[str]()
+    started, lines, commit = time.monotonic(), list[str](), _commit()
     with subprocess.Popen(
         ["make", target],
         cwd=ROOT,
@@ -120,7 +123,7 @@ def run(target: str) -> int:
         for line in make.stdout:
             print(line, end="", flush=True)
             lines.append(line.rstrip("\n"))
-    row = describe(target, lines, make.returncode, time.monotonic() - started)
+    row = describe(target, lines, make.returncode, time.monotonic() - started, commit)
     rows = parse(DOCUMENT.read_text(encoding="utf-8")) if DOCUMENT.exists() else []
     DOCUMENT.write_text(merge(rows, row), encoding="utf-8")
     print(f"keep: {row}", flush=True)
@@ -129,9 +132,14 @@ def run(target: str) -> int:
 
 def main(targets: list[str]) -> int:
     """The first exit status that is not 0; all are run."""
-    if not targets or any(target.startswith("-") for target in targets):
+    if not targets or not all(re.fullmatch(r"[a-z][a-z-]*", target) for target in targets):
         print("usage: python3 -m tools.keep TARGET...", file=sys.stderr)
         return 2
+    try:
+        apt.install(["git"])  # for the commit's name; a root of debootstrap's has none
+    except SetupError as error:
+        print(f"keep: error: {error}", file=sys.stderr)
+        return 1
     statuses = [run(target) for target in targets]
     return next((status for status in statuses if status), 0)
 

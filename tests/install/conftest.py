@@ -6,6 +6,7 @@ One machine for all tests (machine.sh), which are in the order in which one does
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -50,21 +51,24 @@ class Shell:
         assert status in (None, result.returncode), f"{result.returncode}\n{result.stdout}"
         return result.stdout
 
-    def boot(self, release: str, script: str) -> dict[str, tuple[int, str]]:
-        """Run a script on that kernel: status and output of each ``try NAME COMMAND...`` in it."""
+    def boot(self, release: str, script: str, *options: str) -> dict[str, tuple[int, str]]:
+        """Run a script on that kernel: status and output of each ``try NAME COMMAND...`` in it.
+
+        :param options: further ones of tools.vm
+        """
         folder = BUILD / "test" / "install"
-        folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
         text = _TRY.format(folder=folder) + script
         disk = f"{BUILD}/test/install.img:3G"
         # Not the checkout's commands and module, which the guest's environment names.
         environment = ["env", "-u", "LIVEDUMP_KO", f"PATH={self._environment['PATH']}"]
-        kernel = ["--kernel", release, "--disk", disk, "--", *environment]
-        self(*_VM, *kernel, "bash", "-c", text, timeout=1200)
+        machine = [*_VM, "--kernel", release, "--disk", disk, *options]
+        self(*machine, "--", *environment, "bash", "-c", text, timeout=1200)
         said = {path.name: path.read_text(errors="replace") for path in folder.iterdir()}
         found = {}
         for name in [name.removesuffix(".status") for name in said if name.endswith(".status")]:
             found[name] = int(said[f"{name}.status"]), said[f"{name}.out"]
-            (folder / f"{name}.status").unlink()
         return found
 
     def path(self, path: str) -> Path:
@@ -72,16 +76,22 @@ class Shell:
         return self.root / path.lstrip("/")
 
     def left_behind(self) -> set[str]:
-        """Files that are new or changed, of our name or with it inside."""
+        """What is new or changed, of our name or with it inside; not what apt keeps of any package.
+
+        The checkout and the cache are the real ones, and not looked at.
+        """
         found = set()
         for path in self.changes.rglob("*"):
-            if path.is_file() and not path.is_symlink():
-                inner = str(path.relative_to(self.changes))
-                if "livedump" in inner or b"livedump" in path.read_bytes():
-                    found.add(inner)
+            inner = str(path.relative_to(self.changes))
+            if inner.startswith(_OF_APT) or (path.is_dir() and any(path.iterdir())):
+                continue
+            whole = path.is_file() and not path.is_symlink()
+            if "livedump" in inner or (whole and b"livedump" in path.read_bytes()):
+                found.add(inner)
         return found
 
 
+_OF_APT = ("root/var/lib/dpkg/", "root/var/log/", "root/var/cache/", "root/var/lib/apt/")
 _TRY = """
 try() {{ name=$1; shift; "$@" > {folder}/$name.out 2>&1; echo $? > {folder}/$name.status; }}
 """

@@ -1,6 +1,6 @@
 #!/bin/bash
 # In a mount namespace of its own: a copy of this file system at $MACHINE whose changes stay in memory,
-# below $MACHINE_CHANGES; then CMD, outside of it.
+# below $MACHINE_CHANGES, but for the checkout's and the cache's; then CMD, outside of it.
 # usage: unshare --mount machine.sh CMD...
 set -euo pipefail
 checkout=$PWD

@@ -3,42 +3,18 @@
 from __future__ import annotations
 
 import lzma
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.install.conftest import Shell
-from tools.vm import kernels
-from tools.vm.machines import FULL, SMOKE
+from tests.install.daily import NEXT, RELEASE, installed_module, use
+from tools.paths import BUILD, VENV
 
-#: As newest: the machine runs the first, and is upgraded to the second.
-RELEASE, NEXT = (kernels.resolve(series).release for series in (FULL, SMOKE))
-
-#: One boot for all that is done with it.
-DAILY = """
-try doctor livedump doctor
-try load livedump load
-try snapshot livedump snapshot --pool 192M --dump "$LIVEDUMP_DISK"
-try record livedump-trace record -o /tmp/rec --duration 5
-try report livedump-trace report /tmp/rec --html /tmp/rec.html
-try unload livedump unload
-try modules grep -c '^livedump ' /proc/modules
-"""
-
-
-def installed_module(shell: Shell, release: str) -> Path:
-    """The file, as DKMS has left it: some compress it."""
-    (found,) = shell.path(f"/usr/lib/modules/{release}/updates/dkms").glob("livedump.ko*")
-    return found
-
-
-def use(shell: Shell, release: str) -> None:
-    """As every day: each step does what it should."""
-    said = shell.boot(release, DAILY)
-    assert said.pop("modules") == (1, "0\n")
-    assert said.keys() == {"doctor", "load", "snapshot", "record", "report", "unload"}
-    assert {name: status for name, (status, _) in said.items() if status} == {}, said
-    assert "complete" in said["snapshot"][1]
+OVMF = "/usr/share/OVMF"
+#: Whose the key is, to the firmware: any.
+OWNER = "6c766475-6d70-4b65-7920-6f776e657200"
 
 
 def test_without_headers_it_is_one_line_with_the_remedy(shell: Shell) -> None:
@@ -88,11 +64,47 @@ def test_only_signed_modules(shell: Shell, suffix: str) -> None:
         """,
     )
     assert {name: status for name, (status, _) in said.items()} == {
-        **{"load": 0, "status": 0, "unload": 0, "enforced": 1},
-        "doctor": said["doctor"][0],
+        **{"load": 0, "status": 0, "unload": 0, "enforced": 1, "doctor": 1}
     }, said
     assert "key" in said["enforced"][1] and "mokutil --import" in said["enforced"][1]
     assert "mokutil" in said["doctor"][1], said["doctor"]
+
+
+def firmware(shell: Shell) -> list[str]:
+    """Options for a machine whose UEFI trusts DKMS's key, in its `db`: for the kernel that is as
+    good as one that was enrolled by mokutil, which takes Secure Boot's shim."""
+    shell("apt-get", "-qy", "install", "--no-install-recommends", "ovmf")
+    variables = BUILD / "test" / "install-vars.fd"
+    command: list[str | Path] = [
+        VENV / "bin/virt-fw-vars",
+        "--input",
+        shell.path(f"{OVMF}/OVMF_VARS_4M.fd"),
+    ]
+    command += ["--output", variables, "--add-db", OWNER, shell.path("/var/lib/dkms/mok.pub")]
+    subprocess.run(command, check=True)
+    flash = [f"unit=0,readonly=on,file={OVMF}/OVMF_CODE_4M.fd", f"unit=1,file={variables}"]
+    return [option for unit in flash for option in drive(f"if=pflash,format=raw,{unit}")]
+
+
+def drive(text: str) -> tuple[str, ...]:
+    """For tools.vm."""
+    return "--qemu", "-drive", "--qemu", text
+
+
+def test_a_key_that_is_enrolled(shell: Shell) -> None:
+    said = shell.boot(
+        RELEASE,
+        """
+        try enforced grep Y /sys/module/module/parameters/sig_enforce
+        try doctor livedump doctor
+        try load livedump load
+        try unload livedump unload
+        """,
+        *firmware(shell),
+        "--append=module.sig_enforce=1",
+    )
+    assert {name: status for name, (status, _) in said.items() if status} == {}, said
+    assert "which this kernel knows" in said["doctor"][1]
 
 
 def test_uninstall_leaves_nothing_behind(shell: Shell) -> None:

@@ -133,6 +133,8 @@ BY_FAULT(pmd, VM_PFNMAP)
 #ifdef LIVEDUMP_MMAP_ACTION
 static int prepare_action(struct vm_area_desc *desc)
 {
+	if (desc->end - desc->start > PAGES * PAGE_SIZE)
+		return -EINVAL;
 	mmap_action_remap_full(desc, page_to_pfn(pages));
 	return 0;
 }

@@ -16,7 +16,7 @@ TOOLS = Path(__file__).parents[2] / "tools"
 ALLOWED: dict[str, set[str]] = {
     "__init__": set(),
     "paths": set(),
-    "keep": {"paths"},
+    "keep": {"paths", "setup"},
     "vm": {"paths"},
     "setup": {"paths", "vm"},
     "package": {"paths", "setup", "vm"},

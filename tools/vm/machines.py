@@ -27,6 +27,9 @@ def userland() -> str:
     return found if found in USERLANDS else USERLANDS[-1]
 
 
+#: The one that `make debian` enters.
+OTHER = next(each for each in reversed(USERLANDS) if each != userland())
+
 HERE = tuple(row for row in TESTED if row.userland == userland())
 SERIES = tuple(row.series for row in HERE)
 HEADERS_META = {row.series: row.headers for row in HERE}
@@ -36,8 +39,8 @@ FULL = next(row.series for row in HERE if row.full)
 SMOKE = next(row.series for row in HERE if not row.full)
 #: For the races and the oracle's short form.
 DEEP = next(row.series for row in HERE if row.deep)
-#: What `preempt=` is there, and what it is most.
-PREEMPTS = " ".join([next(row.preempt for row in HERE if row.deep), "full"])
+#: What `preempt=` is there where it is not `full`.
+PREEMPT = next(row.preempt for row in HERE if row.deep)
 
 LA57 = (True, False)  # 5-level page tables, and 4
 PTI = (True, False)
