@@ -238,8 +238,8 @@ def is_signed(path: Path) -> bool:
 
 
 def signer(path: Path) -> str:
-    """Whose key has signed the module: the common name of its certificate; empty: nobody's, or one
-    without.
+    """Whose key has signed the module: the common name of who has issued its certificate, which is
+    its own for keys that are made on the machine; empty: nobody's, or one without.
 
     :raises OSError: it cannot be read
     :raises ValueError: it is compressed so that we cannot tell

@@ -39,7 +39,7 @@ def _open(tool: str, file: str, symbols: str, pid: int) -> OpenResult:
 
 
 def _open_with_any(file: str, symbols: str, pid: int) -> tuple[OpenResult, list[str]]:
-    """By crash, or by drgn and why crash could not; crash's own if drgn cannot either.
+    """By crash, or by drgn and why crash could not. What drgn cannot open is left as crash saw it.
 
     :raises OpenError: neither can; crash's
     """
@@ -49,7 +49,7 @@ def _open_with_any(file: str, symbols: str, pid: int) -> tuple[OpenResult, list[
             return result, []
     except OpenError as error:
         with contextlib.suppress(OpenError):
-            return _open("drgn", file, symbols, pid), [str(error)]
+            return _open("drgn", file, symbols, pid), [error.cause]
         raise
     with contextlib.suppress(OpenError):
         return _open("drgn", file, symbols, pid), list(result.problems)

@@ -24,13 +24,17 @@ from tools.setup.steps import SetupError, step, watched
 PACKAGING = ROOT / "tools" / "package" / "debian"
 DEBS = BUILD / "deb"
 TREE = DEBS / f"{NAME}-{VERSION}"
-NEEDED = ("dpkg-dev", "debhelper", "dh-dkms", "python3-venv", "python3-bpfcc", "lintian", "git")
+NEEDED = (
+    *("build-essential", "debhelper", "dh-dkms", "python3-venv", "python3-bpfcc"),
+    *("lintian", "git"),
+)
 _MAINTAINER = "The livedump developers <livedump@packages.debian.org>"
 
 
 def build() -> list[Path]:
     """The packages, in build/deb."""
-    apt.install(NEEDED)
+    npm = apt.absent_programs() if assets.lacking(assets.load_manifest()) else []
+    apt.install([*NEEDED, *npm])
     assets.ensure()
     shutil.rmtree(DEBS, ignore_errors=True)
     _tree()
@@ -44,8 +48,11 @@ def build() -> list[Path]:
 
 def _tree() -> None:
     """What git has, with the report's JavaScript and the packaging."""
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True)
-    for name in filter(None, listed.stdout.decode().split("\0")):
+    git = ["git", "-c", f"safe.directory={ROOT}", "ls-files", "-z"]
+    listed = subprocess.run(git, cwd=ROOT, check=False, capture_output=True, text=True)
+    if listed.returncode:
+        raise SetupError(f"packages are made of a git checkout: {listed.stderr.strip()}")
+    for name in filter(None, listed.stdout.split("\0")):
         if (ROOT / name).is_file():
             (TREE / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, TREE / name)

@@ -10,6 +10,7 @@ import configparser
 import contextlib
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -74,6 +75,7 @@ def install(release: str) -> None:
     """Build and install for a kernel; DKMS does it again for later ones."""
     _install_packages(release)
     assets.ensure()
+    before = _built_for()
     _remove_module()
     with step(f"building the module for {release} with DKMS"):
         ignore = shutil.ignore_patterns("*.o", "*.ko", "*.mod*", ".*.cmd", "out")
@@ -81,6 +83,9 @@ def install(release: str) -> None:
         (SOURCES / "dkms.conf").write_text(dkms_conf(), encoding="ascii")
         for action in ("add", "build", "install"):
             _run(["dkms", action, "-m", NAME, "-v", VERSION, *_kernel(action, release)])
+    for other in before - {release}:
+        with step(f"and again for {other}"):
+            _run(["dkms", "install", "-m", NAME, "-v", VERSION, "-k", other])
     with step(f"installing the commands in {VENV}"):
         _run(
             [
@@ -150,7 +155,7 @@ def _install_packages(release: str) -> None:
         if headers not in packages or kernels.offered(headers):
             raise
         raise SetupError(
-            f"no archive has {headers}, the headers of that kernel. Most often it was "
+            f"no archive has {headers}, the headers of that kernel. Most often the running one was "
             "upgraded, and the machine not rebooted since: reboot, then run make install again"
         ) from error
 
@@ -168,12 +173,23 @@ def _kernel(action: str, release: str) -> list[str]:
     return [] if action == "add" else ["-k", release]
 
 
+def _status() -> str:
+    """What DKMS says of this version: a line for each kernel."""
+    if not shutil.which("dkms"):
+        return ""
+    query = ["dkms", "status", "-m", NAME, "-v", VERSION]
+    return subprocess.run(query, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def _built_for() -> set[str]:
+    """The kernels that have it and can have it again."""
+    found = re.findall(r"^\S+, ([^,]+), [^,:]+: installed", _status(), re.MULTILINE)
+    return {each for each in found if (Path("/lib/modules") / each / "build").exists()}
+
+
 def _remove_module() -> None:
-    if shutil.which("dkms"):
-        query = ["dkms", "status", "-m", NAME, "-v", VERSION]
-        status = subprocess.run(query, capture_output=True, text=True, check=False)
-        if status.stdout.strip():
-            _run(["dkms", "remove", "-m", NAME, "-v", VERSION, "--all"])
+    if _status():
+        _run(["dkms", "remove", "-m", NAME, "-v", VERSION, "--all"])
     shutil.rmtree(SOURCES, ignore_errors=True)
 
 
