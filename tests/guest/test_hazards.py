@@ -341,6 +341,9 @@ def test_an_owner_that_ends_during_preparation(how: signal.Signals) -> None:
         assert_complete(session.release())
 
 
+#: A module that registers a generic netlink family and does little else: it has to come within a
+#: preparation of a second or two.
+FAMILY = "psample"
 GETFAMILY = struct.pack("=IHHIIBBH", 20, 0x10, 0x301, 1, 0, 3, 1, 0)
 """A dump of all generic netlink families: struct nlmsghdr and genlmsghdr."""
 
@@ -392,18 +395,17 @@ def family_during_preparation(times: list[float], module: Path) -> bool:
                 times.append(seconds_to_list_families())
             came = control.status().state == "prepared" and family.wait() == 0
         holder.result()
-    subprocess.run(["rmmod", "wireguard"], check=True)
+    subprocess.run(["rmmod", FAMILY], check=True)
     return came
 
 
 def test_other_generic_netlink_goes_on_during_preparation(tmp_path: Path) -> None:
     """A family comes, and all are listed, before the preparation is over."""
-    subprocess.run(["modprobe", "wireguard"], check=True)
-    subprocess.run(["rmmod", "wireguard"], check=True)  # what it needs stays
+    subprocess.run(["modprobe", FAMILY], check=True)
+    subprocess.run(["rmmod", FAMILY], check=True)  # what it needs stays
     usual = statistics.median(seconds_to_list_families() for _ in range(20))
     times: list[float] = []
-    # It needs a second of its own here, beside a preparation of some seconds.
-    module = unpacked("wireguard", tmp_path)
+    module = unpacked(FAMILY, tmp_path)
     came = any(family_during_preparation(times, module) for _ in range(5))
     assert came, "the family came only when the preparation was over, each time"
     assert statistics.median(times) < usual + 0.1, (usual, times)
