@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import lzma
+import os
 import subprocess
 from pathlib import Path
 
@@ -10,9 +12,11 @@ import pytest
 
 from tests.install.conftest import Shell
 from tests.install.daily import NEXT, RELEASE, installed_module, use
-from tools.paths import BUILD, VENV
+from tools.paths import BUILD, PYTHON
 
 OVMF = "/usr/share/OVMF"
+#: Of a file of UEFI variables, with what of its needs is not Python's own; Debian 12 has none.
+EDITOR = ("virt-firmware", "pefile", "cryptography", "cffi", "pycparser", "pyyaml", "requests")
 #: Whose the key is, to the firmware: any.
 OWNER = "6c766475-6d70-4b65-7920-6f776e657200"
 
@@ -74,14 +78,13 @@ def firmware(shell: Shell) -> list[str]:
     """Options for a machine whose UEFI trusts DKMS's key, in its `db`: for the kernel that is as
     good as one that was enrolled by mokutil, which takes Secure Boot's shim."""
     shell("apt-get", "-qy", "install", "--no-install-recommends", "ovmf")
-    variables = BUILD / "test" / "install-vars.fd"
-    command: list[str | Path] = [
-        VENV / "bin/virt-fw-vars",
-        "--input",
-        shell.path(f"{OVMF}/OVMF_VARS_4M.fd"),
-    ]
-    command += ["--output", variables, "--add-db", OWNER, shell.path("/var/lib/dkms/mok.pub")]
-    subprocess.run(command, check=True)
+    tool, variables = BUILD / "test" / "virt-firmware", BUILD / "test" / "install-vars.fd"
+    pip = [PYTHON, "-m", "pip", "-q", "install", "--no-deps", "--upgrade", "--target", tool]
+    subprocess.run([*pip, *EDITOR], check=True)
+    files = {"--input": shell.path(f"{OVMF}/OVMF_VARS_4M.fd"), "--output": variables}
+    enrol = ["--add-db", OWNER, shell.path("/var/lib/dkms/mok.pub")]
+    command = [PYTHON, "-m", "virt.firmware.vars", *itertools.chain(*files.items()), *enrol]
+    subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": str(tool)})
     flash = [f"unit=0,readonly=on,file={OVMF}/OVMF_CODE_4M.fd", f"unit=1,file={variables}"]
     return [option for unit in flash for option in drive(f"if=pflash,format=raw,{unit}")]
 
