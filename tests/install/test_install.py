@@ -6,7 +6,6 @@ import itertools
 import lzma
 import os
 import subprocess
-from pathlib import Path
 
 import pytest
 
@@ -84,7 +83,7 @@ def firmware(shell: Shell) -> list[str]:
     files = {"--input": shell.path(f"{OVMF}/OVMF_VARS_4M.fd"), "--output": variables}
     enrol = ["--add-db", OWNER, shell.path("/var/lib/dkms/mok.pub")]
     command = [PYTHON, "-m", "virt.firmware.vars", *itertools.chain(*files.items()), *enrol]
-    subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": str(tool)})
+    subprocess.run([*map(str, command)], check=True, env={**os.environ, "PYTHONPATH": str(tool)})
     flash = [f"unit=0,readonly=on,file={OVMF}/OVMF_CODE_4M.fd", f"unit=1,file={variables}"]
     return [option for unit in flash for option in drive(f"if=pflash,format=raw,{unit}")]
 
