@@ -79,11 +79,16 @@ def firmware(shell: Shell) -> list[str]:
     shell("apt-get", "-qy", "install", "--no-install-recommends", "ovmf")
     tool, variables = BUILD / "test" / "virt-firmware", BUILD / "test" / "install-vars.fd"
     pip = [PYTHON, "-m", "pip", "-q", "install", "--no-deps", "--upgrade", "--target", tool]
-    subprocess.run([*pip, *EDITOR], check=True)
+    subprocess.run([*map(str, pip), *EDITOR], check=True)
     files = {"--input": shell.path(f"{OVMF}/OVMF_VARS_4M.fd"), "--output": variables}
     enrol = ["--add-db", OWNER, shell.path("/var/lib/dkms/mok.pub")]
-    command = [PYTHON, "-m", "virt.firmware.vars", *itertools.chain(*files.items()), *enrol]
-    subprocess.run([*map(str, command)], check=True, env={**os.environ, "PYTHONPATH": str(tool)})
+    command = [
+        str(PYTHON),
+        "-m",
+        "virt.firmware.vars",
+        *map(str, (*itertools.chain(*files.items()), *enrol)),
+    ]
+    subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": str(tool)})
     flash = [f"unit=0,readonly=on,file={OVMF}/OVMF_CODE_4M.fd", f"unit=1,file={variables}"]
     return [option for unit in flash for option in drive(f"if=pflash,format=raw,{unit}")]
 
