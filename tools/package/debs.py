@@ -40,9 +40,9 @@ def build() -> list[Path]:
     _tree()
     with step(f"building {NAME} and {NAME}-dkms {VERSION}"):
         command = ["dpkg-buildpackage", "--build=binary", "--no-sign", "--rules-file=debian/rules"]
-        # Our make's flags would be taken for goals of debian/rules.
-        flags = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")
-        kept = {name: text for name, text in os.environ.items() if name not in flags}
+        # Our make's flags would be taken for goals of debian/rules, and bytecode go elsewhere.
+        flags = re.compile(r"MAKE|MFLAGS|PYTHON")
+        kept = {name: text for name, text in os.environ.items() if not flags.match(name)}
         environment = {**kept, "DEB_BUILD_OPTIONS": "nocheck terse", "LC_ALL": "C.UTF-8"}
         if said := watched("deb: building", command, environment, cwd=TREE):
             raise SetupError(f"dpkg-buildpackage failed:\n{said}")
