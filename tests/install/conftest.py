@@ -65,11 +65,13 @@ class Shell:
         environment = ["env", "-u", "LIVEDUMP_KO", f"PATH={self._environment['PATH']}"]
         machine = [*_VM, "--kernel", release, "--disk", disk, *options]
         self(*machine, "--", *environment, "bash", "-c", text, timeout=1200)
-        said = {path.name: path.read_text(errors="replace") for path in folder.iterdir()}
-        found = {}
-        for name in [name.removesuffix(".status") for name in said if name.endswith(".status")]:
-            found[name] = int(said[f"{name}.status"]), said[f"{name}.out"]
-        return found
+        return {
+            ended.stem: (
+                int(ended.read_text()),
+                ended.with_suffix(".out").read_text(errors="replace"),
+            )
+            for ended in folder.glob("*.status")
+        }
 
     def path(self, path: str) -> Path:
         """Where we see it from outside."""
