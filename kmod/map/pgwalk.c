@@ -44,8 +44,11 @@ bool ld_try_hold_tables(struct ld_hold *hold)
 	if (hold->shared)
 		return true;
 	raw_spin_lock_irqsave(&held.lock, hold->flags);
-	if (held.ours)
+	if (held.ours) {
+		/* For sparse, as below: kept until ld_end_hold_tables(). */
+		__release(&held.lock);
 		return true;
+	}
 	raw_spin_unlock_irqrestore(&held.lock, hold->flags);
 	return false;
 }
@@ -53,10 +56,12 @@ NOKPROBE_SYMBOL(ld_try_hold_tables);
 
 void ld_end_hold_tables(struct ld_hold *hold)
 {
-	if (hold->shared)
+	if (hold->shared) {
 		mmap_read_unlock(ld_syms.init_mm);
-	else
+	} else {
+		__acquire(&held.lock);
 		raw_spin_unlock_irqrestore(&held.lock, hold->flags);
+	}
 }
 NOKPROBE_SYMBOL(ld_end_hold_tables);
 
