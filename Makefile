@@ -117,6 +117,10 @@ picture: test-report ## docs/report.png: the page of the recording that `make te
 test-install: kmod deb ## As machines: `make install`, or the packages; boots, an upgrade, all gone again
 	unshare --mount tests/install/machine.sh $(PYTEST) --durations=8 tests/install
 
+.PHONY: test-cloud
+test-cloud: setup ## Guest tests marked `smoke` on the cloud flavour of the kernel that is tested in full (root)
+	tests/cloud.sh $(FULL) $(PYTHON)
+
 .PHONY: lint
 lint: setup ## flake8, isort, black, mypy --strict; W=1, sparse, checkpatch, check-* on the module
 	$(PYTHON) -m flake8 $(PY_FOLDERS)

@@ -107,6 +107,8 @@ def check_kernel(machine: Machine) -> Iterator[Check]:
     if rows := tested_with(machine.release):
         how = [f"Debian {row.userland} {'in full' if row.full else 'in short'}" for row in rows]
         message = f"{machine.release}: series {rows[0].tried} is tested on {', '.join(how)}"
+        if "-cloud-" in machine.release:
+            message += ", its cloud flavour in short"
         yield Check("kernel", OK, message)
     else:
         yield Check(

@@ -139,6 +139,7 @@ def test_every_problem_has_a_remedy(tmp_path: Path) -> None:
     [
         (RELEASE, "series 6.1 is tested on Debian 12 in full"),
         ("6.12.9-amd64", "6.12 is tested on Debian 12 in short, Debian 13 in full"),
+        ("6.12.9+deb13-cloud-amd64", "Debian 13 in full, its cloud flavour in short"),
         ("7.3.4+deb13-amd64", "7.3 is tested on Debian 13 in short"),
     ],
 )
