@@ -15,6 +15,8 @@ from dataclasses import dataclass
 #: `ffff888000000000: 0000000000000000 XG-DA---W`, the fourth and fifth flag are Dirty, Accessed.
 _LINE = re.compile(r"([0-9a-f]{16}): ([0-9a-f]{16}) (\S{9})")
 _GIB = 1 << 30
+_2_MIB = 2 << 20
+_PAGE = 4096
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,20 @@ def _size(leaf: Leaf, following: Leaf | None) -> str:
     room = following.address - leaf.address if following else _GIB
     aligned = not (leaf.address | leaf.frame) % _GIB
     return "1G" if aligned and room >= _GIB else "2M"
+
+
+def split_by_kernel(before: list[Leaf], after: list[Leaf], splits: int) -> list[Leaf]:
+    """*before*, with 4 KiB leaves in place of what is large no more, if that is no more than the
+    kernel says that it has split itself: before 7.x it does not put them together again."""
+    gone = {leaf for leaf in before if leaf.is_large} - set(after)
+    if len(gone) > splits:
+        return before
+    pieces = [
+        Leaf(leaf.address + at, leaf.frame + at, leaf.flags[:2] + "-" + leaf.flags[3:])
+        for leaf in gone
+        for at in range(0, _2_MIB, _PAGE)
+    ]
+    return [*(leaf for leaf in before if leaf not in gone), *pieces]
 
 
 def differences(before: list[Leaf], after: list[Leaf]) -> list[str]:
