@@ -18,7 +18,7 @@ from livedump.control import Control, Status
 from livedump.errors import ControlError
 from livedump.session import Session
 from tools.guest import modules, witness
-from tools.guest.kernel import IS_7
+from tools.guest.kernel import CLEANS
 from tools.guest.program import Load
 
 POOL = 256 << 20
@@ -38,7 +38,7 @@ def wait_for_state(state: str, timeout_s: float = 20) -> None:
 def unchanged_direct_map() -> Iterator[bytes]:
     """Inside, snapshots come and go; outside, every entry's permission is the same.
 
-    But for Dirty of a few pages of 7.3, which gives pages of code back without.
+    But for Dirty of a few pages: since 6.6 those of code come back without.
     """
     before = witness.direct_map()
     assert witness.tags(before) == 0
@@ -49,7 +49,7 @@ def unchanged_direct_map() -> Iterator[bytes]:
     changes = [(pfn, one, other) for pfn, (one, other) in pairs if one != other]
     told = f"{len(changes)} page frames, before, after: {changes[:20]}"
     assert all(one ^ other == witness.DIRTY for _pfn, one, other in changes), told
-    assert len(changes) <= (64 if IS_7 else 0), told
+    assert len(changes) <= (64 if CLEANS else 0), told
 
 
 @pytest.mark.smoke

@@ -6,6 +6,9 @@ import platform
 
 from livedump.tested import is_of
 
-#: It marks by SOFTW3 what it has split for good, gives pages of code back without Dirty, and
-#: preempts tasks in its own code.
+#: Since 6.6 set_memory_ro() takes Dirty away, too: a page of code comes back without it, and has it
+#: again once it is written.
+CLEANS = not is_of(platform.release(), "6.1")
+
+#: It marks by SOFTW3 what it has split for good, and preempts tasks in its own code.
 IS_7 = is_of(platform.release(), "7")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from livedump.dump import Image
-from tools.guest.kernel import IS_7
+from tools.guest.kernel import CLEANS, IS_7
 
 FOLDER = Path("/proc/livedump_witness")
 PAGE = 4096
@@ -140,10 +140,10 @@ def changes(before: bytes, after: bytes) -> list[tuple[int, int, int]]:
     """Page frame, permissions before and after, where the kernel did not do it by itself.
 
     It makes pages of code read-only and back, and leaves Dirty set when it does so (module text,
-    BPF programs); livedump never does. 7.3 gives them back without Dirty, and marks by SOFTW3 what
-    it has split for good.
+    BPF programs); livedump never does. Since 6.6 it gives them back without Dirty, and 7.3 marks by
+    SOFTW3 what it has split for good.
     """
-    own = SOFTW3 | DIRTY if IS_7 else 0
+    own = (DIRTY if CLEANS else 0) | (SOFTW3 if IS_7 else 0)
     pairs = enumerate(zip(before, after, strict=True))
     return [(pfn, a, b) for pfn, (a, b) in pairs if (a ^ b) & ~own and not (a | b) & SHADOW]
 
