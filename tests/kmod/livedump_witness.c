@@ -3,8 +3,9 @@
  * A witness for the tests: it knows what a consistent image must look like,
  * and shares no code with what it judges.
  *
- * - Writers keep an order between slab pages. Each writer has WRITER_PAGES
- *   pages and writes 1, 2, 3, ... to the first, then the second, ... of them,
+ * - Writers keep an order between pages of one kind: slab, vmalloc areas of one
+ *   page, one large one, a module's data, per-CPU memory. Each writer has
+ *   WRITER_PAGES pages and writes 1, 2, 3, ... to the first, then the second, ... of them,
  *   so at every instant the values never rise along the row, and first and
  *   last differ by at most 1. Some writers are threads; the others are timers'
  *   interrupts, one on each CPU. The timer expires during a stop, so right
@@ -38,14 +39,24 @@
 #include <linux/uaccess.h>
 #include <linux/vmalloc.h>
 
+/* Rows of slab pages by threads and by timers, then one of each by other kinds. */
 #define THREADS 4
 #define TIMERS 4	/* on the first CPUs */
-#define WRITERS (THREADS + TIMERS)
+#define SLABS (THREADS + TIMERS)
+#define KINDS 4
+#define WRITERS (SLABS + 2 * KINDS)
 #define TIMER_NS 200000
 #define WRITER_PAGES 64
 #define SPACERS 12
 #define MAX_TASKS 32768
 #define DEVICE_AT (1000ULL << 30)
+
+enum kind {
+	KIND_SMALL,	/* vmalloc, an area for each page */
+	KIND_LARGE,	/* vmalloc, one for all */
+	KIND_STATIC,	/* a module's .bss */
+	KIND_CPU,	/* per-CPU memory, allocated */
+};
 
 struct row {
 	u64 *page[WRITER_PAGES];	/* the value is the first word */
@@ -61,6 +72,9 @@ struct task_record {
 };
 
 static struct row rows[WRITERS];
+static u8 fixed[2][WRITER_PAGES][PAGE_SIZE] __aligned(PAGE_SIZE);
+static void *large[2];
+static void __percpu *of_cpus[2][WRITER_PAGES];
 static void __iomem *device;
 /*
  * Between the columns, so that the rows spread over more memory than the tails
@@ -108,6 +122,16 @@ static enum hrtimer_restart write_row_timed(struct hrtimer *timer)
 	return HRTIMER_RESTART;
 }
 
+static bool is_timed(int i)
+{
+	return i < SLABS ? i >= THREADS : i % 2;
+}
+
+static int cpu_of(int i)
+{
+	return i < SLABS ? i - THREADS : i / 2 % 2;
+}
+
 /* On the CPU that the interrupts shall come to. */
 static void start_timer(void *data)
 {
@@ -153,17 +177,62 @@ static int start_writers(void)
 {
 	int i, err = 0;
 
-	for (i = 0; i < THREADS && !err; i++)
-		if (!rows[i].writer)
+	for (i = 0; i < WRITERS && !err; i++)
+		if (!is_timed(i) && !rows[i].writer)
 			err = start_writer(i);
-	for (i = 0; i < TIMERS; i++)
-		if (!rows[THREADS + i].timed)
+	for (i = 0; i < WRITERS; i++)
+		if (is_timed(i) && !rows[i].timed)
 			/* a CPU that is not there has no timer */
-			smp_call_function_single(i, start_timer,
-						 &rows[THREADS + i], true);
+			smp_call_function_single(cpu_of(i), start_timer,
+						 &rows[i], true);
 	if (err)
 		stop_writers();
 	return err;
+}
+
+static void *make_page(enum kind kind, int which, int page)
+{
+	switch (kind) {
+	case KIND_SMALL:
+		return vzalloc(PAGE_SIZE);
+	case KIND_LARGE:
+		if (!large[which])
+			large[which] = vzalloc(WRITER_PAGES * PAGE_SIZE);
+		return large[which] ? large[which] + page * PAGE_SIZE : NULL;
+	case KIND_STATIC:
+		return fixed[which][page];
+	case KIND_CPU:
+		of_cpus[which][page] = __alloc_percpu(PAGE_SIZE, PAGE_SIZE);
+		return of_cpus[which][page] ?
+			       per_cpu_ptr(of_cpus[which][page], 0) : NULL;
+	}
+	return NULL;
+}
+
+static int make_others(void)
+{
+	int i, j;
+
+	for (i = 0; i < 2 * KINDS; i++)
+		for (j = 0; j < WRITER_PAGES; j++) {
+			rows[SLABS + i].page[j] = make_page(i / 2, i % 2, j);
+			if (!rows[SLABS + i].page[j])
+				return -ENOMEM;
+		}
+	return 0;
+}
+
+static void free_others(void)
+{
+	int i, j;
+
+	for (i = 0; i < 2; i++) {
+		for (j = 0; j < WRITER_PAGES; j++) {
+			vfree(rows[SLABS + 2 * KIND_SMALL + i].page[j]);
+			free_percpu(of_cpus[i][j]);
+		}
+		vfree(large[i]);
+	}
 }
 
 static int make_rows(void)
@@ -172,7 +241,7 @@ static int make_rows(void)
 
 	/* By column, so that the pages of a row lie far from each other. */
 	for (j = 0; j < WRITER_PAGES; j++) {
-		for (i = 0; i < WRITERS; i++) {
+		for (i = 0; i < SLABS; i++) {
 			rows[i].page[j] = kzalloc(PAGE_SIZE, GFP_KERNEL);
 			if (!rows[i].page[j])
 				return -ENOMEM;
@@ -180,7 +249,7 @@ static int make_rows(void)
 		for (i = 0; i < SPACERS; i++)
 			spacer[j][i] = kmalloc(PAGE_SIZE, GFP_KERNEL);
 	}
-	return 0;
+	return make_others();
 }
 
 static void free_rows(void)
@@ -188,11 +257,18 @@ static void free_rows(void)
 	int i, j;
 
 	for (j = 0; j < WRITER_PAGES; j++) {
-		for (i = 0; i < WRITERS; i++)
+		for (i = 0; i < SLABS; i++)
 			kfree(rows[i].page[j]);
 		for (i = 0; i < SPACERS; i++)
 			kfree(spacer[j][i]);
 	}
+	free_others();
+}
+
+static u64 physical(const void *addr)
+{
+	return virt_addr_valid(addr) ? virt_to_phys((void *)addr) :
+				       PFN_PHYS(vmalloc_to_pfn(addr));
 }
 
 /* "row page paddr vaddr" */
@@ -203,7 +279,7 @@ static int writers_show(struct seq_file *m, void *unused)
 	for (i = 0; i < WRITERS; i++)
 		for (j = 0; j < WRITER_PAGES; j++)
 			seq_printf(m, "%d %d %llx %lx\n", i, j,
-				   (u64)virt_to_phys(rows[i].page[j]),
+				   physical(rows[i].page[j]),
 				   (unsigned long)rows[i].page[j]);
 	return 0;
 }
