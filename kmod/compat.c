@@ -7,6 +7,7 @@
 #include <linux/percpu.h>
 #include <linux/tick.h>
 #include <linux/uaccess.h>
+#include <linux/vmalloc.h>
 #include <asm/tsc.h>
 #include <xen/xen.h>
 
@@ -146,6 +147,7 @@ int ld_compat_init(void)
 	    required("get_online_mems", &ld_syms.get_online_mems) ||
 	    required("put_online_mems", &ld_syms.put_online_mems) ||
 	    required("put_task_stack", &ld_syms.put_task_stack) ||
+	    required("find_vm_area", &ld_syms.find_vm_area) ||
 	    resolve_variables())
 		return -ENOENT;
 	ld_syms.init_mm = (struct mm_struct *)init_mm;
@@ -159,6 +161,19 @@ int ld_compat_init(void)
 	ld_syms.ftrace_enabled = lookup("ftrace_enabled");
 	ld_syms.cached_stacks = lookup("cached_stacks");
 	return 0;
+}
+
+bool ld_is_stack(unsigned long addr)
+{
+	const struct vm_struct *area =
+		(void *)ld_call(ld_syms.find_vm_area, addr, 0);
+	unsigned long size;
+	void *start;
+
+	/* It may go while we look. The hole behind counts. */
+	return area && !get_kernel_nofault(start, &area->addr) &&
+	       !get_kernel_nofault(size, &area->size) &&
+	       start == (void *)addr && size == THREAD_SIZE + PAGE_SIZE;
 }
 
 int ld_set_memory_rw(unsigned long addr, int numpages)
@@ -276,3 +291,21 @@ u32 ld_machine_refusal(const char **why)
 	*why = "";
 	return LIVEDUMP_REFUSAL_NONE;
 }
+
+#ifdef LD_HAVE_MODULE_MEMORY
+void ld_each_module_part(const struct module *module,
+			 void (*fn)(unsigned long addr, unsigned long bytes))
+{
+	int i;
+
+	for (i = 0; i < MOD_MEM_NUM_TYPES; i++)
+		if (module->mem[i].size)
+			fn((unsigned long)module->mem[i].base, module->mem[i].size);
+}
+#else
+void ld_each_module_part(const struct module *module,
+			 void (*fn)(unsigned long addr, unsigned long bytes))
+{
+	fn((unsigned long)module->core_layout.base, module->core_layout.size);
+}
+#endif

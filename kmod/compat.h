@@ -26,6 +26,7 @@ struct ld_syms {
 	unsigned long get_online_mems;
 	unsigned long put_online_mems;
 	unsigned long put_task_stack;
+	unsigned long find_vm_area;
 	unsigned long nohz_full_running;
 	unsigned long hugetlb_optimize;	/* bool; 0 where there is none */
 	unsigned long page_reporting;	/* pointer to a pointer; 0: as above */
@@ -55,6 +56,19 @@ void ld_put_online_mems(void);
 int ld_set_memory_rw(unsigned long addr, int numpages);
 struct task_struct *ld_idle_task(int cpu);
 
+#define LD_STACK_PAGES ((int)(THREAD_SIZE / PAGE_SIZE))
+
+/**
+ * ld_is_stack() - may a thread's stack begin at this address of vmalloc space?
+ *
+ * That is, is there an area of the size of one. An area is there before it maps its
+ * first page, so who has read an entry before is told in time. Should it have gone
+ * since, nobody is on that stack, and another is there only once all CPUs have flushed
+ * their TLBs: with interrupts off, this one too (7.3 with INVLPGB aside). Takes a
+ * spinlock of the kernel's, which nobody holds in the stop.
+ */
+bool ld_is_stack(unsigned long addr);
+
 /* Give back what try_get_task_stack() got. */
 void ld_put_task_stack(struct task_struct *task);
 
@@ -69,6 +83,11 @@ unsigned long ld_call(unsigned long fn, unsigned long arg0, unsigned long arg1);
 /* Somebody has switched kprobes off; or ftrace, which calls most of them, too. */
 bool ld_are_kprobes_off(void);
 bool ld_is_ftrace_off(void);
+
+/* Each part of a module's memory. */
+struct module;
+void ld_each_module_part(const struct module *module,
+			 void (*fn)(unsigned long addr, unsigned long bytes));
 
 /* Where a function is that is to be hooked; 0: this kernel has none. */
 unsigned long ld_function(const char *name);
@@ -120,5 +139,6 @@ struct ld_cpa_data {
 
 #define LD_CPA_ARRAY 2
 #define LD_CPA_PAGES_ARRAY 4
+#define LD_CPA_COLLAPSE 16	/* 7.3: tables may go once it has returned */
 
 #endif

@@ -11,6 +11,7 @@
 #include <linux/vmalloc.h>
 
 #include "compat.h"
+#include "fault/armed.h"
 #include "fault/cow.h"
 #include "image.h"
 #include "map/ram.h"
@@ -292,10 +293,12 @@ static int fetch_page(struct reader *reader, loff_t pos)
 	} else if (start < image.header_size) {
 		memcpy(reader->bounce, image.header + start, PAGE_SIZE);
 	} else {
-		from = page_at_instant(pfn_at(start - image.header_size),
-				       reader->bounce);
+		unsigned long pfn = pfn_at(start - image.header_size);
+
+		from = page_at_instant(pfn, reader->bounce);
 		if (from != reader->bounce)
 			memcpy(reader->bounce, from, PAGE_SIZE);
+		ld_armed_clean_table(pfn, reader->bounce);
 	}
 	up_read(&image.gate);
 	return err;

@@ -15,6 +15,7 @@
 
 #include "compat.h"
 #include "ending.h"
+#include "fault/armed.h"
 #include "fault/cow.h"
 #include "fault/probe.h"
 #include "fault/tables.h"
@@ -211,6 +212,7 @@ static void teardown(void)
 	ld_image_free();
 	ld_stop_free();
 	ld_tables_free();
+	ld_armed_free();
 	ld_sensitive_free();
 	ld_classes_free();
 	ld_cow_exit();
@@ -361,6 +363,7 @@ static int reserve(void)
 	       done(ld_stop_prepare(), "the stop's state") ?:
 	       done(ld_image_prepare(), "the image's headers") ?:
 	       done(ld_sensitive_prepare(), "a list of idle tasks") ?:
+	       done(ld_armed_prepare(), "the log of what is armed") ?:
 	       done(ld_tables_prepare(), "page tables");
 }
 
@@ -455,6 +458,9 @@ static int run_stop(void)
 		return fail(err, LIVEDUMP_REFUSAL_CHANGING,
 			    "the kernel was changing its mappings at each of %llu attempts to stop",
 			    report->attempts);
+	if (err == -EOPNOTSUPP)
+		return fail(err, LIVEDUMP_REFUSAL_STOP,
+			    "this kernel's stacks are not known by their areas of vmalloc space");
 	if (err)
 		return fail(err, LIVEDUMP_REFUSAL_STOP,
 			    "stop_machine failed (%d)", err);

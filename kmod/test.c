@@ -10,7 +10,7 @@
 
 static char *mutant = "none";
 module_param(mutant, charp, 0600);
-MODULE_PARM_DESC(mutant, "none, flush, publish, recopy, neighbours, recheck or changes");
+MODULE_PARM_DESC(mutant, "none, flush, publish, recopy, neighbours, recheck, changes or armed");
 
 static unsigned int delay_us[__LD_POINT_MAX];
 module_param_array(delay_us, uint, NULL, 0600);
@@ -82,6 +82,7 @@ module_param_cb(blind, &blind_ops, NULL, 0600);
 MODULE_PARM_DESC(blind, "one hook to switch off; read: those that are not hot");
 
 static ld_point_fn at_points;
+static struct module *owner;
 
 static const char *const names[] = {
 	[LD_MUTANT_NONE] = "none",
@@ -91,6 +92,7 @@ static const char *const names[] = {
 	[LD_MUTANT_NEIGHBOURS] = "neighbours",
 	[LD_MUTANT_RECHECK] = "recheck",
 	[LD_MUTANT_CHANGES] = "changes",
+	[LD_MUTANT_ARMED] = "armed",
 };
 
 bool notrace ld_is_mutant(enum ld_mutant asked)
@@ -119,8 +121,14 @@ void notrace ld_point(enum ld_point point, unsigned long pfn)
 }
 NOKPROBE_SYMBOL(ld_point);
 
-void livedump_test_at_points(ld_point_fn fn)
+struct module *ld_test_owner(void)
 {
+	return owner;
+}
+
+void livedump_test_at_points(ld_point_fn fn, struct module *module)
+{
+	owner = module;
 	WRITE_ONCE(at_points, fn);
 }
 EXPORT_SYMBOL_GPL(livedump_test_at_points);

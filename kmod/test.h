@@ -17,6 +17,7 @@ enum ld_mutant {
 	LD_MUTANT_NEIGHBOURS,	/* of fixed pages, are not protected */
 	LD_MUTANT_RECHECK,	/* an in-place read does not look again */
 	LD_MUTANT_CHANGES,	/* the stop does not look at what was logged */
+	LD_MUTANT_ARMED,	/* nor at what was opened while armed */
 };
 
 enum ld_point {
@@ -31,14 +32,22 @@ enum ld_point {
 
 typedef void (*ld_point_fn)(enum ld_point point, unsigned long pfn);
 
-/* Call @fn at every point; NULL: no more. Exported to test modules. */
-void livedump_test_at_points(ld_point_fn fn);
+struct module;
+
+/*
+ * Call @fn at every point; NULL: no more. Exported to test modules. From the next
+ * snapshot on the memory of @owner stays writable, as ours does: it is written inside
+ * of faults.
+ */
+void livedump_test_at_points(ld_point_fn fn, struct module *owner);
 
 #ifdef LIVEDUMP_TEST
 bool ld_is_mutant(enum ld_mutant mutant);
 void ld_point(enum ld_point point, unsigned long pfn);
 /* 0; -ENOMEM at the step whose number the parameter fail_at is, once. */
 int ld_test_step(void);
+/* The module that the points belong to, or NULL. */
+struct module *ld_test_owner(void);
 #else
 static inline bool ld_is_mutant(enum ld_mutant mutant)
 {
@@ -52,6 +61,11 @@ static inline void ld_point(enum ld_point point, unsigned long pfn)
 static inline int ld_test_step(void)
 {
 	return 0;
+}
+
+static inline struct module *ld_test_owner(void)
+{
+	return NULL;
 }
 #endif
 

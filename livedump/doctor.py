@@ -39,6 +39,7 @@ SYMBOLS = (
     "idle_task",
     "get_online_mems",
     "put_online_mems",
+    "find_vm_area",
     "put_task_stack",
     "vmcoreinfo_data",
     "vmcoreinfo_size",

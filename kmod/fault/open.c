@@ -3,6 +3,7 @@
 #include <linux/mm.h>
 #include <asm/tsc.h>
 
+#include "fault/armed.h"
 #include "fault/cow.h"
 #include "fault/entry.h"
 #include "fault/open.h"
@@ -145,3 +146,22 @@ void notrace ld_open(unsigned long addr, bool saving, int depth,
 	}
 }
 NOKPROBE_SYMBOL(ld_open);
+
+/* No entry above is ours. Logged first: the stop is to protect it again. */
+unsigned long notrace ld_open_armed(unsigned long addr, int depth)
+{
+	struct ld_where where;
+	u64 kept, old, *table;
+
+	old = ld_lookup(addr, &where);
+	if (where.level != LD_LEVEL_PTE || !ld_is_tagged(old))
+		return 0;
+	ld_armed_log_opened(addr);
+	table = ld_table_map(where.table, depth, &kept);
+	while (ld_is_tagged(old) &&
+	       !try_cmpxchg(&table[where.index], &old, ld_original(old)))
+		;
+	ld_table_unmap(depth, kept);
+	return ld_table_pfn(old);
+}
+NOKPROBE_SYMBOL(ld_open_armed);

@@ -28,6 +28,12 @@ struct ld_opening {
  */
 void ld_open(unsigned long addr, bool saving, int depth, struct ld_opening *o);
 
+/*
+ * The same before the stop: what is armed becomes as it was, and is logged. Return: its
+ * page frame, or 0.
+ */
+unsigned long ld_open_armed(unsigned long addr, int depth);
+
 /* Make an entry ours if it is writable; it may change meanwhile. */
 bool ld_protect_entry(u64 *entry);
 

@@ -13,6 +13,7 @@
 #include <asm/trap_pf.h>
 #include <asm/tsc.h>
 
+#include "fault/armed.h"
 #include "fault/cow.h"
 #include "fault/iterator.h"
 #include "fault/open.h"
@@ -24,6 +25,7 @@
 
 enum fault_mode {
 	MODE_IDLE,
+	MODE_ARMED,		/* before the stop: see fault/armed.h */
 	MODE_HOLDING,
 	MODE_RELEASING,
 };
@@ -59,7 +61,7 @@ static __always_inline bool may_be_ours(unsigned long address,
 				   X86_PF_RSVD | X86_PF_INSTR;
 
 	return (error_code & mask) == (X86_PF_PROT | X86_PF_WRITE) &&
-	       ld_in_regions(address);
+	       (ld_in_regions(address) || ld_armed_is_space(address));
 }
 
 static void notrace handle(unsigned long address, struct pt_regs *regs)
@@ -97,13 +99,31 @@ static void notrace handle(unsigned long address, struct pt_regs *regs)
 }
 NOKPROBE_SYMBOL(handle);
 
+/*
+ * In an NMI the stop may get ahead of us: what it did not find in the log has not
+ * been written yet, and is saved here.
+ */
+static void notrace open_armed(unsigned long address)
+{
+	unsigned long pfn = ld_open_armed(address, this_cpu_read(depth));
+
+	/* pairs with ld_fault_hold(): one of us sees the other */
+	smp_mb();
+	if (pfn && READ_ONCE(mode) == MODE_HOLDING)
+		ld_cow_save(pfn);
+}
+NOKPROBE_SYMBOL(open_armed);
+
 void notrace ld_fault_probe(void *unused, unsigned long address,
 			    struct pt_regs *regs, unsigned long error_code)
 {
 	if (READ_ONCE(mode) == MODE_IDLE || !may_be_ours(address, error_code))
 		return;
 	this_cpu_inc(depth);
-	handle(address, regs);
+	if (READ_ONCE(mode) == MODE_ARMED)
+		open_armed(address);
+	else
+		handle(address, regs);
 	this_cpu_dec(depth);
 }
 NOKPROBE_SYMBOL(ld_fault_probe);
@@ -135,7 +155,7 @@ void notrace ld_fault_save_for_hook(unsigned long pfn)
 	struct ld_opening o = {};
 	unsigned long flags;
 
-	if (READ_ONCE(mode) == MODE_IDLE || pfn >= ld_cow_max_pfn())
+	if (READ_ONCE(mode) <= MODE_ARMED || pfn >= ld_cow_max_pfn())
 		return;
 	local_irq_save(flags);
 	this_cpu_inc(depth);
@@ -148,15 +168,41 @@ void notrace ld_fault_save_for_hook(unsigned long pfn)
 }
 NOKPROBE_SYMBOL(ld_fault_save_for_hook);
 
+void notrace ld_fault_open_for_hook(unsigned long addr)
+{
+	struct ld_opening o = {};
+	unsigned long flags;
+
+	if (READ_ONCE(mode) == MODE_IDLE || !ld_armed_is_space(addr))
+		return;
+	local_irq_save(flags);
+	this_cpu_inc(depth);
+	if (READ_ONCE(mode) == MODE_ARMED)
+		open_armed(addr);
+	else
+		ld_open(addr, READ_ONCE(mode) == MODE_HOLDING,
+			this_cpu_read(depth), &o);
+	this_cpu_dec(depth);
+	local_irq_restore(flags);
+}
+NOKPROBE_SYMBOL(ld_fault_open_for_hook);
+
 bool notrace ld_fault_is_holding(void)
 {
 	return READ_ONCE(mode) == MODE_HOLDING;
 }
 NOKPROBE_SYMBOL(ld_fault_is_holding);
 
+void ld_fault_armed(void)
+{
+	WRITE_ONCE(mode, MODE_ARMED);
+}
+
 void ld_fault_hold(void)
 {
 	WRITE_ONCE(mode, MODE_HOLDING);
+	/* before the log of what is armed is read; pairs with open_armed() */
+	smp_mb();
 }
 
 void ld_fault_releasing(void)

@@ -41,6 +41,8 @@ void ld_fault_exit(void);
 void ld_fault_probe(void *unused, unsigned long address, struct pt_regs *regs,
 		    unsigned long error_code);
 
+/* From here on faults open what is armed, and log it. */
+void ld_fault_armed(void);
 /* From here on faults save pages; the leader calls it inside the stop. */
 void ld_fault_hold(void);
 /* From here on faults only unprotect. */
@@ -53,6 +55,8 @@ void ld_fault_releasing(void);
  */
 void ld_fault_save_pages(unsigned long pfn, unsigned long count);
 void ld_fault_save_for_hook(unsigned long pfn);
+/* The same, at an address of a space that is armed. */
+void ld_fault_open_for_hook(unsigned long addr);
 /* Whether faults, and these, save pages. Any context. */
 bool ld_fault_is_holding(void);
 

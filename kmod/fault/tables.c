@@ -8,6 +8,7 @@
 #include <linux/vmalloc.h>
 
 #include "compat.h"
+#include "fault/armed.h"
 #include "fault/cow.h"
 #include "fault/entry.h"
 #include "fault/tables.h"
@@ -43,6 +44,7 @@ static struct {
 	void *area;
 	u64 **entry;
 	void *tables;		/* the tables that hold the entries */
+	int table_count;
 	struct page *dummy;
 } slots;
 
@@ -119,6 +121,7 @@ static int alias_entries(int count)
 		slots.entry[i] = (u64 *)(last * PAGE_SIZE +
 					 where.index * sizeof(u64));
 	}
+	slots.table_count = last + 1;
 	slots.tables = vmap(tables, last + 1, VM_MAP, PAGE_KERNEL);
 	kvfree(tables);
 	if (!slots.tables)
@@ -146,6 +149,8 @@ static int reserve_slots(void)
 	if (!slots.area || alias_entries(count))
 		return -ENOMEM;
 	ld_cow_mark_own(slots.entry, count * sizeof(*slots.entry));
+	ld_armed_exclude(slots.area, count * PAGE_SIZE);
+	ld_armed_exclude(slots.tables, slots.table_count * PAGE_SIZE);
 	/* The dummy's mappings are gone from every TLB before the first use. */
 	ld_flush_tlb_all();
 	return 0;

@@ -4,6 +4,7 @@
 #include <linux/mm.h>
 
 #include "compat.h"
+#include "fault/armed.h"
 #include "fault/probe.h"
 #include "hooks/hook.h"
 #include "hooks/log.h"
@@ -14,6 +15,12 @@ static void change_pages(unsigned long addr, unsigned long pages)
 {
 	unsigned long pfn = PHYS_PFN(addr - PAGE_OFFSET), i;
 
+	if (ld_armed_is_space(addr)) {
+		ld_armed_log_range(addr, addr + pages * PAGE_SIZE);
+		for (i = 0; i < pages; i++)
+			ld_fault_open_for_hook(addr + i * PAGE_SIZE);
+		return;
+	}
 	if (addr < PAGE_OFFSET || pfn >= ld_ranges_max_pfn())
 		return;
 	ld_log_pages(pfn, pages);
@@ -34,6 +41,8 @@ void ld_enter_cpa(struct pt_regs *regs)
 
 	if (cpa->pgd)
 		return;			/* not the kernel's own tables (EFI) */
+	if (cpa->flags & LD_CPA_COLLAPSE)
+		ld_armed_log_broken();
 	if (!(cpa->flags & (LD_CPA_PAGES_ARRAY | LD_CPA_ARRAY))) {
 		change_pages(*cpa->vaddr + cpa->curpage * PAGE_SIZE,
 			     cpa->numpages);

@@ -3,6 +3,7 @@
 #include <linux/mm.h>
 #include <linux/vmalloc.h>
 
+#include "fault/armed.h"
 #include "fault/probe.h"
 #include "hooks/hook.h"
 #include "hooks/log.h"
@@ -13,6 +14,7 @@ void ld_enter_vmap_pages(struct pt_regs *regs)
 	struct page **pages = (void *)LD_ARG(regs, 3);
 
 	ld_log_mapping(addr, end, false);
+	ld_armed_log_range(addr, end);
 	for (i = 0; i < (end - addr) >> PAGE_SHIFT; i++)
 		if (pages[i])
 			ld_fault_save_for_hook(page_to_pfn(pages[i]));
@@ -26,6 +28,9 @@ void ld_enter_vmap_range(struct pt_regs *regs)
 
 	ld_log_mapping(addr, end, LD_ARG(regs, 4) >= PMD_SHIFT &&
 					  end - addr >= PMD_SIZE);
+	ld_armed_log_range(addr, end);
+	if (LD_ARG(regs, 4) >= PMD_SHIFT && end - addr >= PMD_SIZE)
+		ld_armed_log_broken();
 	for (i = 0; i < (end - addr) >> PAGE_SHIFT; i++)
 		ld_fault_save_for_hook(pfn + i);
 }

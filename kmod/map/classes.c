@@ -11,6 +11,7 @@
 #include "compat.h"
 #include "ending.h"
 #include "fault/cow.h"
+#include "fault/entry.h"
 #include "map/classes.h"
 #include "map/pgwalk.h"
 #include "map/ram.h"
@@ -66,7 +67,12 @@ static void mark(unsigned long *bitmap, u64 entry, int level)
 static void note_live(struct ld_walk *walk, u64 entry, int level,
 		      unsigned long addr)
 {
-	if ((entry & _PAGE_RW) && !ld_in_regions(addr))
+	if (!(entry & _PAGE_RW) || ld_in_regions(addr))
+		return;
+	/* What was armed and is opened by now was saved before. */
+	if (!ld_is_opened(entry) || level > LD_LEVEL_PTE ||
+	    ld_table_pfn(entry) >= ld_cow_max_pfn() ||
+	    ld_cow_slot(ld_table_pfn(entry)) == LD_SLOT_NONE)
 		mark(classes.live, entry, level);
 }
 

@@ -10,6 +10,7 @@
 #include <linux/mm.h>
 #include <linux/vmalloc.h>
 
+#include "fault/armed.h"
 #include "fault/cow.h"
 #include "fault/entry.h"
 #include "fault/tables.h"
@@ -211,7 +212,10 @@ static int map_tables(void)
 		pages[i] = pfn_to_page(edited_table(i));
 	plan.alias = vmap(pages, count, VM_MAP, PAGE_KERNEL);
 	kvfree(pages);
-	return plan.alias ? 0 : -ENOMEM;
+	if (!plan.alias)
+		return -ENOMEM;
+	ld_armed_exclude(plan.alias, count * PAGE_SIZE);
+	return 0;
 }
 
 /* Room in the pool for the tables, and for those that were split before. */

@@ -5,6 +5,7 @@
 #include "fault/entry.h"
 #include "map/pgwalk.h"
 #include "map/regions.h"
+#include "stop/arm.h"
 #include "stop/restore.h"
 
 /*
@@ -71,7 +72,7 @@ static u64 restore(bool marks)
 		rw.walk.last = rw.region->last;
 		ld_walk_kernel(&rw.walk);
 	}
-	return rw.found;
+	return rw.found + ld_arm_restore(marks);
 }
 
 u64 ld_restore_entries(void)

@@ -14,8 +14,7 @@
 #include "stop/dirty.h"
 #include "stop/stacks.h"
 
-#define STACK_PAGES (THREAD_SIZE / PAGE_SIZE)
-/* Beyond so many that only look like one the rest is `live`, as all of vmalloc. */
+/* Beyond so many that only look like one the rest is `live`. */
 #define MAX_UNKNOWN 256
 #define CACHED_STACKS 2		/* NR_CACHED_STACKS of kernel/fork.c */
 /* What of an entry says that it still maps the same page. */
@@ -25,7 +24,7 @@
 struct stack {
 	unsigned long addr;
 	u64 *entries;			/* of its pages, in a row */
-	u64 saved[STACK_PAGES];		/* the entries then; 0: its copy is not ours */
+	u64 saved[LD_STACK_PAGES];		/* the entries then; 0: its copy is not ours */
 	/*
 	 * A task's, or one kept for the next task: written by this mapping alone.
 	 * What only looks like one is copied in the stop in any case.
@@ -105,7 +104,7 @@ static int find_known(void)
 	return 0;
 }
 
-/* ---- four pages in a row, aligned like a stack, then a hole ---- */
+/* ---- what looks like one ---- */
 
 /* Not a device's registers, nor memory of ours. */
 static bool is_memory(u64 entry)
@@ -116,18 +115,14 @@ static bool is_memory(u64 entry)
 	       ld_cow_slot(pfn) < LD_SLOT_SPECIAL;
 }
 
-/* @addr is of the entry behind, which may be in the next table. */
 static bool is_stack_at(const u64 *table, int index, unsigned long addr)
 {
-	struct ld_where where;
 	int i;
 
-	for (i = 0; i < STACK_PAGES; i++)
+	for (i = 0; i < LD_STACK_PAGES; i++)
 		if (!is_memory(READ_ONCE(table[index + i])))
 			return false;
-	if (index + i == PTRS_PER_PTE)
-		return !ld_walk_to(addr, &where);
-	return !(READ_ONCE(table[index + i]) & _PAGE_PRESENT);
+	return ld_is_stack(addr);
 }
 
 static void watch_stack(u64 *table, int index, unsigned long addr)
@@ -143,7 +138,7 @@ static void watch_stack(u64 *table, int index, unsigned long addr)
 		stack->addr = addr;
 		stack->entries = &table[index];
 		stack->known = known;
-		for (i = 0; i < STACK_PAGES; i++) {
+		for (i = 0; i < LD_STACK_PAGES; i++) {
 			stack->saved[i] = READ_ONCE(table[index + i]) & SAME;
 			clear_bit(_PAGE_BIT_DIRTY,
 				  (unsigned long *)&table[index + i]);
@@ -167,8 +162,8 @@ static bool each_stack(struct ld_walk *walk, unsigned long pfn, int level,
 	if (where.level == LD_LEVEL_PTE && where.table == pfn) {
 		u64 *table = ld_table_at(pfn);
 
-		for (i = 0; i < PTRS_PER_PTE; i += STACK_PAGES, addr += THREAD_SIZE)
-			if (is_stack_at(table, i, addr + THREAD_SIZE))
+		for (i = 0; i < PTRS_PER_PTE; i += LD_STACK_PAGES, addr += THREAD_SIZE)
+			if (is_stack_at(table, i, addr))
 				watch_stack(table, i, addr);
 	}
 	local_irq_restore(flags);
@@ -240,7 +235,7 @@ static int save_stack(struct stack *stack, u64 *saved)
 {
 	int i, err = 0;
 
-	for (i = 0; i < STACK_PAGES && !err; i++) {
+	for (i = 0; i < LD_STACK_PAGES && !err; i++) {
 		u64 before = *saved;
 
 		err = ld_cow_keep(ld_table_pfn(stack->saved[i]), saved);
@@ -274,7 +269,7 @@ static void forget_all(struct stack *stack, u64 *saved)
 {
 	int i;
 
-	for (i = 0; i < STACK_PAGES; i++)
+	for (i = 0; i < LD_STACK_PAGES; i++)
 		forget(stack, i, saved);
 }
 
@@ -297,7 +292,7 @@ static void forget_changed(struct stack *stack, u64 *saved)
 {
 	int i;
 
-	for (i = 0; i < STACK_PAGES; i++)
+	for (i = 0; i < LD_STACK_PAGES; i++)
 		if (change(stack, i))
 			forget(stack, i, saved);
 }
@@ -312,7 +307,7 @@ static void forget_gone(u64 *saved)
 	for (i = 0; i < stacks.count; i++) {
 		struct stack *stack = &stacks.stacks[i];
 
-		for (j = 0, changed = 0; j < STACK_PAGES; j++)
+		for (j = 0, changed = 0; j < LD_STACK_PAGES; j++)
 			changed |= change(stack, j);
 		if (changed)
 			forget_changed(stack, saved);
@@ -323,7 +318,7 @@ static int save_new(unsigned long addr, u64 *saved)
 {
 	int i, err = 0;
 
-	for (i = 0; i < STACK_PAGES && !err; i++) {
+	for (i = 0; i < LD_STACK_PAGES && !err; i++) {
 		struct ld_where where;
 		u64 leaf = ld_walk_to(addr + i * PAGE_SIZE, &where);
 
@@ -353,7 +348,7 @@ static unsigned int recopy_stack(const struct stack *stack)
 	unsigned int copied = 0;
 	int i;
 
-	for (i = 0; i < STACK_PAGES; i++) {
+	for (i = 0; i < LD_STACK_PAGES; i++) {
 		if (!stack->saved[i] ||
 		    (stack->known &&
 		     !(READ_ONCE(stack->entries[i]) & _PAGE_DIRTY)))
@@ -373,7 +368,7 @@ unsigned int ld_stacks_recopy(void)
 	for (i = 0; i < stacks.count; i++) {
 		const struct stack *stack = &stacks.stacks[i];
 
-		for (j = 0, any = 0; j < STACK_PAGES; j++)
+		for (j = 0, any = 0; j < LD_STACK_PAGES; j++)
 			any |= READ_ONCE(stack->entries[j]);
 		if ((any & _PAGE_DIRTY) || !stack->known)
 			copied += recopy_stack(stack);
@@ -393,7 +388,7 @@ void ld_stacks_restore(void)
 
 	ld_hold_tables();
 	for (i = 0; i < stacks.count; i++) {
-		for (j = 0; j < STACK_PAGES; j++)
+		for (j = 0; j < LD_STACK_PAGES; j++)
 			ld_set_dirty(stacks.stacks[i].addr + j * PAGE_SIZE);
 		cond_resched();
 	}

@@ -16,6 +16,7 @@
 #include "hooks/log.h"
 #include "map/clock.h"
 #include "map/tlb.h"
+#include "stop/arm.h"
 #include "stop/stop.h"
 #include "stop/strategy.h"
 #include "test.h"
@@ -34,7 +35,7 @@ enum phase {
 	PHASE_ABORT,		/* nothing changed */
 };
 
-/* One attempt. Lives in vmalloc memory, which is not protected. */
+/* One attempt. Lives in memory of ours, which is not protected. */
 struct attempt {
 	const struct ld_strategy *strategy;
 	struct livedump_report *report;
@@ -243,7 +244,7 @@ static int lead(struct attempt *a)
 	a->begun = rdtsc_ordered();
 	if (ld_hooks_busy())
 		return -EBUSY;
-	err = a->strategy->save();
+	err = ld_arm_check() ?: a->strategy->save();
 	a->saved = rdtsc_ordered();
 	if (err)
 		return err;
@@ -253,6 +254,8 @@ static int lead(struct attempt *a)
 	report->changes_logged = max(ld_log_stacks(), 0) +
 				 max(ld_log_changes(), 0);
 	ld_fault_hold();
+	/* While tables may be written by the direct map. */
+	report->entries_by_level[LIVEDUMP_LEAF_4K] += ld_arm_close();
 	/* What was saved, and that faults are ours, before the others begin. */
 	smp_store_release(&a->phase, PHASE_PROTECT);
 	a->strategy->protect(report->entries_by_level);
@@ -354,16 +357,20 @@ static bool may_try_again(const struct livedump_report *report)
 int ld_stop_run(const struct ld_strategy *strategy,
 		struct livedump_report *report)
 {
-	int err;
+	int err, arms = MAX_ATTEMPTS;
 
 	do {
 		ld_point(LD_POINT_PLANNED, 0);
+		err = ld_arm_check() ? ld_arm() : 0;
+		if (err)
+			continue;
 		/* Else the stop would be in vain, most likely. */
 		ld_hooks_wait();
 		err = try_stop(strategy, report);
 		if (err == -EAGAIN && strategy->again)
 			err = strategy->again() ?: -EAGAIN;
-	} while ((err == -EAGAIN || err == -EBUSY) && may_try_again(report));
+	} while ((err == -EAGAIN || err == -EBUSY) && --arms &&
+		 may_try_again(report));
 	if (!err)
 		fill_phases(attempt);
 	return err == -EBUSY ? -EAGAIN : err;

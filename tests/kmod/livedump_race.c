@@ -67,7 +67,12 @@ static atomic_t arrived;
 static int (*set_memory_4k_fn)(unsigned long addr, int numpages);
 static int (*set_invalid_fn)(struct page *page);
 static int (*set_default_fn)(struct page *page);
-static void (*set_at_points)(ld_point_fn fn);
+static void (*set_at)(ld_point_fn fn, struct module *owner);
+
+static void set_at_points(ld_point_fn fn)
+{
+	set_at(fn, THIS_MODULE);
+}
 static struct proc_dir_entry *folder;
 static DEFINE_MUTEX(control_lock);
 
@@ -489,18 +494,23 @@ static int find_functions(void)
 	set_default_fn = find("set_direct_map_default_noflush");
 	if (!set_memory_4k_fn || !set_invalid_fn || !set_default_fn)
 		return -ENOENT;
-	set_at_points = symbol_get(livedump_test_at_points);
-	return set_at_points ? 0 : -ENOENT;
+	set_at = symbol_get(livedump_test_at_points);
+	if (!set_at)
+		return -ENOENT;
+	set_at_points(NULL);	/* our memory stays writable from now on */
+	return 0;
 }
 
 static void race_exit(void)
 {
 	proc_remove(folder);
-	if (set_at_points)
+	if (set_at)
 		arm_change("none");
 	unregister_nmi_handler(NMI_UNKNOWN, "livedump_race");
-	if (set_at_points)
+	if (set_at) {
+		set_at(NULL, NULL);
 		symbol_put(livedump_test_at_points);
+	}
 	free_all_pages();
 }
 

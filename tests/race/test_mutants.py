@@ -112,6 +112,7 @@ def vanished_before_the_stop(_value: int) -> int:
         ("neighbours", writable_beside_fixed_pages),
         ("recheck", changed_by_readers),
         ("changes", vanished_before_the_stop),
+        ("armed", changed_by_timers),
     ],
 )
 def test_mutant_is_caught(name: str, judge: Callable[[int], int]) -> None:

@@ -35,6 +35,7 @@ _PARTS = "const parts[] of main.c: its members are functions of the module"
 _STEPS = "const steps[] of session.c: its members are functions of the module"
 _HOOKS = "ld_hook_table[] of hooks/table.c, where alone these are set: to functions of the module"
 _PAGES = "ld_page_fn: every caller passes a function of the module"
+_PARTS_OF = "what ld_each_module_part() was given: never_at() of fault/armed.c"
 _TOGETHER = "ld_part_fn: every caller passes a function of the module"
 _WALK = "struct ld_walk: every walk's callbacks are functions of the module"
 
@@ -65,6 +66,7 @@ BRANCHES = (
     Argued("fill_phases", "stop.c", "a->strategy->recopied()", _STRATEGY),
     Argued("try_stop", "stop.c", "strategy->refresh()", _STRATEGY),
     Argued("ld_stop_run", "stop.c", "strategy->again()", _STRATEGY),
+    Argued("ld_each_module_part", "compat.c", "fn(", _PARTS_OF),
     Argued("each_page", "sensitive.c", "fn(", _PAGES),
     Argued("ld_each_data_page", "sensitive.c", "fn(", _PAGES),
     Argued("take_parts", "together.c", "all->fn(", _TOGETHER),
@@ -122,6 +124,7 @@ KERNEL_FUNCTIONS = {
     "get_online_mems": "ld_syms.get_online_mems",
     "put_online_mems": "ld_syms.put_online_mems",
     "put_task_stack": "ld_syms.put_task_stack",
+    "find_vm_area": "ld_syms.find_vm_area",
 }
 
 #: Names that are looked up and never called: variables and marks of the linker.

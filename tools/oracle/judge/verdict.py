@@ -108,7 +108,7 @@ class Judge:
         self._pages = Pages(self._kernel, free_stacks=strategy == "lazy")
         self._namer = Namer(self._kernel, self._pages)
         self._tables = Tables(
-            self._instant.page, self._kernel.walk.tables, self._kernel.is_protected_or_image
+            self._instant.page, self._kernel.walk.tables, self._kernel.may_protect
         )
         self._lost = frozenset(guest["lost"])
         queues = [Queue(**queue) for queue in json.loads((folder / "virtio.json").read_text())]

@@ -25,6 +25,7 @@ IORESOURCE_SYSTEM_RAM = 0x01000000 | 0x00000200
 IORESOURCE_BUSY = 0x80000000
 VM_MAP = 4
 STACK_BYTES = 4 * PAGE
+MODULES, MODULES_END = 0xFFFFFFFF_C000_0000, 0xFFFFFFFF_FF00_0000
 
 
 class Area(NamedTuple):
@@ -96,9 +97,19 @@ class Kernel:
         """Whether livedump protects what maps this address: direct map and vmemmap."""
         return address in self.direct_map or address in self.vmemmap
 
-    def is_protected_or_image(self, address: int) -> bool:
-        """The kernel's data is watched in 4 KiB: its large leaves are split like the others."""
-        return self.is_protected(address) or address in self.image
+    @cached_property
+    def armed(self) -> tuple[range, range]:
+        """Virtual addresses whose 4 KiB entries are protected before the stop: vmalloc space, and
+        modules."""
+        base = self.value("vmalloc_base")
+        terabytes = 12800 if self.value("__pgtable_l5_enabled") else 32
+        return range(base, base + (terabytes << 40)), range(MODULES, MODULES_END)
+
+    def may_protect(self, address: int) -> bool:
+        """Whether livedump changes the entry that maps this address. The kernel's data is watched
+        in 4 KiB: its large leaves are split like the others."""
+        armed = any(address in area for area in self.armed)
+        return self.is_protected(address) or armed or address in self.image
 
     @cached_property
     def page_size(self) -> int:
