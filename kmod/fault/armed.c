@@ -40,14 +40,15 @@ static struct {
 
 /* ---- what is never protected ---- */
 
-void ld_armed_exclude(const void *addr, unsigned long bytes)
+int ld_armed_exclude(const void *addr, unsigned long bytes)
 {
-	if (WARN_ON_ONCE(armed.excluded_count == MAX_EXCLUDED))
-		return;
+	if (armed.excluded_count == MAX_EXCLUDED)
+		return -ENOMEM;
 	armed.excluded[armed.excluded_count++] = (struct ld_span){
 		.start = (unsigned long)addr,
 		.end = (unsigned long)addr + bytes,
 	};
+	return 0;
 }
 
 static void never(unsigned long pfn)

@@ -26,9 +26,9 @@ void ld_armed_free(void);
 
 /*
  * An area of ours whose pages are not: a mapping of page tables, that the fault path
- * or the stop writes by.
+ * or the stop writes by. Return: 0 or -ENOMEM.
  */
-void ld_armed_exclude(const void *addr, unsigned long bytes);
+int ld_armed_exclude(const void *addr, unsigned long bytes);
 
 /*
  * May a 4 KiB entry be protected: is it of ordinary memory, writable, and none of

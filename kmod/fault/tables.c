@@ -149,11 +149,10 @@ static int reserve_slots(void)
 	if (!slots.area || alias_entries(count))
 		return -ENOMEM;
 	ld_cow_mark_own(slots.entry, count * sizeof(*slots.entry));
-	ld_armed_exclude(slots.area, count * PAGE_SIZE);
-	ld_armed_exclude(slots.tables, slots.table_count * PAGE_SIZE);
 	/* The dummy's mappings are gone from every TLB before the first use. */
 	ld_flush_tlb_all();
-	return 0;
+	return ld_armed_exclude(slots.area, count * PAGE_SIZE) ?:
+	       ld_armed_exclude(slots.tables, slots.table_count * PAGE_SIZE);
 }
 
 int ld_tables_prepare(void)

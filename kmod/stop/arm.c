@@ -167,7 +167,7 @@ int ld_arm(void)
 	int err;
 
 	/* Stacks are known by their areas: so ours must be. */
-	if (WARN_ON_ONCE(!ld_is_stack((unsigned long)task_stack_page(current))))
+	if (!ld_is_stack((unsigned long)task_stack_page(current)))
 		return -EOPNOTSUPP;
 	ld_armed_restart_log();
 	err = arm_spaces();

@@ -214,8 +214,7 @@ static int map_tables(void)
 	kvfree(pages);
 	if (!plan.alias)
 		return -ENOMEM;
-	ld_armed_exclude(plan.alias, count * PAGE_SIZE);
-	return 0;
+	return ld_armed_exclude(plan.alias, count * PAGE_SIZE);
 }
 
 /* Room in the pool for the tables, and for those that were split before. */
