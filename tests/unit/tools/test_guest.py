@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import subprocess
 from typing import Any
 
 import pytest
 
 from tools.guest import modules
+from tools.guest.load import mixed, network
 from tools.guest.program import Load, Program
 
 
@@ -61,3 +64,17 @@ def test_a_load_that_did_nothing(said: str) -> None:
     with pytest.raises(RuntimeError, match="did only"):
         load.judge(said)
     load.judge('{"files": 3}')
+
+
+def test_a_load_that_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal right after the fork is no failure: each generator still makes its step."""
+    monkeypatch.setattr(network, "namespace", contextlib.nullcontext)
+    monkeypatch.setattr(network, "server", contextlib.nullcontext)
+    monkeypatch.setattr(mixed, "GENERATORS", {name: lambda: iter([None]) for name in "abcdefgh"})
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    try:
+        for _ in range(20):
+            assert mixed.run(0, 0, lambda: None) == dict.fromkeys("abcdefgh", 1)
+    finally:
+        for number, handler in zip((signal.SIGINT, signal.SIGTERM), before):
+            signal.signal(number, handler)

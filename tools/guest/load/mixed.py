@@ -59,7 +59,8 @@ GENERATORS: dict[str, Callable[[], Steps]] = {
 
 class _Stop:
     """Set by SIGTERM and SIGINT. A flag, no exception: one that is raised inside a fork hook or a
-    finalizer would be swallowed."""
+    finalizer would be swallowed. Made before the generators are forked, which inherit it: a signal
+    that comes as early as can be lets each make its step."""
 
     def __init__(self) -> None:
         self.now = False
@@ -70,9 +71,8 @@ class _Stop:
         self.now = True
 
 
-def _repeat(name: str, pause_s: float, result: int) -> None:
+def _repeat(name: str, pause_s: float, result: int, stop: _Stop) -> None:
     """Run one generator until SIGTERM; write how many steps it made to *result*."""
-    stop = _Stop()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for our parent
     steps = 0
     for _ in GENERATORS[name]():
@@ -107,10 +107,10 @@ def run(seconds: float | None, pause_s: float, ready: Callable[[], None]) -> dic
     reader, writer = os.pipe()
     children: list[int] = []
     with network.namespace(), network.server():
+        stop = _Stop()
         try:
             for name in GENERATORS:
-                children.append(_child(partial(_repeat, name, pause_s, writer)))
-            stop = _Stop()
+                children.append(_child(partial(_repeat, name, pause_s, writer, stop)))
             ready()
             _wait(stop, seconds)
         finally:
