@@ -20,9 +20,16 @@ from tools.oracle.read.kernel import MODULE, Kernel
 _STOPPER = "cpu_stopper_thread"
 _STACK_BYTES = 4 * PAGE
 _WORD = 8
-#: Per-CPU variables that a CPU writes while it waits in stop_machine(): touch_nmi_watchdog(), and
-#: RCU's "I am quiescent".
-_WAITING = ("watchdog_report_ts", "watchdog_touch_ts", "context_tracking.state")
+#: Per-CPU variables that a CPU writes while it waits in stop_machine(): touch_nmi_watchdog() with
+#: both of its watchdogs, and RCU's "I am quiescent". The flag of the hard lockup's is taken back by
+#: perf's NMIs only: without them, the first stop after boot alone changes it.
+_WAITING = (
+    "watchdog_report_ts",
+    "watchdog_touch_ts",
+    "watchdog_nmi_touch",  # until 6.4
+    "watchdog_hardlockup_touched",  # since 6.5
+    "context_tracking.state",
+)
 
 
 def footprint(kernel: Kernel) -> list[Bytes]:
