@@ -13,7 +13,7 @@ from typing import Any
 
 from livedump.errors import AbiError
 
-ABI = 3
+ABI = 4
 
 GENL_NAME = "livedump"
 GENL_VERSION = 2
@@ -208,6 +208,8 @@ class Report(ctypes.LittleEndianStructure):
         ("recopied", ctypes.c_uint64),
         ("entries_protected", ctypes.c_uint64),
         ("entries_by_level", _LEAVES),
+        ("entries_armed", ctypes.c_uint64),
+        ("entries_closed", ctypes.c_uint64),
         ("entries_restored", ctypes.c_uint64),
         ("entries_late", ctypes.c_uint64),
         ("marks_cleared", ctypes.c_uint64),

@@ -313,6 +313,8 @@ def entry_rows(report: abi.ReportDict) -> list[Row]:
     return [
         Row("protected", f"{report['entries_protected']:,}", "entries made read-only in the stop"),
         Row("by level", _leaves(report["entries_by_level"]), "of these"),
+        Row("armed", f"{report['entries_armed']:,}", "of vmalloc and modules, before the stop"),
+        Row("closed", f"{report['entries_closed']:,}", "in the stop: opened or mapped since"),
         Row("restored", f"{report['entries_restored']:,}", "by release, not by faults"),
         Row("late", f"{report['entries_late']:,}", "found tagged after release, must be 0"),
         Row("cleared", f"{report['marks_cleared']:,}", "left by an earlier snapshot, should be 0"),

@@ -18,6 +18,8 @@
 
 #define MAX_TRIES 100		/* that somebody is under way, in one space */
 
+static u64 armed_entries;	/* after the last ld_arm() */
+
 /* Modules have no stacks; @addr is of the first page that one would have. */
 static bool may_be_stack(unsigned long addr)
 {
@@ -71,6 +73,16 @@ static void disarm_entries(u64 *entries, const unsigned long *done)
 	}
 }
 
+/* With those of an earlier try that still are. */
+static int count_armed(const u64 *entries)
+{
+	int i, count = 0;
+
+	for (i = 0; i < PTRS_PER_PTE; i++)
+		count += ld_is_tagged(READ_ONCE(entries[i]));
+	return count;
+}
+
 /*
  * Who changes attributes reads an entry and writes it back, under this lock. A
  * call that began before was counted before it looks; one that begins after finds
@@ -94,6 +106,8 @@ static bool try_table(unsigned long pfn, unsigned long addr)
 		if (ld_hooks_busy()) {
 			disarm_entries(ld_table_at(pfn), done);
 			ok = false;
+		} else {
+			armed_entries += count_armed(ld_table_at(pfn));
 		}
 	}
 	local_irq_restore(flags);
@@ -170,11 +184,17 @@ int ld_arm(void)
 	if (!ld_is_stack((unsigned long)task_stack_page(current)))
 		return -EOPNOTSUPP;
 	ld_armed_restart_log();
+	armed_entries = 0;
 	err = arm_spaces();
 	/* What is not armed is in no log. */
 	if (err)
 		ld_armed_log_broken();
 	return err;
+}
+
+u64 ld_arm_entries(void)
+{
+	return armed_entries;
 }
 
 /* ---- inside the stop ---- */

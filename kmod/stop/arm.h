@@ -13,6 +13,9 @@
  */
 int ld_arm(void);
 
+/* How many entries were protected when it ended. */
+u64 ld_arm_entries(void);
+
 /* In the stop, before anything is changed. Return: 0; -EAGAIN: arm again. */
 int ld_arm_check(void);
 /*

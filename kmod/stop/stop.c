@@ -255,7 +255,8 @@ static int lead(struct attempt *a)
 				 max(ld_log_changes(), 0);
 	ld_fault_hold();
 	/* While tables may be written by the direct map. */
-	report->entries_by_level[LIVEDUMP_LEAF_4K] += ld_arm_close();
+	report->entries_closed = ld_arm_close();
+	report->entries_by_level[LIVEDUMP_LEAF_4K] += report->entries_closed;
 	/* What was saved, and that faults are ours, before the others begin. */
 	smp_store_release(&a->phase, PHASE_PROTECT);
 	a->strategy->protect(report->entries_by_level);
@@ -323,6 +324,7 @@ static void fill_phases(const struct attempt *a)
 			a->strategy->protected_parts();
 	for (i = 0; i < __LIVEDUMP_LEAF_MAX; i++)
 		report->entries_protected += report->entries_by_level[i];
+	report->entries_armed = ld_arm_entries();
 	report->pages_saved_stop = a->strategy->saved();
 	if (a->strategy->recopied)
 		report->recopied = a->strategy->recopied();

@@ -11,7 +11,7 @@
 
 #include <linux/types.h>
 
-#define LIVEDUMP_ABI 3
+#define LIVEDUMP_ABI 4
 
 #define LIVEDUMP_GENL_NAME "livedump"
 #define LIVEDUMP_GENL_VERSION 2
@@ -217,8 +217,10 @@ struct livedump_report {
 	__u64 recopied;			/* copies made for that */
 
 	/* page-table entries; leaves are those of the direct map */
-	__u64 entries_protected;
+	__u64 entries_protected;	/* in the stop */
 	__u64 entries_by_level[__LIVEDUMP_LEAF_MAX];	/* of these */
+	__u64 entries_armed;		/* of vmalloc and modules, before the stop */
+	__u64 entries_closed;		/* in the stop: opened or mapped since then */
 	__u64 entries_restored;		/* by release, not by faults */
 	__u64 entries_late;		/* found tagged after release: 0 */
 	__u64 marks_cleared;		/* left by an earlier snapshot */

@@ -141,6 +141,9 @@ def test_the_receipt_adds_up(load: Load, strategy: str) -> None:
     steps = receipt.preparation_ns(report)
     assert min(steps.values()) > 0 and sum(steps.values()) == report["prepare_ns"]
     assert report["entries_protected"] == sum(report["entries_by_level"])
+    # Little of what was armed is written before the stop; what is in a TLB does not even fault.
+    assert report["entries_closed"] < 0.5 * report["entries_armed"]
+    assert report["entries_armed"] > 1000
     if strategy == "eager":
         assert report["leaves_held"][abi.Leaf.LEAF_2M] == 0
         assert report["entries_protected"] > 0.5 * report["pages_ram"]

@@ -60,6 +60,8 @@ def report(**values: int | list[int]) -> abi.ReportDict:
         "recopied": 1_500,
         "entries_protected": 2_550,
         "entries_by_level": [2_040, 509, 1],
+        "entries_armed": 31_400,
+        "entries_closed": 240,
         "demotions": 154,
         "leaves_before": [512, 511, 1],
         "leaves_held": [2_048, 508, 1],
@@ -98,6 +100,8 @@ def eager_report(**values: int | list[int]) -> abi.ReportDict:
         "recopied": 0,
         "entries_protected": 500_000,
         "entries_by_level": [500_000, 0, 0],
+        "entries_armed": 31_400,
+        "entries_closed": 240,
         "demotions": 1_024,
         "leaves_held": [524_288, 0, 0],
     }

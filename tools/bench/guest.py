@@ -27,6 +27,8 @@ COUNTS = (
     "stops_ns",
     "entries_protected",
     "entries_by_level",
+    "entries_armed",
+    "entries_closed",
     "recopied",
     "attempts",
     "nmis",
