@@ -15,7 +15,7 @@ import pytest
 from livedump.recording import store
 from livedump.recording.store import Recording
 from tests.guest.test_trace import command
-from tools.guest.kernel import IS_7
+from tools.guest.kernel import IS_7, SKIPS_UNCOUNTED
 
 PAGES = 1500
 
@@ -78,7 +78,13 @@ def skipped(known: Known) -> int:
     code may run others meanwhile, and runs no program for them (docs/kernels.md)."""
     rows = known.recording.tables["losses"]
     probes = ("ld_user_fault_entry", "ld_user_fault_return")
-    return sum(row["count"] for row in rows if row["probe"] in probes)
+    counted: int = sum(row["count"] for row in rows if row["probe"] in probes)
+    return counted + uncounted(known)
+
+
+def uncounted(known: Known) -> int:
+    """The same, at most, where the kernel does not count them."""
+    return len(known.events) // 50 if SKIPS_UNCOUNTED else 0
 
 
 @pytest.mark.smoke
@@ -92,7 +98,8 @@ def test_nothing_is_lost(known: Known) -> None:
         if "stack" not in row["what"] and row["probe"] not in own
     ]
     assert sum(row["count"] for row in lost) <= 2, lost
-    assert skipped(known) <= (len(known.events) // 200 if IS_7 else 2)
+    counted = skipped(known) - uncounted(known)
+    assert counted <= (len(known.events) // 200 if IS_7 else 2)
 
 
 @pytest.mark.smoke
@@ -214,7 +221,7 @@ def test_perf_counts_the_same(known: Known, mode: str) -> None:
         and row["pid"] not in (known.recorder, perf, os.getpid())
     )
     assert known.perf[mode] > (7 if mode == "user" else 1) * PAGES
-    assert 0 <= own - known.perf[mode] <= 5
+    assert -uncounted(known) <= own - known.perf[mode] <= 5
 
 
 @pytest.mark.smoke
@@ -231,4 +238,4 @@ def test_vmstat_counts_the_same(known: Known) -> None:
     repeated = sum(bool(event["detail"] & 0x400) for event in inside)
     counted = after["count"] - before["count"]
     assert counted > 8 * PAGES
-    assert -20 <= len(inside) - counted <= repeated + 20
+    assert -20 - uncounted(known) <= len(inside) - counted <= repeated + 20
