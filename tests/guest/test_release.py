@@ -49,7 +49,10 @@ def unchanged_direct_map() -> Iterator[bytes]:
     changes = [(pfn, one, other) for pfn, (one, other) in pairs if one != other]
     told = f"{len(changes)} page frames, before, after: {changes[:20]}"
     assert all(one ^ other == witness.DIRTY for _pfn, one, other in changes), told
-    assert len(changes) <= (64 if CLEANS else 0), told
+    cleaned = [pfn for pfn, one, _other in changes if one & witness.DIRTY]
+    assert len(cleaned) <= 64, told
+    # A CPU that writes to what was cleaned before makes it dirty: 7.3 had 85 once.
+    assert CLEANS or not changes, told
 
 
 @pytest.mark.smoke
